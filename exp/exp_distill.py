@@ -31,3 +31,14 @@ class ExpDistill(ExpForecast):
     @torch.no_grad()
     def goal(self, read: Tensor, truth: Tensor) -> tuple[Tensor, Tensor | None]:
         return self.teacher.predict(read)
+
+    def block_goal(self, windows: Tensor, read: Tensor, truth: Tensor, steps: int) -> tuple[Tensor, int, Tensor]:
+        with torch.no_grad():
+            if self.teacher.config.norm == "window":
+                features = tuple(f.squeeze(1).unflatten(0, (-1, steps)) for f in self.teacher.features(windows, 1))
+            else:
+                features = self.teacher.features(read, steps)
+            goal = self.teacher.emit(*features)[0]
+        if not self.model.reads_target:
+            return goal, 0, self.model.forecast(windows).unflatten(0, (-1, steps))
+        return goal, 1, self.model.forecast(*(f[:, :-1] for f in features), read[:, 1 - steps :])

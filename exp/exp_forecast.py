@@ -39,6 +39,13 @@ class ExpForecast(ExpBasic):
                 raise UserError(f"{self.args.checkpoint} is not a {self.args.model}: correct --model or --checkpoint")
             return model
         module = MODELS[self.args.model]
+        if module.Model.reads_target and not self.args.distill:
+            raise UserError(f"--model {self.args.model} reads a target's hidden states: add --distill")
+        least = self.args.block_patches + module.Model.reads_target
+        if module.Model.block and self.args.train_rollout < least:
+            raise UserError(
+                f"--block_patches {self.args.block_patches}: add --train_rollout {least}, to learn them all"
+            )
         values = {field.name: vars(self.args)[field.name] for field in fields(module.Config)} | self.sizes()
         torch.manual_seed(self.args.seed)
         return module.Model(module.Config(**values)).to(self.device)
@@ -62,8 +69,8 @@ class ExpForecast(ExpBasic):
         So a model reads what it will read when it forecasts. Gradients do not pass through what was rolled out.
         """
         context, leader = full[:, : full.shape[1] - steps], self.leader()
-        if steps == 1:
-            return context
+        if steps == 1 or leader.block:  # a block draft that learns from data reads true patches
+            return full[:, :-1]
         was_training = leader.training
         leader.eval()
         with torch.no_grad():
@@ -72,9 +79,24 @@ class ExpForecast(ExpBasic):
         leader.train(was_training)
         return torch.cat((context, own), 1)
 
+    def block_loss(self, read: Tensor, truth: Tensor, steps: int) -> Tensor:
+        """Mean squared error of all proposals that the horizon has room for, made after each of its patches."""
+        window = read.shape[1] - steps + 1
+        windows = read.unfold(1, window, 1).movedim(-1, 2).flatten(0, 1)  # [B·F, N, C, P]
+        goal, ahead, block = self.block_goal(windows, read, truth, steps)
+        at = torch.arange(block.shape[1]).unsqueeze(1) + torch.arange(block.shape[2]) + ahead
+        position, proposal = torch.nonzero(at < steps, as_tuple=True)
+        return F.mse_loss(block[:, position, proposal], goal[:, at[position, proposal]])
+
+    def block_goal(self, windows: Tensor, read: Tensor, truth: Tensor, steps: int) -> tuple[Tensor, int, Tensor]:
+        """What should be predicted ``[B, F, C, P]``; how far ahead of its position a block begins; the blocks."""
+        return truth[:, -steps:], 0, self.model.forecast(windows).unflatten(0, (-1, steps))
+
     def loss(self, full: Tensor, steps: int, horizon_only: bool) -> Tensor:
         """Mean squared error after every patch (or after those of the horizon only), from ``[B, N + F, C, P]``."""
         read, truth = self.along(full, steps), full[:, 1:]
+        if self.model.block:
+            return self.block_loss(read, truth, steps)
         # A window's statistics would look ahead: with norm 'window' every step of the rollout is a window of its own.
         windowed = "window" in (self.model.config.norm, self.leader().config.norm)
         length = full.shape[1] - steps if windowed else read.shape[1]

@@ -1,5 +1,12 @@
-"""The registry: ``--model`` name -> module with ``Config`` and ``Model``."""
+"""The registry: ``--model`` or ``--spec_draft_model`` name -> module with ``Config`` and ``Model``."""
 
-from models import timer_xl, timer_xl_draft
+from models import dlinear, multi_patch, seasonal_naive, timer_xl, timer_xl_draft, ttm
 
-MODELS = {"timer_xl": timer_xl, "timer_xl_draft": timer_xl_draft}
+MODELS = {
+    "timer_xl": timer_xl,
+    "timer_xl_draft": timer_xl_draft,
+    "multi_patch": multi_patch,
+    "ttm": ttm,
+    "dlinear": dlinear,
+    "seasonal_naive": seasonal_naive,
+}

@@ -83,6 +83,9 @@ def from_patches(patches: Tensor) -> Tensor:
 class Model(nn.Module):
     """The network. State-dict names and shapes are those of the public (OpenLTM) code."""
 
+    block = False  # as a draft it proposes patch by patch
+    reads_target = False
+
     def __init__(self, configs: Config):
         super().__init__()
         configs = Config.of(configs)
@@ -116,6 +119,10 @@ class Model(nn.Module):
 
     def predict(self, patches: Tensor, want: int | None = None) -> tuple[Tensor, Tensor | None]:
         """Mean and log-variance after the last ``want`` (all by default) patches of whole windows ``[B, N, C, P]``."""
+        return self.emit(*self.features(patches, want))
+
+    def features(self, patches: Tensor, want: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """What the heads read at these positions, see :meth:`run`; ``want`` as in :meth:`predict`."""
         count = patches.shape[1]
         position = torch.arange(count, device=patches.device).unsqueeze(0)
         if self.config.norm == "window":
@@ -125,7 +132,7 @@ class Model(nn.Module):
             moments = nn.functional.pad(patch_moments(patches), (0, 0, 0, 0, window - 1, 0))
             level, scale = running_statistics(moments, position[:, 0], window, patches.shape[-1])
         else:
-            level, scale = patches.new_zeros(1, 1, 1), patches.new_ones(1, 1, 1)
+            level, scale = patches.new_zeros(len(patches), 1, 1), patches.new_ones(len(patches), 1, 1)
         return self.run(patches, level, scale, position, count, want or count, lambda layer, key, value: (key, value))
 
     def session(self, context: Tensor, capacity: int, attention_window: int = 0) -> CachedSession:
@@ -142,7 +149,7 @@ class Model(nn.Module):
         want: int,
         store,
         attention_window: int = 0,
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """One pass over T new patches ``[B, T, C, P]``.
 
         Args:
@@ -152,6 +159,10 @@ class Model(nn.Module):
             want: the number of last positions whose prediction is needed; in the last layer only these are computed.
             store: ``store(layer, keys, values)``, see :class:`Attention`.
             attention_window: how many patches back a query sees; 0 means all.
+
+        Returns:
+            last hidden states ``[B, want, C, d_model]``, and what their patches were normalised by: level and scale,
+            each ``[B, want or 1, C, 1]``. :meth:`emit` makes predictions of them.
         """
         count, variables = patches.shape[1:3]
         x = self.embedding((patches - level.unsqueeze(-1)) / scale.unsqueeze(-1)).flatten(1, 2)
@@ -176,8 +187,11 @@ class Model(nn.Module):
             x = block(x, queries * variables, mask, cos, sin, lambda key, value, i=i: store(i, key, value))
         x = self.blocks.norm(x).unflatten(1, (want, variables))
 
-        level, scale = level[:, -want:].unsqueeze(-1), scale[:, -want:].unsqueeze(-1)
-        mean = self.head(x) * scale + level
+        return x, level[:, -want:].unsqueeze(-1), scale[:, -want:].unsqueeze(-1)
+
+    def emit(self, hidden: Tensor, level: Tensor, scale: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Mean and log-variance (None without ``stochastic_head``) of the next patch, each ``[B, want, C, P]``."""
+        mean = self.head(hidden) * scale + level
         if not self.config.stochastic_head:
             return mean, None
-        return mean, self.log_var_head(x).clamp(min=MIN_LOG_VAR) + 2 * scale.log()
+        return mean, self.log_var_head(hidden).clamp(min=MIN_LOG_VAR) + 2 * scale.log()

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 
-def accept_means(target_mean: Tensor, draft_mean: Tensor, mse_tol: float) -> Tensor:
-    """Point mode: true where the means differ by at most ``mse_tol`` in mean square; ``[..., D]`` -> ``[...]``."""
-    return (target_mean - draft_mean).square().mean(-1) <= mse_tol
+def mean_square(target_mean: Tensor, draft_mean: Tensor) -> Tensor:
+    """``[..., D]`` -> ``[...]``. Point mode accepts where that of the means is at most ``mse_tol``."""
+    return (target_mean - draft_mean).square().mean(-1)
 
 
 def accept_shared(z: Tensor, delta: Tensor, log_u: Tensor, bias: float = 1.0) -> Tensor:

@@ -81,7 +81,8 @@ def build_parser() -> argparse.ArgumentParser:
     g.add_argument("--batch_size", type=whole(1), default=32, help="windows in a batch")
 
     g = parser.add_argument_group("model (training; a checkpoint carries its own)")
-    g.add_argument("--model", choices=list(MODELS), default="timer_xl", help="which network to train")
+    trained = [name for name in MODELS if name != "seasonal_naive"]
+    g.add_argument("--model", choices=trained, default="timer_xl", help="which network to train")
     g.add_argument("--input_token_len", type=whole(1), default=96, help="patch in time steps")
     g.add_argument("--output_token_len", type=whole(1), default=96, help="the same as --input_token_len")
     g.add_argument("--d_model", type=whole(1), default=512, help="width")
@@ -101,6 +102,9 @@ def build_parser() -> argparse.ArgumentParser:
             default=0.5,
             help=f"timer_xl_draft: factor on --{size}",
         )
+
+    g.add_argument("--block_patches", type=whole(1), default=7, help="patches that a block draft proposes in one call")
+    g.add_argument("--season", type=whole(1), help="seasonal_naive: time steps (default: the data set's)")
 
     g = parser.add_argument_group("training")
     g.add_argument("--train_epochs", type=whole(1), default=2, help="epochs")
@@ -133,7 +137,9 @@ def build_parser() -> argparse.ArgumentParser:
     g.add_argument(
         "--use_speculative", action="store_true", help="decode with a draft; the baselines are run beside it"
     )
-    g.add_argument("--spec_draft_ckpt", help="the draft (default: the newest that fits the target)")
+    drafts = [name for name in MODELS if name != "timer_xl"]
+    g.add_argument("--spec_draft_model", choices=drafts, default="timer_xl_draft", help="which draft proposes")
+    g.add_argument("--spec_draft_ckpt", help="its checkpoint (default: the newest that fits the target)")
     g.add_argument("--spec_mode", choices=["sample", "point"], default="sample", help="draw paths or emit means")
     g.add_argument("--spec_k", type=int, default=3, help="K: patches proposed a round")
     g.add_argument("--spec_sigma", type=float, default=0.5, help="standard deviation of both models' patches")

@@ -24,6 +24,11 @@ def row_series(series: Tensor, channels: str, variables: int) -> Tensor:
     return (series.unsqueeze(1) * variables + torch.arange(variables, device=series.device)).flatten()
 
 
+def row_variables(batch: int, channels: str, variables: int) -> Tensor | None:
+    """The variable of each row, ``[rows]``; None with joint channels, where a row has them all."""
+    return None if channels == "joint" else torch.arange(variables).repeat(batch)
+
+
 def take(history: Tensor, first: Tensor, count: int) -> Tensor:
     """Patches first[b] … first[b] + count - 1 of every row: ``[B, capacity, C, P]`` -> ``[B, count, C, P]``."""
     if bool((first == first[0]).all()):
@@ -45,10 +50,10 @@ def _ragged(history: Tensor, first: Tensor, count: int) -> tuple[Tensor, Tensor]
 
 
 class SlidingSession(Session):
-    """The window slides and is run anew for every patch, as the public code does: for any model with ``predict``.
+    """The window slides and is run anew for every patch, as the public code does: for any Timer-XL.
 
     Args:
-        model: offers ``predict(windows, want)``.
+        model: offers ``features(windows, want)`` and ``emit``.
         context: ``[B, N, C, P]``; its length is that of the window.
         capacity: patches a row can hold, proposals included.
         lean: compute the last position's output only; the public code computes every position's.
@@ -59,15 +64,57 @@ class SlidingSession(Session):
     def __init__(self, model, context: Tensor, capacity: int, lean: bool = True):
         self.model, self.window, self.lean = model, context.shape[1], lean
         self.history = context.new_zeros(len(context), capacity, *context.shape[2:])
-        self.lengths = torch.zeros(len(context), dtype=torch.long)
+        self.lengths = self.features_end = torch.zeros(len(context), dtype=torch.long)
 
     def extend(self, patches: Tensor, want: int) -> tuple[Tensor, Tensor | None]:
         put(self.history, self.lengths, patches)
         self.lengths = self.lengths + patches.shape[1]
         span = take(self.history, self.lengths - self.window - want + 1, self.window + want - 1)
         windows = span.unfold(1, self.window, 1).movedim(-1, 2).flatten(0, 1)  # [B·want, N, C, P]
-        mean, log_var = self.model.predict(windows, 1 if self.lean else None)
+        features = self.model.features(windows, 1 if self.lean else None)
+        mean, log_var = self.model.emit(*features)
+        self.features = tuple(f[:, -1].unflatten(0, (-1, want)) for f in features)
+        self.features_end = self.lengths
         return tuple(None if t is None else t[:, -1].unflatten(0, (-1, want)) for t in (mean, log_var))
+
+    def keep(self, rows: Tensor) -> None:
+        self.lengths, self.features_end = self.lengths[rows], self.features_end[rows]
+        rows = rows.to(self.history.device)
+        self.history, self.features = self.history[rows], tuple(f[rows] for f in self.features)
+
+
+class BlockSession(Session):
+    """A window of emitted values slides under a draft that forecasts a block of patches in one call.
+
+    Args:
+        model: offers ``forecast(windows)``, at least one patch at a time, and its window, ``config.seq_len``.
+        context, capacity: see :class:`SlidingSession`.
+    """
+
+    emitted_only = True
+
+    def __init__(self, model, context: Tensor, capacity: int):
+        self.model, self.window = model, model.config.seq_len // model.config.input_token_len
+        if context.shape[1] < self.window:
+            raise UserError(f"this draft reads {model.config.seq_len} time steps: give at least that --seq_len")
+        self.history = context.new_zeros(len(context), capacity, *context.shape[2:])
+        self.lengths = torch.zeros(len(context), dtype=torch.long)
+
+    def extend(self, patches: Tensor, want: int) -> tuple[Tensor, None]:
+        """Take in patches; the mean of the next one (``want`` is 1)."""
+        return self.propose(patches, want, mean_draw)[1], None
+
+    def propose(self, pending: Tensor, k: int, draw) -> tuple[Tensor, Tensor, None]:
+        patches, means = [], []
+        while sum(block.shape[1] for block in means) < k:
+            put(self.history, self.lengths, pending)
+            self.lengths = self.lengths + pending.shape[1]
+            done = sum(block.shape[1] for block in means)
+            mean = self.model.forecast(take(self.history, self.lengths - self.window, self.window))[:, : k - done]
+            pending = torch.cat([draw(done + i, mean[:, i : i + 1], None) for i in range(mean.shape[1])], 1)
+            patches.append(pending)
+            means.append(mean)
+        return torch.cat(patches, 1), torch.cat(means, 1), None
 
     def keep(self, rows: Tensor) -> None:
         self.lengths, self.history = self.lengths[rows], self.history[rows.to(self.history.device)]
@@ -96,6 +143,13 @@ def open_session(model, context: Tensor, capacity: int, rollout: str, attention_
     return model.session(context, capacity, attention_window)
 
 
+def open_draft(model, context: Tensor, capacity: int, target: Session | None = None) -> Session:
+    """A draft's own session for rows with this context; ``target`` is the session whose hidden states it may read."""
+    if model.block:
+        return model.session(target) if model.reads_target else BlockSession(model, context, capacity)
+    return open_session(model, context, capacity, draft_rollout(model, context.shape[2]))
+
+
 def draft_rollout(model, variables: int) -> str:
     """The draft always uses its own: its cache where that renews its statistics, a sliding window elsewhere."""
     return "cached" if model.config.norm != "window" and cacheable(model.config, variables) else "sliding"
@@ -106,7 +160,9 @@ def mean_draw(i: int, mean: Tensor, log_var: Tensor | None) -> Tensor:
     return mean
 
 
-def autoregress(session: Session, context: Tensor, steps: int, draw=mean_draw, renorm_every: int = 0) -> Tensor:
+def autoregress(
+    session: Session, context: Tensor, steps: int, draw=mean_draw, renorm_every: int = 0, samples: int = 1
+) -> Tensor:
     """A model's own rollout, one pass a patch: what "the target alone" means.
 
     Args:
@@ -114,17 +170,23 @@ def autoregress(session: Session, context: Tensor, steps: int, draw=mean_draw, r
         steps: patches to forecast.
         draw: ``draw(i, mean, log_var) -> patch i`` of the forecast; the mean by default.
         renorm_every: R > 0 forms and prefills the window anew after every R emitted patches.
+        samples: S paths a row, from one prefill; ``draw`` sees the rows S times, one after the other.
 
     Returns:
-        ``[B, steps, C, P]``
+        ``[B·S, steps, C, P]``
     """
-    history, window = context, context.shape[1]
+    history, pending, window, done = context, context, context.shape[1], 0
     segment = renorm_every or steps
-    for start in range(0, steps, segment):
-        pending = history[:, -window:]
-        if start:
-            session.restart(pending, torch.arange(len(context)))
-        count = min(segment, steps - start)
-        patches, _, _ = session.propose(pending, count, lambda i, *moments, start=start: draw(start + i, *moments))
-        history = torch.cat((history, patches), 1)
+    if samples > 1:
+        moments = session.extend(context, 1)
+        session.repeat(samples)
+        pending = draw(0, *(None if m is None else m.repeat_interleave(samples, 0) for m in moments))
+        history, done = torch.cat((context.repeat_interleave(samples, 0), pending), 1), 1
+    while done < steps:
+        if done and done % segment == 0:
+            pending = history[:, -window:]
+            session.restart(pending, torch.arange(len(history)))
+        count = min(segment - done % segment, steps - done)
+        patches, _, _ = session.propose(pending, count, lambda i, *moments, done=done: draw(done + i, *moments))
+        history, done = torch.cat((history, patches), 1), done + count
     return history[:, window:]

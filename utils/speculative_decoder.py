@@ -6,7 +6,7 @@ Leviathan, Kalman, Matias 2023 (https://arxiv.org/abs/2211.17192), for continuou
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import torch
 from torch import Tensor
@@ -14,23 +14,28 @@ from torch import Tensor
 from models.layers.cache import Session
 from models.timer_xl import from_patches, to_patches
 from utils import acceptance, noise
+from utils.covariance import Calibrated, Isotropic
 from utils.errors import UserError
 from utils.rollout import (
     check_rollout,
-    draft_rollout,
     from_rows,
     mean_draw,
+    open_draft,
     open_session,
     put,
     row_series,
+    row_variables,
     take,
     to_rows,
 )
 
 
+PATHS = 2**40  # the distance between the numbers of a series' sample paths, which key their noise
+
+
 @dataclass(frozen=True)
 class SpeculativeConfig:
-    """How to speculate. σ and mse_tol are in units of the standardised data.
+    """How to speculate. σ and mse_tol are in units of the standardised data; σ may be a calibrated covariance.
 
     With mode ``sample``, accept_bias 1 and accept_mse_tol 0 the output has the target's own distribution; in mode
     ``point`` every emitted patch is a mean of the target, on a prefix off by at most accept_mse_tol a patch.
@@ -38,7 +43,7 @@ class SpeculativeConfig:
 
     mode: str = "sample"
     k: int = 3
-    sigma: float = 0.5
+    sigma: float | Calibrated = 0.5
     accept_bias: float = 1.0
     accept_mse_tol: float = 0.0
     max_draws: int = 256  # the bound on residual draws where covariances differ
@@ -52,14 +57,18 @@ class SpeculativeConfig:
             raise UserError(f"mode {self.mode!r}, rollout {self.rollout!r}: give sample or point, cached or sliding")
         if self.k < 1:
             raise UserError(f"--spec_k {self.k}: at least 1 patch must be proposed")
-        if not 0 < self.sigma < math.inf:
-            raise UserError(f"--spec_sigma {self.sigma} must be above 0 and finite")
+        if not isinstance(self.sigma, Calibrated) and not 0 < self.sigma < math.inf:
+            raise UserError(f"--spec_sigma {self.sigma} must be above 0 and finite, or calibrated")
         if not 1 <= self.accept_bias < math.inf:
             raise UserError(f"--spec_accept_bias {self.accept_bias} must be at least 1 (1 is lossless) and finite")
         if math.isnan(self.accept_mse_tol):
             raise UserError("--spec_accept_mse_tol nan: give a number (0 or less is lossless) or inf")
         if self.max_draws < 1 or self.renorm_every < 0 or self.attention_window < 0:
             raise UserError("--spec_max_draws must be at least 1, --renorm_every and --attention_window 0 or more")
+
+    @property
+    def spread(self) -> Isotropic | Calibrated:
+        return self.sigma if isinstance(self.sigma, Calibrated) else Isotropic(self.sigma)
 
 
 @dataclass
@@ -68,6 +77,7 @@ class Statistics:
 
     accepted: Tensor  # [K]
     attempted: Tensor  # [K], tested: those after the first rejection of a round are not
+    squared: Tensor  # [K], mean squared distances of the means of the tested, summed
     distances: list[Tensor] = field(default_factory=list)  # ‖δ‖ of every tested proposal (one covariance only)
     target_passes: int = 0
     draft_passes: int = 0
@@ -78,13 +88,13 @@ class Statistics:
 
     @classmethod
     def empty(cls, k: int) -> "Statistics":
-        return cls(torch.zeros(k, dtype=torch.long), torch.zeros(k, dtype=torch.long))
+        return cls(*(torch.zeros(k, dtype=torch.long) for _ in range(2)), torch.zeros(k, dtype=torch.double))
 
     def add(self, other: "Statistics") -> None:
         """Count another call's in."""
-        for name in ("accepted", "attempted", "distances", "target_passes", "draft_passes", "row_passes", "emitted"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.bound_hits += other.bound_hits
+        for item in fields(self):
+            if item.name != "accepted_patches":
+                setattr(self, item.name, getattr(self, item.name) + getattr(other, item.name))
 
     @property
     def rate(self) -> float | None:
@@ -115,20 +125,29 @@ class SpeculativeDecoder:
                 f"the draft's patch ({draft.config.input_token_len}) is not the target's "
                 f"({target.config.input_token_len}): train a draft with the target's --input_token_len"
             )
+        if draft.reads_target and config.k > draft.config.block_patches:
+            raise UserError(
+                f"--spec_k {config.k}: this draft has heads for {draft.config.block_patches} patches at most"
+            )
+        if target.config.stochastic_head and isinstance(config.sigma, Calibrated):
+            raise UserError("--spec_sigma calibrated: this target has learned variances, which are used in its place")
         self.target, self.draft, self.config = target, draft, config
         self.trace = trace or (lambda phase: nullcontext())
 
     @torch.inference_mode()
-    def generate(self, x: Tensor, steps: int, series: Tensor | None = None) -> tuple[Tensor, Statistics]:
+    def generate(
+        self, x: Tensor, steps: int, series: Tensor | None = None, samples: int = 1
+    ) -> tuple[Tensor, Statistics]:
         """Forecast ``steps`` patches.
 
         Args:
             x: ``[B, L, C]`` standardised context, L a multiple of the patch P.
             steps: patches to forecast, at least 1.
             series: ``[B]`` numbers that key the noise of each window; 0 … B - 1 by default.
+            samples: S paths of each window, from one prefill.
 
         Returns:
-            forecast ``[B, steps·P, C]`` and the statistics.
+            forecast ``[B, steps·P, C]``, or ``[B, S, steps·P, C]`` for S > 1, and the statistics.
         """
         patch_len = self.target.config.input_token_len
         if x.ndim != 3 or x.shape[1] == 0 or x.shape[1] % patch_len:
@@ -139,11 +158,19 @@ class SpeculativeDecoder:
         check_rollout(self.target.config, x.shape[2], self.config)
         series = torch.arange(len(x), device=x.device) if series is None else series.to(x.device)
         series = row_series(series, channels, x.shape[2])
-        rows = _Rows(self, to_patches(to_rows(x, channels), patch_len), steps, series)
+        variable = row_variables(len(x), channels, x.shape[2])
+        rows = _Rows(self, to_patches(to_rows(x, channels), patch_len), steps, series, variable)
+        make_rule = _Point if self.config.mode == "point" else _Sample
+        if samples > 1:  # the prefill is a pass of its own, then shared by all paths
+            with self.trace("verify"):
+                verified = rows.prefill(samples)
+            rule, none = make_rule(self.config, rows, 0), torch.zeros(len(rows.index), dtype=torch.long)
+            rule.verified = verified
+            rows.commit(none, none, None, rule.emit(none, none))
         while len(rows.index):
-            limit = (rows.left() - 1).clamp(max=self.config.k)  # proposals per row: never past its horizon or segment
+            limit = rows.limit()
             k = int(limit.max())
-            rule = (_Point if self.config.mode == "point" else _Sample)(self.config, rows, k)
+            rule = make_rule(self.config, rows, k)
             if k:
                 with self.trace("draft"):
                     rule.proposals, *rule.drafted = rows.draft.propose(rows.pending(rows.draft), k, rule.draw)
@@ -153,9 +180,17 @@ class SpeculativeDecoder:
             with self.trace("accept"):
                 # the round's one wait for the device: how many proposals each row accepts
                 accepted = acceptance.leading(rule.test()).cpu().minimum(limit) if k else limit
-                rows.commit(accepted, limit, rule.proposals, rule.emit(accepted, limit))
+                rows.commit(accepted, limit, rule.proposals, rule.emit(accepted, limit), rule.squared)
         rows.statistics.bound_hits = int(rows.statistics.bound_hits)
-        return from_rows(from_patches(rows.forecast), channels, x.shape[2]), rows.statistics
+        rows.statistics.squared = rows.statistics.squared.cpu()
+        return paths(rows.forecast, samples, channels, x.shape[2]), rows.statistics
+
+
+def paths(forecast: Tensor, samples: int, channels: str, variables: int) -> Tensor:
+    """Patches of rows, S consecutive ones a series -> ``[B, S, H, C]``, or ``[B, H, C]`` where S is 1."""
+    values = from_patches(forecast).unflatten(0, (-1, samples)).transpose(0, 1).flatten(0, 1)
+    values = from_rows(values, channels, variables)
+    return values if samples == 1 else values.unflatten(0, (samples, -1)).transpose(0, 1)
 
 
 def proposal_noise(seed: int, series: Tensor, patch: Tensor, like: Tensor) -> Tensor:
@@ -164,12 +199,7 @@ def proposal_noise(seed: int, series: Tensor, patch: Tensor, like: Tensor) -> Te
     return noise.normal(seed, noise.PROPOSAL, series, patch, shape.numel()).to(like.dtype).unflatten(-1, shape)
 
 
-def scaled(z: Tensor, sigma: float, log_var: Tensor | None) -> Tensor:
-    """Σ^½ z for the learned variances, or for σ²I where there are none."""
-    return z * sigma if log_var is None else z * (0.5 * log_var).exp()
-
-
-def target_draw(config: SpeculativeConfig, series: Tensor) -> Callable:
+def target_draw(config: SpeculativeConfig, series: Tensor, variable: Tensor | None = None) -> Callable:
     """How the target alone continues in this mode, for ``autoregress``; ``series`` ``[rows]`` keys the noise.
 
     In sample mode from the very noise that the decoder would use: where all is accepted, the paths differ by little.
@@ -179,7 +209,7 @@ def target_draw(config: SpeculativeConfig, series: Tensor) -> Callable:
 
     def draw(i: int, mean: Tensor, log_var: Tensor | None) -> Tensor:
         z = proposal_noise(config.seed, series.unsqueeze(1), torch.tensor([[i]], device=series.device), mean)
-        return mean + scaled(z, config.sigma, log_var)
+        return mean + (config.spread.colour(z, variable) if log_var is None else z * (0.5 * log_var).exp())
 
     return draw
 
@@ -190,6 +220,7 @@ class _Point:
     proposals: Tensor | None = None  # [b, k, C, P]
     drafted: list[Tensor | None]  # the draft's means and log-variances, each [b, k, C, P]
     verified: tuple[Tensor, Tensor | None]  # the target's, each [b, k + 1, C, P]
+    squared: Tensor | None = None  # [b, k], mean squared distances between their means
 
     def __init__(self, config: SpeculativeConfig, rows: "_Rows", k: int):
         self.config, self.rows, self.k = config, rows, k
@@ -200,8 +231,8 @@ class _Point:
 
     def test(self) -> Tensor:
         """``[b, k]``: which proposals pass, each for itself."""
-        target, draft = self.verified[0][:, : self.k].flatten(2), self.proposals.flatten(2)
-        return acceptance.accept_means(target, draft, self.config.accept_mse_tol)
+        self.squared = acceptance.mean_square(self.verified[0][:, : self.k].flatten(2), self.drafted[0].flatten(2))
+        return self.squared <= self.config.accept_mse_tol
 
     def emit(self, accepted: Tensor, limit: Tensor) -> Tensor:
         """``[b, k + 1, C, P]``; row b emits the first ``accepted[b] + 1`` of them."""
@@ -211,7 +242,7 @@ class _Point:
 class _Sample(_Point):
     """Proposals are draws of the draft; what is emitted is distributed as the target's own draws.
 
-    Without learned variances both have covariance σ²I; with them the target's is known only after proposing.
+    Without learned variances both have the same covariance; with them the target's is known only after proposing.
     """
 
     def __init__(self, config: SpeculativeConfig, rows: "_Rows", k: int):
@@ -221,9 +252,13 @@ class _Sample(_Point):
         done = (rows.held - rows.context_len).to(device)
         self.key = (rows.series.unsqueeze(1), done.unsqueeze(1) + torch.arange(k + 1, device=device))
         self.z = proposal_noise(config.seed, *self.key, rows.emitted)
+        if not self.learned or not rows.draft_stochastic:
+            self.noise = config.spread.colour(self.z, rows.variable)
 
     def draw(self, i: int, mean: Tensor, log_var: Tensor | None) -> Tensor:
-        return mean + scaled(self.z[:, i : i + 1], self.config.sigma, log_var if self.learned else None)
+        if self.learned and log_var is not None:
+            return mean + self.z[:, i : i + 1] * (0.5 * log_var).exp()
+        return mean + self.noise[:, i : i + 1]
 
     def _moments(self) -> tuple[tuple, tuple]:
         """Mean and log-variance of target and draft at the proposals, each ``[b, k, D]``."""
@@ -237,20 +272,23 @@ class _Sample(_Point):
         config, proposals = self.config, self.proposals.flatten(2)
         key = self.key[0], self.key[1][:, : self.k]
         log_u = noise.uniform(config.seed, noise.ACCEPTANCE, *key, 1).squeeze(-1).log()
-        target_mean = self.verified[0][:, : self.k].flatten(2)
+        target_mean, draft_mean = self.verified[0][:, : self.k], self.drafted[0]
+        self.squared = acceptance.mean_square(target_mean.flatten(2), draft_mean.flatten(2))
         if self.learned:
             passed = acceptance.accept_learned(proposals, *self._moments(), log_u, config.accept_bias)
         else:
-            self.delta = (self.drafted[0].flatten(2) - target_mean) / config.sigma
+            self.delta = config.spread.whiten(draft_mean - target_mean, self.rows.variable).flatten(2)
             z = self.z[:, : self.k].flatten(2)
             passed = acceptance.accept_shared(z, self.delta, log_u, config.accept_bias)
         if config.accept_mse_tol > 0:
-            passed = passed | acceptance.accept_means(target_mean, proposals, config.accept_mse_tol)
+            distance = acceptance.mean_square(target_mean.flatten(2), proposals)
+            passed = passed | (distance <= config.accept_mse_tol)
         return passed
 
     def emit(self, accepted: Tensor, limit: Tensor) -> Tensor:
         mean, log_var = self.verified
-        emitted = mean + scaled(self.z, self.config.sigma, log_var)  # the target's own draws, from the same noise
+        # the target's own draws, from the same noise
+        emitted = mean + (self.z * (0.5 * log_var).exp() if self.learned else self.noise)
         if not self.k:
             return emitted
         rows = torch.nonzero(accepted < limit).squeeze(1)
@@ -262,7 +300,9 @@ class _Sample(_Point):
                 self.rows.statistics.bound_hits = self.rows.statistics.bound_hits + hit.sum()
             else:
                 z = acceptance.reflect(self.z[rows, at].flatten(1), self.delta[rows, at])
-                corrected = mean[rows, at] + self.config.sigma * z.unflatten(-1, self.shape)
+                z = z.unflatten(-1, self.shape).unsqueeze(1)
+                variable = self.rows.variable if self.rows.variable is None else self.rows.variable[rows.cpu()]
+                corrected = mean[rows, at] + self.config.spread.colour(z, variable).squeeze(1)
             emitted[rows, at] = corrected
         if not self.learned:
             tested = torch.nonzero(torch.arange(self.k) < (accepted + 1).minimum(limit).unsqueeze(1), as_tuple=True)
@@ -288,11 +328,14 @@ class _Rows:
     bookkeeping of lengths is on the host.
     """
 
-    def __init__(self, decoder: SpeculativeDecoder, context: Tensor, steps: int, series: Tensor):
+    def __init__(
+        self, decoder: SpeculativeDecoder, context: Tensor, steps: int, series: Tensor, variable: Tensor | None
+    ):
         config, batch = decoder.config, len(context)
-        self.context_len, self.steps, self.series = context.shape[1], steps, series
-        self.renorm_every = config.renorm_every
+        self.context_len, self.steps, self.series, self.variable = context.shape[1], steps, series, variable
+        self.renorm_every, self.k, self.block = config.renorm_every, config.k, decoder.draft.block
         self.stochastic = decoder.target.config.stochastic_head
+        self.draft_stochastic = decoder.draft.config.stochastic_head
         self.index = torch.arange(batch)  # the rows' place in the forecast
         self.held = torch.full((batch,), self.context_len)  # patches of context and forecast
         self.start = torch.zeros(batch, dtype=torch.long)  # the first of them in the target's session
@@ -306,10 +349,32 @@ class _Rows:
         self.forecast = context.new_empty(batch, steps, *context.shape[2:])
         self.target = open_session(decoder.target, context, capacity, config.rollout, config.attention_window)
         if steps > 1:
-            rollout = draft_rollout(decoder.draft, context.shape[2])
-            self.draft = open_session(decoder.draft, context, capacity, rollout)
+            self.draft = open_draft(decoder.draft, context, capacity, self.target)
+        # heads on the target's hidden states cannot propose before its first pass
+        self.can_propose = not decoder.draft.reads_target
         self.statistics = Statistics.empty(config.k)
+        self.statistics.squared = self.statistics.squared.to(context.device)
         self.statistics.accepted_patches = torch.zeros(batch, steps, dtype=torch.bool)
+
+    def prefill(self, samples: int) -> tuple[Tensor, Tensor | None]:
+        """Both models take in the context; then every row becomes ``samples``. What follows the context is returned."""
+        moments = self.target.extend(self.emitted[:, : self.context_len], 1)
+        if self.steps > 1 and self.can_propose:
+            self.draft.extend(self.emitted[:, : self.context_len], 1)
+        self._select(torch.arange(len(self.index)).repeat_interleave(samples))
+        self.index = torch.arange(len(self.index))
+        path = torch.arange(samples, device=self.series.device).repeat(len(self.series) // samples)
+        self.series = self.series + path * PATHS
+        steps = self.forecast.shape[1:]
+        self.forecast = self.forecast.new_empty(len(self.index), *steps)
+        self.statistics.accepted_patches = torch.zeros(len(self.index), self.steps, dtype=torch.bool)
+        return tuple(None if m is None else m.repeat_interleave(samples, 0) for m in moments)
+
+    def limit(self) -> Tensor:
+        """Proposals for each row: never past its horizon or segment."""
+        if not self.can_propose:
+            return torch.zeros_like(self.held)
+        return (self.left() - 1).clamp(max=self.k)
 
     def left(self) -> Tensor:
         """Patches to the row's horizon or, with ``renorm_every``, to the end of its segment, whichever is nearer."""
@@ -344,7 +409,14 @@ class _Rows:
         self.statistics.target_passes += 1
         self.statistics.row_passes += rows
 
-    def commit(self, accepted: Tensor, limit: Tensor, proposals: Tensor | None, emitted: Tensor) -> None:
+    def commit(
+        self,
+        accepted: Tensor,
+        limit: Tensor,
+        proposals: Tensor | None,
+        emitted: Tensor,
+        squared: Tensor | None = None,
+    ) -> None:
         """Row b gains the first ``accepted[b] + 1`` of ``emitted``; both sessions keep its accepted proposals."""
         put(self.emitted, self.held, emitted)
         k = emitted.shape[1] - 1
@@ -357,13 +429,16 @@ class _Rows:
                 taken = torch.where(kept[..., None, None].to(emitted.device), proposals, emitted[:, :-1])
                 put(self.conditioned, self.held, taken)
             self._rollback(self.draft, self.held, accepted)
-            self.statistics.draft_passes += k
-            self.statistics.attempted[:k] += (position < (accepted + 1).minimum(limit).unsqueeze(1)).sum(0)
+            self.statistics.draft_passes += 1 if self.block else k
+            tested = position < (accepted + 1).minimum(limit).unsqueeze(1)
+            self.statistics.attempted[:k] += tested.sum(0)
+            self.statistics.squared[:k] += (squared * tested.to(squared.device)).sum(0)
             self.statistics.accepted[:k] += kept.sum(0)
             row, offset = torch.nonzero(kept, as_tuple=True)
             patch = self.held[row] - self.context_len + offset
             self.statistics.accepted_patches[self.index[row], patch] = True
         self._rollback(self.target, self.held - self.start, accepted)
+        self.can_propose = True
         self._count_pass(len(self.index))
         self.held = self.held + accepted + 1
         self.statistics.emitted += int((accepted + 1).sum())
@@ -385,9 +460,16 @@ class _Rows:
             return
         off, on = (torch.nonzero(rows).squeeze(1) for rows in (finished, ~finished))
         self.forecast[self.index[off].to(device)] = self.emitted[off.to(device), self.context_len : end]
-        self.index, self.held, self.start = self.index[on], self.held[on], self.start[on]
-        self.target.keep(on)
-        self.draft.keep(on)
-        on = on.to(device)
-        self.emitted, self.series = self.emitted[on], self.series[on]
-        self.conditioned = self.emitted if self.shared else self.conditioned[on]
+        self._select(on)
+
+    def _select(self, rows: Tensor) -> None:
+        """Go on with these rows, in this order."""
+        self.index, self.held, self.start = self.index[rows], self.held[rows], self.start[rows]
+        if self.variable is not None:
+            self.variable = self.variable[rows]
+        self.target.keep(rows)
+        if self.steps > 1:
+            self.draft.keep(rows)
+        rows = rows.to(self.emitted.device)
+        self.emitted, self.series = self.emitted[rows], self.series[rows]
+        self.conditioned = self.emitted if self.shared else self.conditioned[rows]

@@ -15,6 +15,10 @@ class Session:
 
     lengths: Tensor  # [B], on the host: patches held by each row
     emitted_only = False  # whether a window slides over emitted values only, never over accepted proposals
+    features: tuple[
+        Tensor, ...
+    ] = ()  # targets: hidden state, level, scale of the last pass of all rows, [B, want or 1…]
+    features_end: Tensor  # [B], on the host: patches held after that pass
 
     def extend(self, patches: Tensor, want: int) -> tuple[Tensor, Tensor | None]:
         """Take in T patches per row and predict the patch after each of the last ``want`` of them.
@@ -31,6 +35,15 @@ class Session:
     def keep(self, rows: Tensor) -> None:
         """Go on with these rows only, in this order."""
         raise NotImplementedError
+
+    def last_features(self) -> tuple[Tensor, ...]:
+        """Targets only: what the heads read at the last patch that each row keeps, each ``[B, 1, C, ...]``."""
+        back = self.features_end - self.lengths + 1
+        if bool((back == back[0]).all()):
+            at = int(back[0])
+            return tuple(f[:, max(f.shape[1] - at, 0)].unsqueeze(1) for f in self.features)
+        rows, back = torch.arange(len(back), device=self.features[0].device), back.to(self.features[0].device)
+        return tuple(f[rows, (f.shape[1] - back).clamp(min=0)].unsqueeze(1) for f in self.features)
 
     def repeat(self, samples: int) -> None:
         """Each row becomes ``samples`` consecutive ones."""
@@ -70,7 +83,7 @@ class CachedSession(Session):
         batch, _, variables, _ = context.shape
         config = model.config
         self.model, self.attention_window, self.variables = model, attention_window, variables
-        self.lengths = torch.zeros(batch, dtype=torch.long)
+        self.lengths = self.features_end = torch.zeros(batch, dtype=torch.long)
         # zeros, not empty: masked slots enter the softmax with weight 0, and 0 times garbage may be NaN
         size = (batch, model.n_heads, capacity * variables, model.head_dim)
         self.keys = [context.new_zeros(size) for _ in model.blocks.attn_layers]
@@ -132,11 +145,15 @@ class CachedSession(Session):
             self.lengths = self.lengths + count
         else:
             self.lengths[rows] += count
-        return self.model.run(patches, level, scale, position, keys, want, store, self.attention_window)
+        features = self.model.run(patches, level, scale, position, keys, want, store, self.attention_window)
+        if rows is None:
+            self.features, self.features_end = features, self.lengths.clone()
+        return self.model.emit(*features)
 
     def keep(self, rows: Tensor) -> None:
-        self.lengths = self.lengths[rows]
+        self.lengths, self.features_end = self.lengths[rows], self.features_end[rows]
         rows = rows.to(self.level.device)
         self.keys = [k[rows] for k in self.keys]
         self.values = [v[rows] for v in self.values]
         self.moments, self.level, self.scale = self.moments[rows], self.level[rows], self.scale[rows]
+        self.features = tuple(f[rows] for f in self.features)

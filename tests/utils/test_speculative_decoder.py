@@ -70,6 +70,7 @@ def test_point_mode_at_tolerance_0_is_the_targets_rollout(
 class ScriptedDraft:
     """Proposes what the target will say, exactly or far off, as a script tells for each row and patch."""
 
+    block = reads_target = False
     config = SimpleNamespace(
         input_token_len=4, norm="causal", rope_index="time", channels="joint", stochastic_head=False
     )
@@ -209,6 +210,8 @@ SIGMA = 0.7
 
 class GaussianModel:
     """A patch of 3 values follows the last one by a known map; optionally its variances are known too."""
+
+    block = reads_target = False
 
     def __init__(self, shift: float, spread: float | None):
         self.shift, self.spread = shift, spread

@@ -1,0 +1,36 @@
+"""DLinear (Zeng et al. 2023, https://arxiv.org/abs/2205.13504): a linear map each for trend and season."""
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models import seasonal_naive
+from models.layers.normalisation import window_statistics
+from models.timer_xl import Config as Target
+
+TREND_KERNEL = 25  # time steps of the moving average, as in the paper
+
+
+@dataclass(frozen=True)
+class Config(Target):
+    """The target's context, patch and channels; its other sizes are not used."""
+
+    block_patches: int = 7
+
+
+class Model(seasonal_naive.Model):
+    """The same maps for every variable, over windows normalised by their own statistics."""
+
+    def __init__(self, configs: Config):
+        super().__init__(configs)
+        length = configs.block_patches * configs.input_token_len
+        self.season, self.trend = (nn.Linear(configs.seq_len, length) for _ in range(2))
+
+    def forecast(self, window: Tensor) -> Tensor:
+        """``[B, N, C, P]`` -> the next patches ``[B, block_patches, C, P]``."""
+        level, scale = (s.unsqueeze(-1) for s in window_statistics(window))
+        x = ((window - level) / scale).transpose(1, 2).flatten(2)  # [B, C, L]
+        trend = F.avg_pool1d(F.pad(x, (TREND_KERNEL // 2,) * 2, mode="replicate"), TREND_KERNEL, stride=1)
+        future = self.season(x - trend) + self.trend(trend)
+        return future.unflatten(2, (self.config.block_patches, -1)).transpose(1, 2) * scale + level

@@ -1,0 +1,68 @@
+"""Heads on the target's own last hidden state that propose the patches after the next one.
+
+Medusa (Cai et al. 2024, https://arxiv.org/abs/2401.10774) for patches. The target's head has already said the next
+patch, which is emitted; the heads here read it beside the hidden state (as in Hydra, Ankner et al. 2024,
+https://arxiv.org/abs/2402.05109), so that in sample mode they know what was drawn.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from models.layers.cache import Session
+from models.timer_xl import Config as Target
+
+
+@dataclass(frozen=True)
+class Config(Target):
+    """The target's sizes, which the heads must fit, and their own."""
+
+    block_patches: int = 7
+    draft_scale_d_model: float = 0.5  # width of the layer below the heads
+
+
+class Model(nn.Module):
+    block = True  # all proposals of a round come from one call
+    reads_target = True
+
+    def __init__(self, configs: Config):
+        super().__init__()
+        self.configs = self.config = configs
+        width = max(1, round(configs.d_model * configs.draft_scale_d_model))
+        self.hidden = nn.Linear(configs.d_model, width)
+        self.emitted = nn.Linear(configs.input_token_len, width, bias=False)
+        self.heads = nn.Linear(width, configs.block_patches * configs.output_token_len)
+
+    def forecast(self, hidden: Tensor, level: Tensor, scale: Tensor, emitted: Tensor) -> Tensor:
+        """The block after each of T positions.
+
+        Args:
+            hidden, level, scale: the target's features there, ``[B, T, C, d_model]`` and ``[B, T, C, 1]``.
+            emitted: the patch that followed, ``[B, T, C, P]``.
+
+        Returns:
+            ``[B, T, block_patches, C, P]``
+        """
+        x = torch.relu(self.hidden(hidden) + self.emitted((emitted - level) / scale))
+        block = self.heads(x) * scale + level
+        return block.unflatten(-1, (self.config.block_patches, -1)).transpose(2, 3)
+
+    def session(self, target: Session) -> "HeadSession":
+        return HeadSession(self, target)
+
+
+class HeadSession(Session):
+    """Holds nothing but lengths: what it needs is in the target's session."""
+
+    def __init__(self, model: Model, target: Session):
+        self.model, self.target = model, target
+        self.lengths = torch.zeros_like(target.lengths)
+
+    def propose(self, pending: Tensor, k: int, draw) -> tuple[Tensor, Tensor, None]:
+        means = self.model.forecast(*self.target.last_features(), pending[:, -1:])[:, 0, :k]
+        self.lengths = self.lengths + pending.shape[1]
+        return torch.cat([draw(i, means[:, i : i + 1], None) for i in range(means.shape[1])], 1), means, None
+
+    def keep(self, rows: Tensor) -> None:
+        self.lengths = self.lengths[rows]

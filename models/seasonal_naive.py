@@ -1,0 +1,38 @@
+"""The draft without parameters: the last season again. What the n-gram is to language."""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from models.timer_xl import Config as Target
+from utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Config(Target):
+    """The target's context, patch and channels; the rest of its sizes is not used."""
+
+    block_patches: int = 7
+    season: int = 24  # time steps
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.season > self.seq_len:
+            raise UserError(f"--season {self.season} is longer than the context of {self.seq_len}")
+
+
+class Model(nn.Module):
+    block = True  # all proposals of a round come from one call
+    reads_target = False
+
+    def __init__(self, configs: Config):
+        super().__init__()
+        self.configs = self.config = configs
+
+    def forecast(self, window: Tensor) -> Tensor:
+        """``[B, N, C, P]`` -> the next patches ``[B, block_patches, C, P]``."""
+        config = self.config
+        length = config.block_patches * config.input_token_len
+        season = window.transpose(1, 2).flatten(2)[..., -config.season :]
+        future = season.repeat(1, 1, -(-length // config.season))[..., :length]
+        return future.unflatten(2, (config.block_patches, -1)).transpose(1, 2)
