@@ -20,6 +20,8 @@ DATASETS = {
     "exchange_rate": ("exchange_rate/exchange_rate.txt.gz", SHARES),
 }
 EMBEDDED = "NYCWeather"
+# a day in time steps; elsewhere 1: the last value again
+SEASONS = {EMBEDDED: 24, "ETTh1": 24, "ETTh2": 24, "ETTm1": 96, "ETTm2": 96}
 NAMES = [EMBEDDED, *DATASETS, "custom"]
 
 

@@ -6,10 +6,16 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 from data_provider.data_factory import load_series
+from data_provider.data_loader import Windows
+from models.timer_xl import from_patches, to_patches
 from utils import checkpoint
+from utils.covariance import Calibration, calibrate, context_scale
 from utils.errors import UserError
+from utils.results import write_atomic
+from utils.rollout import from_rows, to_rows
 
 
 class ExpBasic:
@@ -26,6 +32,28 @@ class ExpBasic:
         self.models = {}  # role -> path, contents and configuration of what was loaded
         self.series = load_series(args.data, args.root_path, args.data_path)
         self.say(f"data {self.series.name}: {len(self.series.values)} rows, {self.series.variables} variables")
+
+    def calibration(self, role: str, model) -> Calibration:
+        """Of this loaded model's next-patch residuals on validation; kept beside its checkpoint."""
+        path = Path(self.models[role]["path"]).with_name("calibration.pth")
+        identity = {"format": 1, "checkpoint": self.models[role]["sha256"], "data": self.series.digest()}
+        if path.is_file():
+            saved = checkpoint.read_state(path, torch.device("cpu"))
+            if saved["identity"] == identity:
+                return Calibration(saved["matrices"])
+        config, residuals, scales = model.config, [], []
+        windows = Windows(self.series, "val", config.seq_len, config.input_token_len)
+        for index in tqdm(windows.evenly(None).split(64), desc="calibration", unit="batch"):
+            x, truth = (to_patches(values, config.input_token_len) for values in windows.batch(index))
+            with torch.inference_mode():
+                rows = to_patches(to_rows(from_patches(x).to(self.device), config.channels), config.input_token_len)
+                mean = from_rows(from_patches(model.predict(rows, 1)[0]), config.channels, x.shape[2]).cpu()
+            residuals.append(truth[:, 0] - mean.transpose(1, 2))
+            scales.append(context_scale(x))
+        matrices = calibrate(torch.cat(residuals), torch.cat(scales))
+        write_atomic(path, lambda temporary: torch.save({"identity": identity, "matrices": matrices}, temporary))
+        self.say(f"calibrated {role} on {len(windows)} validation windows -> {path}")
+        return Calibration(matrices)
 
     @staticmethod
     def say(line: str) -> None:

@@ -1,10 +1,14 @@
 """Distillation: the draft learns the target's means, on true windows and along the target's own rollout."""
 
+import math
+
 import torch
 from torch import Tensor
 
 from exp.exp_forecast import ExpForecast
+from utils.covariance import Spread
 from utils.errors import UserError
+from utils.rollout import mean_draw
 
 SHARED = ("seq_len", "input_token_len", "output_token_len", "d_model", "n_heads", "d_ff", "e_layers", "channels")
 
@@ -16,6 +20,9 @@ class ExpDistill(ExpForecast):
         self.teacher = self.load("distillation target", self.args.distill_target_ckpt, "timer_xl")
         if self.args.stochastic_head and not self.teacher.config.stochastic_head:
             raise UserError("--distill --stochastic_head needs a target trained with --stochastic_head")
+        self.sigma = self.args.spec_sigma
+        if self.args.distill_loss == "acceptance" and self.sigma == "calibrated":
+            self.sigma = self.calibration("distillation target", self.teacher)
         student = super().build()
         for name in ("input_token_len", "channels"):
             if vars(student.config)[name] != vars(self.teacher.config)[name]:
@@ -27,6 +34,27 @@ class ExpDistill(ExpForecast):
 
     def leader(self):
         return self.teacher
+
+    def continuation(self, context: Tensor):
+        """Along means, or along sample paths of the target where sampling is what the draft is for."""
+        if self.args.distill_loss == "mse":
+            return mean_draw
+        spread = Spread(self.sigma, context)
+
+        def draw(i: int, mean: Tensor, log_var: Tensor | None) -> Tensor:
+            z = torch.randn_like(mean)
+            return mean + (spread.colour(z) if log_var is None else z * (0.5 * log_var).exp())
+
+        return draw
+
+    def distance(self, mean: Tensor, goal: Tensor, context: Tensor) -> Tensor:
+        """Mean squared error, or the negative logarithm of the acceptance 2Φ(-‖δ‖/2) in sample mode."""
+        if self.args.distill_loss == "mse":
+            return super().distance(mean, goal, context)
+        rows = torch.arange(len(context)).repeat_interleave(len(mean) // len(context))
+        delta = Spread(self.sigma, context).select(rows).whiten(mean - goal)
+        distance = (delta.square().sum((2, 3)) + 1e-12).sqrt()
+        return -(torch.special.log_ndtr(-distance / 2) + math.log(2)).mean()
 
     @torch.no_grad()
     def goal(self, read: Tensor, truth: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -1,6 +1,5 @@
 """Training on data, and testing of a model alone."""
 
-import hashlib
 import math
 import time
 from dataclasses import fields
@@ -19,7 +18,7 @@ from models.timer_xl import to_patches
 from utils import checkpoint
 from utils.errors import UserError
 from utils.results import write_atomic
-from utils.rollout import autoregress, draft_rollout, open_session, to_rows
+from utils.rollout import autoregress, mean_draw, open_draft, to_rows
 
 SAVE_EVERY_S = 60
 
@@ -59,6 +58,14 @@ class ExpForecast(ExpBasic):
         """The model along whose rollout training goes."""
         return self.model
 
+    def continuation(self, context: Tensor):
+        """How the leader continues a context: the ``draw`` of ``autoregress``."""
+        return mean_draw
+
+    def distance(self, mean: Tensor, goal: Tensor, context: Tensor) -> Tensor:
+        """The loss of means ``[B or B·W, T, C, P]``; context ``[B, N, C, P]``."""
+        return F.mse_loss(mean, goal)
+
     def goal(self, read: Tensor, truth: Tensor) -> tuple[Tensor, Tensor | None]:
         """What should be predicted after each patch read (of which ``truth`` is the true next): mean, log-variance."""
         return truth, None
@@ -74,8 +81,8 @@ class ExpForecast(ExpBasic):
         was_training = leader.training
         leader.eval()
         with torch.no_grad():
-            session = open_session(leader, context, full.shape[1], draft_rollout(leader, full.shape[2]))
-            own = autoregress(session, context, steps - 1)
+            session = open_draft(leader, context, full.shape[1])
+            own = autoregress(session, context, steps - 1, self.continuation(context))
         leader.train(was_training)
         return torch.cat((context, own), 1)
 
@@ -86,7 +93,7 @@ class ExpForecast(ExpBasic):
         goal, ahead, block = self.block_goal(windows, read, truth, steps)
         at = torch.arange(block.shape[1]).unsqueeze(1) + torch.arange(block.shape[2]) + ahead
         position, proposal = torch.nonzero(at < steps, as_tuple=True)
-        return F.mse_loss(block[:, position, proposal], goal[:, at[position, proposal]])
+        return self.distance(block[:, position, proposal], goal[:, at[position, proposal]], read[:, :window])
 
     def block_goal(self, windows: Tensor, read: Tensor, truth: Tensor, steps: int) -> tuple[Tensor, int, Tensor]:
         """What should be predicted ``[B, F, C, P]``; how far ahead of its position a block begins; the blocks."""
@@ -99,14 +106,15 @@ class ExpForecast(ExpBasic):
             return self.block_loss(read, truth, steps)
         # A window's statistics would look ahead: with norm 'window' every step of the rollout is a window of its own.
         windowed = "window" in (self.model.config.norm, self.leader().config.norm)
-        length = full.shape[1] - steps if windowed else read.shape[1]
+        context = full[:, : full.shape[1] - steps]
+        length = context.shape[1] if windowed else read.shape[1]
         read, truth = (t.unfold(1, length, 1).movedim(-1, 2).flatten(0, 1) for t in (read, truth))
         goal, goal_log_var = self.goal(read, truth)
         mean, log_var = self.model.predict(read)
         if horizon_only:
             last = 1 if windowed else steps
-            return F.mse_loss(mean[:, -last:], goal[:, -last:])
-        loss = F.mse_loss(mean, goal)
+            return self.distance(mean[:, -last:], goal[:, -last:], context)
+        loss = self.distance(mean, goal, context)
         if log_var is not None:
             # Gaussian likelihood (or divergence from the goal's Gaussian) of the variance alone. The mean is detached:
             # together they would explain errors by variance (Seitzer et al. 2022, https://arxiv.org/abs/2203.09168).
@@ -116,6 +124,7 @@ class ExpForecast(ExpBasic):
 
     def validate(self, windows: Windows, steps: int) -> float:
         total = 0.0
+        torch.manual_seed(self.args.seed)
         with torch.inference_mode():
             for index in windows.evenly(None).split(4 * self.args.batch_size):
                 full = self.patches(torch.cat(windows.batch(index), 1))
@@ -174,7 +183,7 @@ class ExpForecast(ExpBasic):
         # the draft that has to imitate it (Izmailov et al. 2018, https://arxiv.org/abs/1803.05407).
         average = AveragedModel(self.model, avg_fn=self.average)
         identity = {key: value for key, value in vars(args).items() if key not in ("device", "threads")}
-        identity["inputs"] = [hashlib.sha256(self.series.values.numpy().tobytes()).hexdigest()]
+        identity["inputs"] = [self.series.digest()]
         identity["inputs"] += [model["sha256"] for model in self.models.values()]
         state = {"args": identity, "step": 0, "best": math.inf, "stale": 0, "history": []}
         if resume_path.is_file():

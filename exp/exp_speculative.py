@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from data_provider.data_factory import SEASONS
 from data_provider.data_loader import Windows
 from exp.exp_basic import ExpBasic
-from models.timer_xl import from_patches, to_patches
+from models import seasonal_naive
+from models.timer_xl import to_patches
 from utils import theory
 from utils.errors import UserError
 from utils.metrics import Accuracy
@@ -22,14 +24,13 @@ from utils.rollout import (
     autoregress,
     cacheable,
     check_rollout,
-    draft_rollout,
-    from_rows,
     mean_draw,
+    open_draft,
     open_session,
     row_series,
     to_rows,
 )
-from utils.speculative_decoder import SpeculativeConfig, SpeculativeDecoder, Statistics, target_draw
+from utils.speculative_decoder import SpeculativeConfig, SpeculativeDecoder, Statistics, paths, target_draw
 from utils.timing import PhaseTimer, speedup, timed
 
 POINT_MSE_TOL = 0.005
@@ -48,11 +49,15 @@ class ExpSpeculative(ExpBasic):
         if self.context % self.patch_len:
             raise UserError(f"--seq_len {self.context} must be a multiple of the checkpoint's patch, {self.patch_len}")
         self.steps = math.ceil(args.test_pred_len / self.patch_len)
+        self.samples = args.num_samples
+        if self.samples > 1 and not (args.use_speculative and args.spec_mode == "sample"):
+            raise UserError("--num_samples draws paths: add --use_speculative --spec_mode sample")
+        calibrated = args.spec_sigma == "calibrated" and not sizes.stochastic_head
         tol = args.spec_accept_mse_tol
         self.config = SpeculativeConfig(
             mode=args.spec_mode if args.use_speculative else "point",
             k=args.spec_k,
-            sigma=args.spec_sigma,
+            sigma=self.calibration("target", self.target) if calibrated else args.spec_sigma,
             accept_bias=args.spec_accept_bias,
             accept_mse_tol=tol if tol is not None else POINT_MSE_TOL if args.spec_mode == "point" else 0.0,
             max_draws=args.spec_max_draws,
@@ -70,8 +75,7 @@ class ExpSpeculative(ExpBasic):
             "target_sliding_lean": self.run_lean,
         }
         if args.use_speculative:
-            self.draft = self.load("draft", args.spec_draft_ckpt, "timer_xl_draft", self.fits)
-            self.check_draft()
+            self.draft = self.load_draft()
             trace = self.phases if args.trace_inference_breakdown else None
             self.decoder = SpeculativeDecoder(self.target, self.draft, self.config, trace)
             self.methods |= {"draft": self.run_draft, "speculative": self.run_speculative}
@@ -91,21 +95,39 @@ class ExpSpeculative(ExpBasic):
     def fits(self, config: dict) -> bool:
         return (config["input_token_len"], config["channels"]) == (self.patch_len, self.channels)
 
-    def check_draft(self) -> None:
-        if not self.fits(asdict(self.draft.config)):
+    def fits_heads(self, config: dict) -> bool:
+        return self.fits(config) and config["d_model"] == self.target.config.d_model
+
+    def load_draft(self):
+        args, name = self.args, self.args.spec_draft_model
+        if name == "seasonal_naive":  # nothing to load
+            sizes = asdict(self.target.config) | {"seq_len": self.context, "stochastic_head": False}
+            season = args.season or SEASONS.get(self.series.name, 1)
+            config = seasonal_naive.Config(**sizes, block_patches=args.block_patches, season=season)
+            self.models["draft"] = {"path": None, "sha256": None, "config": asdict(config)}
+            return seasonal_naive.Model(config)
+        draft = self.load("draft", args.spec_draft_ckpt, name, self.fits_heads if name == "multi_patch" else self.fits)
+        if not (self.fits_heads if draft.reads_target else self.fits)(asdict(draft.config)):
             raise UserError(
-                f"the draft (patch {self.draft.config.input_token_len}, channels {self.draft.config.channels}) does "
-                f"not fit the target (patch {self.patch_len}, channels {self.channels}): distil one from this target"
+                f"the draft (patch {draft.config.input_token_len}, channels {draft.config.channels}) does not fit the "
+                f"target (patch {self.patch_len}, channels {self.channels}, d_model {self.target.config.d_model}): "
+                "distil one from this target"
             )
+        return draft
 
     @torch.inference_mode()
-    def alone(self, model, x: Tensor, open_, draw=mean_draw, renorm_every: int = 0) -> Tensor:
-        """A model's own rollout over the horizon, in a session from ``open_(context, capacity)``: ``[B, H, C]``."""
+    def alone(self, model, x: Tensor, open_, draw=None, renorm_every: int = 0, samples: int = 1) -> Tensor:
+        """A model's own rollout over the horizon, in a session from ``open_(context, capacity)``: ``[B, H, C]``.
+
+        ``draw(context)`` makes how it continues; its means by default. For S > 1 paths ``[B, S, H, C]``.
+        """
         config = model.config
         context = to_patches(to_rows(x, config.channels), config.input_token_len)
         steps = math.ceil(self.args.test_pred_len / config.input_token_len)
-        patches = autoregress(open_(context, context.shape[1] + steps), context, steps, draw, renorm_every)
-        return from_rows(from_patches(patches), config.channels, x.shape[2])[:, : self.args.test_pred_len]
+        session = open_(context, context.shape[1] + steps)
+        draw = draw(context) if draw else mean_draw
+        patches = autoregress(session, context, steps, draw, renorm_every, samples)
+        return paths(patches, samples, config.channels, x.shape[2])[..., : self.args.test_pred_len, :]
 
     def run_target(self, x: Tensor, series: Tensor) -> Tensor:
         """The target alone under the run's rollout and mode."""
@@ -114,8 +136,10 @@ class ExpSpeculative(ExpBasic):
         def open_(context: Tensor, capacity: int):
             return open_session(self.target, context, capacity, config.rollout, config.attention_window)
 
-        draw = target_draw(config, row_series(series, self.channels, x.shape[2]))
-        return self.alone(self.target, x, open_, draw, config.renorm_every)
+        def draw(context: Tensor):
+            return target_draw(config, row_series(series, self.channels, x.shape[2]), context, self.samples)
+
+        return self.alone(self.target, x, open_, draw, config.renorm_every, self.samples)
 
     def run_sliding(self, x: Tensor, series: Tensor, lean: bool = False, model=None) -> Tensor:
         """Point forecast, the window normalised and run anew for every patch: the public code's evaluation."""
@@ -129,22 +153,38 @@ class ExpSpeculative(ExpBasic):
         return self.run_sliding(x, series, lean=True, model=self.reference)
 
     def run_draft(self, x: Tensor, series: Tensor) -> Tensor:
-        """The draft's point forecast under its own rollout."""
+        """The draft's point forecast under its own rollout; heads on a target go on from its prefill."""
+        if self.draft.reads_target:
+            return self.run_heads(x)
 
         def open_(context: Tensor, capacity: int):
-            return open_session(self.draft, context, capacity, draft_rollout(self.draft, context.shape[2]))
+            return open_draft(self.draft, context, capacity)
 
         return self.alone(self.draft, x, open_)
 
+    @torch.inference_mode()
+    def run_heads(self, x: Tensor) -> Tensor:
+        """Target and heads in turn, nothing verified: one target pass for 1 + ``block_patches`` patches."""
+        pending = to_patches(to_rows(x, self.channels), self.patch_len)
+        capacity, config, patches = pending.shape[1] + self.steps, self.config, []
+        session = open_session(self.target, pending, capacity, config.rollout, config.attention_window)
+        heads = open_draft(self.draft, pending, capacity, session)
+        while len(patches) < self.steps:
+            mean, _ = session.extend(pending, 1)
+            left = min(self.steps - len(patches) - 1, self.draft.config.block_patches)
+            pending = torch.cat((mean, heads.propose(mean, left, mean_draw)[0]), 1) if left else mean
+            patches += pending.split(1, 1)
+        return paths(torch.cat(patches, 1), 1, self.channels, x.shape[2])[:, : self.args.test_pred_len]
+
     def run_speculative(self, x: Tensor, series: Tensor) -> Tensor:
-        forecast, self.last = self.decoder.generate(x, self.steps, series)
-        return forecast[:, : self.args.test_pred_len]
+        forecast, self.last = self.decoder.generate(x, self.steps, series, self.samples)
+        return forecast[..., : self.args.test_pred_len, :]
 
     def test(self) -> dict:
         """Run everything, write ``<results>/<setting>/metrics.json`` and ``forecast.png``, print the table."""
         args = self.args
         index = self.windows.evenly(args.max_windows)
-        accuracy = {name: Accuracy() for name in self.methods}
+        accuracy = {name: Accuracy(self.patch_len) for name in self.methods}
         seconds = {name: [] for name in self.methods}
         statistics = Statistics.empty(self.config.k)
         x, _ = self.windows.batch(index[: args.batch_size])
@@ -183,6 +223,8 @@ class ExpSpeculative(ExpBasic):
         timing = {name: seconds.get(name) for name in ("speculative", *BASELINES, "draft")}
         timing["target_cached"] = seconds["target"] if config.rollout == "cached" else None
         spec = timing["speculative"]
+        if self.samples > 1:  # a sliding baseline forecasts once: it is no measure of many paths
+            timing["target_sliding"] = timing["target_sliding_lean"] = None
         ratios = {f"vs_{n}": speedup(timing[n], spec) if spec and timing[n] else None for n in BASELINES}
         medians = {name: pair and pair[0] for name, pair in ratios.items()}
         totals = {name: pair and pair[1] for name, pair in ratios.items()}
@@ -233,6 +275,10 @@ class ExpSpeculative(ExpBasic):
                     int(a) / int(t) if t else None
                     for a, t in zip(statistics.accepted, statistics.attempted, strict=True)
                 ],
+                "rms_distance_by_position": [
+                    math.sqrt(float(s) / int(t)) if t else None
+                    for s, t in zip(statistics.squared, statistics.attempted, strict=True)
+                ],
                 "predicted_rate": predicted,
                 "patches_per_target_pass": statistics.patches_per_target_pass,
                 "target_passes": statistics.target_passes,
@@ -249,12 +295,16 @@ class ExpSpeculative(ExpBasic):
         x, truth = self.windows.batch(window)
         series = window.to(self.device)
         lines = {"target": self.run_target(x.to(self.device), series)[0].cpu()}
-        marks = torch.zeros(self.series.variables, 0)
+        marks, band = torch.zeros(self.series.variables, 0), None
         if self.args.use_speculative:
             lines["speculative"] = self.run_speculative(x.to(self.device), series)[0].cpu()
-            marks = self.last.accepted_patches.expand(self.series.variables, -1)  # joint channels: one row for all
+            # of the first path; with joint channels one row stands for all variables
+            marks = self.last.accepted_patches[:: self.samples].expand(self.series.variables, -1)
+        if self.samples > 1:
+            band = lines["speculative"].quantile(torch.tensor([0.1, 0.9]), 0)
+            lines = {name: values.mean(0) for name, values in lines.items()}
         panels, accepted = {}, {}
         for variable in dict.fromkeys((0, self.series.variables - 1)):
             title = f"{self.series.name}, {self.series.columns[variable]}, {self.args.split} window {int(window)}"
             panels[title], accepted[title] = (variable, x[0, :, variable], truth[0, :, variable]), marks[variable]
-        write_atomic(path, lambda file: forecast_figure(file, panels, lines, accepted, self.patch_len))
+        write_atomic(path, lambda file: forecast_figure(file, panels, lines, accepted, self.patch_len, band))

@@ -34,6 +34,11 @@ def real(least: float, most: float, excluded: bool = False):
     return parse
 
 
+def sigma(text: str) -> float | str:
+    """σ > 0 or the word calibrated."""
+    return text if text == "calibrated" else real(0, 1e6, excluded=True)(text)
+
+
 def folder_name(text: str) -> str:
     if not text or text in (".", "..") or "/" in text or "\0" in text:
         raise argparse.ArgumentTypeError("give a plain name, without slashes")
@@ -120,6 +125,12 @@ def build_parser() -> argparse.ArgumentParser:
         "--train_rollout", type=whole(1), default=1, help="F: train along rollouts of F patches; 1: next patch"
     )
     g.add_argument("--distill", action="store_true", help="learn the means of --distill_target_ckpt, not the data")
+    g.add_argument(
+        "--distill_loss",
+        choices=["mse", "acceptance"],
+        default="mse",
+        help="distance of means, or -log of sample mode's acceptance at --spec_sigma, along the target's sample paths",
+    )
     g.add_argument("--distill_target_ckpt", help="target to distil (default: the newest that fits)")
 
     g = parser.add_argument_group("forecast")
@@ -142,7 +153,10 @@ def build_parser() -> argparse.ArgumentParser:
     g.add_argument("--spec_draft_ckpt", help="its checkpoint (default: the newest that fits the target)")
     g.add_argument("--spec_mode", choices=["sample", "point"], default="sample", help="draw paths or emit means")
     g.add_argument("--spec_k", type=int, default=3, help="K: patches proposed a round")
-    g.add_argument("--spec_sigma", type=float, default=0.5, help="standard deviation of both models' patches")
+    g.add_argument(
+        "--spec_sigma", type=sigma, default=0.5, help="standard deviation of both models' patches, or: calibrated"
+    )
+    g.add_argument("--num_samples", type=whole(1), default=1, help="S: sample paths of each window (sample mode)")
     g.add_argument("--spec_accept_bias", type=float, default=1.0, help="factor on the ratio p/q; 1 is lossless")
     g.add_argument(
         "--spec_accept_mse_tol", type=float, help="accept below this mean square (default: sample 0 = off, point 0.005)"

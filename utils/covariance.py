@@ -3,63 +3,88 @@
 import torch
 from sklearn.covariance import LedoitWolf
 from torch import Tensor
+from torch.special import ndtri
+
+EPS = 1e-2  # added to the variance of a context: a constant one keeps a little spread
+COVERED = 0.8  # the central interval that a calibrated spread is matched to
 
 
-class Isotropic:
-    """Σ = σ² I."""
-
-    def __init__(self, sigma: float):
-        self.sigma = sigma
-
-    def colour(self, z: Tensor, variable: Tensor | None) -> Tensor:
-        return z * self.sigma
-
-    def whiten(self, x: Tensor, variable: Tensor | None) -> Tensor:
-        return x / self.sigma
+def context_scale(context: Tensor) -> Tensor:
+    """Standard deviation of each variable over its context: ``[B, N, C, P]`` -> ``[B, C]``."""
+    return (context.var((1, 3), correction=0) + EPS).sqrt()
 
 
-class Calibrated:
-    """A matrix for each variable; variables are taken as independent of each other, given the past.
+def calibrate(residuals: Tensor, scale: Tensor) -> Tensor:
+    """The covariance of each variable's next-patch residuals, in units of its context's standard deviation.
+
+    Its shape is that of the second moments about 0 (a forecast is not shifted, so its bias is part of its spread),
+    shrunk after Ledoit and Wolf (2004). Residuals have heavier tails than a Gaussian of their own second moments, whose
+    intervals would be too wide: it is scaled so that the central 80 % interval holds 80 % of the residuals.
 
     Args:
-        matrices: ``[C, P, P]``.
+        residuals: ``[windows, C, P]`` in units of the standardised data.
+        scale: ``[windows, C]``, see :func:`context_scale`.
+
+    Returns:
+        ``[C, P, P]`` float64.
     """
+    matrices = []
+    for variable in (residuals / scale.unsqueeze(-1)).double().unbind(1):
+        matrix = torch.from_numpy(LedoitWolf(assume_centered=True).fit(variable.numpy()).covariance_)
+        relative = (variable.abs() / matrix.diagonal().sqrt()).flatten()
+        covered = relative.kthvalue(max(1, round(COVERED * len(relative)))).values
+        matrices.append(matrix * (covered / ndtri(torch.tensor((1 + COVERED) / 2))) ** 2)
+    return torch.stack(matrices)
+
+
+class Calibration:
+    """What :func:`calibrate` found: a matrix for each variable; given the past, variables are taken as independent."""
 
     def __init__(self, matrices: Tensor):
         self.factor = torch.linalg.cholesky(matrices.double())
         self.inverse = torch.linalg.inv(self.factor)
 
-    def colour(self, z: Tensor, variable: Tensor | None) -> Tensor:
-        """Σ^½ z for z ``[b, n, C, P]``, or for rows of one variable ``[b, n, 1, P]``, ``variable`` ``[b]`` on the host."""
-        return _apply(self.factor, z, variable)
 
-    def whiten(self, x: Tensor, variable: Tensor | None) -> Tensor:
-        """Σ^-½ x, shapes as in :meth:`colour`."""
-        return _apply(self.inverse, x, variable)
-
-
-def _apply(matrices: Tensor, x: Tensor, variable: Tensor | None) -> Tensor:
-    matrices = matrices.to(x)
-    if variable is None:
-        return torch.einsum("bncp,cqp->bncq", x, matrices)
-    # One product a variable, over all its rows: a matrix a row would not fit in memory.
-    out = torch.empty_like(x)
-    for c in variable.unique().tolist():
-        rows = torch.nonzero(variable == c).squeeze(1).to(x.device)
-        out[rows] = x[rows] @ matrices[c].mT
-    return out
-
-
-def calibrate(residuals: Tensor) -> Tensor:
-    """The covariance of each variable's residuals about 0, shrunk after Ledoit and Wolf (2004).
-
-    About 0 and not about their mean: forecasts are not shifted, so what bias they have is part of their spread.
+class Spread:
+    """Σ of every row of a batch: σ²I, or the calibrated matrix of its variable times its context's variance.
 
     Args:
-        residuals: ``[windows, C, P]`` of next-patch forecasts, in units of the standardised data.
-
-    Returns:
-        ``[C, P, P]`` float64.
+        sigma: σ, or a calibration.
+        context: ``[B, N, C, P]``; C is 1 for rows of one variable, which then follow each other in their order.
     """
-    fits = [LedoitWolf(assume_centered=True).fit(variable.double().numpy()) for variable in residuals.unbind(1)]
-    return torch.stack([torch.from_numpy(fit.covariance_) for fit in fits])
+
+    def __init__(self, sigma: float | Calibration, context: Tensor):
+        self.sigma, self.variable, self.scale = sigma, None, None
+        if isinstance(sigma, Calibration):
+            self.scale = context_scale(context)[:, None, :, None]
+            variables = len(sigma.factor)
+            if variables != context.shape[2]:
+                self.variable = torch.arange(variables).repeat(len(context) // variables)
+
+    def colour(self, z: Tensor) -> Tensor:
+        """Σ^½ z, ``[B, n, C, P]``."""
+        return z * self.sigma if self.scale is None else self._apply(self.sigma.factor, z) * self.scale
+
+    def whiten(self, x: Tensor) -> Tensor:
+        """Σ^-½ x, ``[B, n, C, P]``."""
+        return x / self.sigma if self.scale is None else self._apply(self.sigma.inverse, x / self.scale)
+
+    def select(self, rows: Tensor) -> "Spread":
+        """That of these rows, in this order."""
+        if self.scale is None:
+            return self
+        chosen = object.__new__(Spread)
+        chosen.sigma, chosen.scale = self.sigma, self.scale[rows.to(self.scale.device)]
+        chosen.variable = None if self.variable is None else self.variable[rows.cpu()]
+        return chosen
+
+    def _apply(self, matrices: Tensor, x: Tensor) -> Tensor:
+        matrices = matrices.to(x)
+        if self.variable is None:
+            return torch.einsum("bncp,cqp->bncq", x, matrices)
+        # One product a variable, over all its rows: a matrix a row would not fit in memory.
+        out = torch.empty_like(x)
+        for c in self.variable.unique().tolist():
+            rows = torch.nonzero(self.variable == c).squeeze(1).to(x.device)
+            out[rows] = x[rows] @ matrices[c].mT
+        return out

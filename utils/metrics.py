@@ -1,21 +1,56 @@
 """Accuracy on standardised data."""
 
+import torch
+from scoringrules import crps_ensemble
 from torch import Tensor
+
+INTERVALS = (50, 80, 95)  # per cent, central
 
 
 class Accuracy:
-    """Mean squared and mean absolute error over windows, horizon and variables, batch by batch."""
+    """Errors of forecasts over windows, horizon and variables, batch by batch.
 
-    def __init__(self):
-        self.squared = self.absolute = 0.0
-        self.count = 0
+    Args:
+        patch: time steps of the first patch, whose coverage is also given by itself.
+    """
+
+    def __init__(self, patch: int):
+        self.patch = patch
+        self.squared = self.absolute = self.crps = 0.0
+        self.count = self.first = 0
+        self.covered = self.covered_first = None
 
     def add(self, forecast: Tensor, truth: Tensor) -> None:
-        """Both ``[B, H, C]``."""
+        """A point forecast ``[B, H, C]``, or sample paths ``[B, S, H, C]``, whose mean is then the point forecast."""
+        if forecast.ndim == 4:
+            self._add_paths(forecast, truth)
+            forecast = forecast.mean(1)
         error = (forecast - truth).double()
         self.squared += error.square().sum().item()
         self.absolute += error.abs().sum().item()
         self.count += error.numel()
 
+    def _add_paths(self, paths: Tensor, truth: Tensor) -> None:
+        crps = crps_ensemble(truth.cpu().numpy(), paths.cpu().numpy(), m_axis=1)
+        self.crps += float(crps.sum(dtype="float64"))
+        tails = torch.tensor([(100 - interval) / 200 for interval in INTERVALS], dtype=paths.dtype, device=paths.device)
+        low, high = paths.quantile(tails, 1), paths.quantile(1 - tails, 1)  # each [3, B, H, C]
+        inside = ((low <= truth) & (truth <= high)).double()
+        first = inside[:, :, : self.patch]
+        if self.covered is None:
+            self.covered = self.covered_first = torch.zeros(len(INTERVALS), dtype=torch.float64)
+        self.covered = self.covered + inside.sum((1, 2, 3)).cpu()
+        self.covered_first = self.covered_first + first.sum((1, 2, 3)).cpu()
+        self.first += first[0].numel()
+
     def record(self) -> dict:
-        return {"mse": self.squared / self.count, "mae": self.absolute / self.count}
+        """``crps`` and ``coverage`` (shares, of the whole horizon and of its first patch) are null without paths."""
+        record = {"mse": self.squared / self.count, "mae": self.absolute / self.count}
+        if self.covered is None:
+            return record | {"crps": None, "coverage": None, "coverage_first_patch": None}
+        names = [str(interval) for interval in INTERVALS]
+        return record | {
+            "crps": self.crps / self.count,
+            "coverage": dict(zip(names, (self.covered / self.count).tolist(), strict=True)),
+            "coverage_first_patch": dict(zip(names, (self.covered_first / self.first).tolist(), strict=True)),
+        }

@@ -14,7 +14,12 @@ ACCEPTED = "#009E73"
 
 
 def forecast_figure(
-    file: Path, panels: dict[str, tuple], lines: dict[str, Tensor], accepted: dict[str, Tensor], patch: int
+    file: Path,
+    panels: dict[str, tuple],
+    lines: dict[str, Tensor],
+    accepted: dict[str, Tensor],
+    patch: int,
+    band: Tensor | None = None,
 ) -> None:
     """One panel a variable: context, truth and forecasts, the accepted patches shaded.
 
@@ -22,6 +27,7 @@ def forecast_figure(
         panels: title -> (variable's number, context ``[L]``, truth ``[H]``).
         lines: name -> forecast ``[H, C]``.
         accepted: title -> ``[patches]``, empty where nothing was proposed.
+        band: 10 % and 90 % quantiles of the speculative paths, ``[2, H, C]``.
     """
     figure, all_axes = plt.subplots(
         len(panels), figsize=(11, 1 + 3 * len(panels)), layout="constrained", sharex=True, squeeze=False
@@ -33,6 +39,17 @@ def forecast_figure(
         for name, values in lines.items():
             style = "-" if name == "target" else (0, (4, 2))
             axes.plot(values[:, variable], color=COLOURS[name], linewidth=1.6, linestyle=style, label=name)
+        if band is not None:
+            low, high = band[..., variable]
+            axes.fill_between(
+                torch.arange(horizon),
+                low,
+                high,
+                color=COLOURS["speculative"],
+                alpha=0.2,
+                linewidth=0,
+                label="80 % interval",
+            )
         label = "accepted patch"
         for i in torch.nonzero(accepted[title]).flatten().tolist():
             end = min((i + 1) * patch, horizon)

@@ -119,6 +119,16 @@ def table(records: list[dict]) -> str:
             lines.append(
                 line(how, record["accuracy"]["speculative"], record["timing"]["speculative"], rate, record["speedup"])
             )
+    for record in records:
+        for name in ("target", "speculative"):
+            result = record["accuracy"][name]
+            if result and result["crps"] is not None:
+                covered = ", ".join(f"{level} %: {share:.1%}" for level, share in result["coverage"].items())
+                near = ", ".join(f"{level} %: {share:.1%}" for level, share in result["coverage_first_patch"].items())
+                lines.append(
+                    f"{name}, {record['args']['num_samples']} paths: CRPS {result['crps']:.4f}; coverage {covered}; "
+                    f"of the first patch {near}"
+                )
     if first["speedup_medians_and_totals_agree"] is False:
         lines.append("note: medians of per-batch ratios and ratios of totals differ by more than 10 %: a noisy machine")
     return "\n".join(lines)

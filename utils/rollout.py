@@ -24,11 +24,6 @@ def row_series(series: Tensor, channels: str, variables: int) -> Tensor:
     return (series.unsqueeze(1) * variables + torch.arange(variables, device=series.device)).flatten()
 
 
-def row_variables(batch: int, channels: str, variables: int) -> Tensor | None:
-    """The variable of each row, ``[rows]``; None with joint channels, where a row has them all."""
-    return None if channels == "joint" else torch.arange(variables).repeat(batch)
-
-
 def take(history: Tensor, first: Tensor, count: int) -> Tensor:
     """Patches first[b] … first[b] + count - 1 of every row: ``[B, capacity, C, P]`` -> ``[B, count, C, P]``."""
     if bool((first == first[0]).all()):

@@ -14,7 +14,7 @@ from torch import Tensor
 from models.layers.cache import Session
 from models.timer_xl import from_patches, to_patches
 from utils import acceptance, noise
-from utils.covariance import Calibrated, Isotropic
+from utils.covariance import Calibration, Spread
 from utils.errors import UserError
 from utils.rollout import (
     check_rollout,
@@ -24,11 +24,9 @@ from utils.rollout import (
     open_session,
     put,
     row_series,
-    row_variables,
     take,
     to_rows,
 )
-
 
 PATHS = 2**40  # the distance between the numbers of a series' sample paths, which key their noise
 
@@ -43,7 +41,7 @@ class SpeculativeConfig:
 
     mode: str = "sample"
     k: int = 3
-    sigma: float | Calibrated = 0.5
+    sigma: float | Calibration = 0.5
     accept_bias: float = 1.0
     accept_mse_tol: float = 0.0
     max_draws: int = 256  # the bound on residual draws where covariances differ
@@ -57,7 +55,7 @@ class SpeculativeConfig:
             raise UserError(f"mode {self.mode!r}, rollout {self.rollout!r}: give sample or point, cached or sliding")
         if self.k < 1:
             raise UserError(f"--spec_k {self.k}: at least 1 patch must be proposed")
-        if not isinstance(self.sigma, Calibrated) and not 0 < self.sigma < math.inf:
+        if not isinstance(self.sigma, Calibration) and not 0 < self.sigma < math.inf:
             raise UserError(f"--spec_sigma {self.sigma} must be above 0 and finite, or calibrated")
         if not 1 <= self.accept_bias < math.inf:
             raise UserError(f"--spec_accept_bias {self.accept_bias} must be at least 1 (1 is lossless) and finite")
@@ -65,10 +63,6 @@ class SpeculativeConfig:
             raise UserError("--spec_accept_mse_tol nan: give a number (0 or less is lossless) or inf")
         if self.max_draws < 1 or self.renorm_every < 0 or self.attention_window < 0:
             raise UserError("--spec_max_draws must be at least 1, --renorm_every and --attention_window 0 or more")
-
-    @property
-    def spread(self) -> Isotropic | Calibrated:
-        return self.sigma if isinstance(self.sigma, Calibrated) else Isotropic(self.sigma)
 
 
 @dataclass
@@ -129,7 +123,7 @@ class SpeculativeDecoder:
             raise UserError(
                 f"--spec_k {config.k}: this draft has heads for {draft.config.block_patches} patches at most"
             )
-        if target.config.stochastic_head and isinstance(config.sigma, Calibrated):
+        if target.config.stochastic_head and isinstance(config.sigma, Calibration):
             raise UserError("--spec_sigma calibrated: this target has learned variances, which are used in its place")
         self.target, self.draft, self.config = target, draft, config
         self.trace = trace or (lambda phase: nullcontext())
@@ -158,8 +152,7 @@ class SpeculativeDecoder:
         check_rollout(self.target.config, x.shape[2], self.config)
         series = torch.arange(len(x), device=x.device) if series is None else series.to(x.device)
         series = row_series(series, channels, x.shape[2])
-        variable = row_variables(len(x), channels, x.shape[2])
-        rows = _Rows(self, to_patches(to_rows(x, channels), patch_len), steps, series, variable)
+        rows = _Rows(self, to_patches(to_rows(x, channels), patch_len), steps, series)
         make_rule = _Point if self.config.mode == "point" else _Sample
         if samples > 1:  # the prefill is a pass of its own, then shared by all paths
             with self.trace("verify"):
@@ -193,23 +186,32 @@ def paths(forecast: Tensor, samples: int, channels: str, variables: int) -> Tens
     return values if samples == 1 else values.unflatten(0, (samples, -1)).transpose(0, 1)
 
 
+def path_series(series: Tensor, samples: int) -> Tensor:
+    """The numbers that key the noise of S paths of every row: ``[rows]`` -> ``[rows · S]``."""
+    return (series.unsqueeze(1) + PATHS * torch.arange(samples, device=series.device)).flatten()
+
+
 def proposal_noise(seed: int, series: Tensor, patch: Tensor, like: Tensor) -> Tensor:
     """The z of these patches, ``[b, n, C, P]`` with C, P and type of ``like``; see ``utils/noise.py`` for the keys."""
     shape = like.shape[2:]
     return noise.normal(seed, noise.PROPOSAL, series, patch, shape.numel()).to(like.dtype).unflatten(-1, shape)
 
 
-def target_draw(config: SpeculativeConfig, series: Tensor, variable: Tensor | None = None) -> Callable:
-    """How the target alone continues in this mode, for ``autoregress``; ``series`` ``[rows]`` keys the noise.
+def target_draw(config: SpeculativeConfig, series: Tensor, context: Tensor, samples: int = 1) -> Callable:
+    """How the target alone continues rows with this context in this mode; ``series`` ``[rows]`` keys the noise.
+
+    For ``autoregress``.
 
     In sample mode from the very noise that the decoder would use: where all is accepted, the paths differ by little.
     """
     if config.mode == "point":
         return mean_draw
+    rows = torch.arange(len(series)).repeat_interleave(samples)
+    series, spread = path_series(series, samples), Spread(config.sigma, context).select(rows)
 
     def draw(i: int, mean: Tensor, log_var: Tensor | None) -> Tensor:
         z = proposal_noise(config.seed, series.unsqueeze(1), torch.tensor([[i]], device=series.device), mean)
-        return mean + (config.spread.colour(z, variable) if log_var is None else z * (0.5 * log_var).exp())
+        return mean + (spread.colour(z) if log_var is None else z * (0.5 * log_var).exp())
 
     return draw
 
@@ -253,7 +255,7 @@ class _Sample(_Point):
         self.key = (rows.series.unsqueeze(1), done.unsqueeze(1) + torch.arange(k + 1, device=device))
         self.z = proposal_noise(config.seed, *self.key, rows.emitted)
         if not self.learned or not rows.draft_stochastic:
-            self.noise = config.spread.colour(self.z, rows.variable)
+            self.noise = rows.spread.colour(self.z)
 
     def draw(self, i: int, mean: Tensor, log_var: Tensor | None) -> Tensor:
         if self.learned and log_var is not None:
@@ -277,7 +279,7 @@ class _Sample(_Point):
         if self.learned:
             passed = acceptance.accept_learned(proposals, *self._moments(), log_u, config.accept_bias)
         else:
-            self.delta = config.spread.whiten(draft_mean - target_mean, self.rows.variable).flatten(2)
+            self.delta = self.rows.spread.whiten(draft_mean - target_mean).flatten(2)
             z = self.z[:, : self.k].flatten(2)
             passed = acceptance.accept_shared(z, self.delta, log_u, config.accept_bias)
         if config.accept_mse_tol > 0:
@@ -301,8 +303,7 @@ class _Sample(_Point):
             else:
                 z = acceptance.reflect(self.z[rows, at].flatten(1), self.delta[rows, at])
                 z = z.unflatten(-1, self.shape).unsqueeze(1)
-                variable = self.rows.variable if self.rows.variable is None else self.rows.variable[rows.cpu()]
-                corrected = mean[rows, at] + self.config.spread.colour(z, variable).squeeze(1)
+                corrected = mean[rows, at] + self.rows.spread.select(rows).colour(z).squeeze(1)
             emitted[rows, at] = corrected
         if not self.learned:
             tested = torch.nonzero(torch.arange(self.k) < (accepted + 1).minimum(limit).unsqueeze(1), as_tuple=True)
@@ -328,11 +329,10 @@ class _Rows:
     bookkeeping of lengths is on the host.
     """
 
-    def __init__(
-        self, decoder: SpeculativeDecoder, context: Tensor, steps: int, series: Tensor, variable: Tensor | None
-    ):
+    def __init__(self, decoder: SpeculativeDecoder, context: Tensor, steps: int, series: Tensor):
         config, batch = decoder.config, len(context)
-        self.context_len, self.steps, self.series, self.variable = context.shape[1], steps, series, variable
+        self.context_len, self.steps, self.series = context.shape[1], steps, series
+        self.spread = Spread(config.sigma, context)
         self.renorm_every, self.k, self.block = config.renorm_every, config.k, decoder.draft.block
         self.stochastic = decoder.target.config.stochastic_head
         self.draft_stochastic = decoder.draft.config.stochastic_head
@@ -361,10 +361,10 @@ class _Rows:
         moments = self.target.extend(self.emitted[:, : self.context_len], 1)
         if self.steps > 1 and self.can_propose:
             self.draft.extend(self.emitted[:, : self.context_len], 1)
+        keys = path_series(self.series, samples)
         self._select(torch.arange(len(self.index)).repeat_interleave(samples))
+        self.series = keys
         self.index = torch.arange(len(self.index))
-        path = torch.arange(samples, device=self.series.device).repeat(len(self.series) // samples)
-        self.series = self.series + path * PATHS
         steps = self.forecast.shape[1:]
         self.forecast = self.forecast.new_empty(len(self.index), *steps)
         self.statistics.accepted_patches = torch.zeros(len(self.index), self.steps, dtype=torch.bool)
@@ -465,8 +465,7 @@ class _Rows:
     def _select(self, rows: Tensor) -> None:
         """Go on with these rows, in this order."""
         self.index, self.held, self.start = self.index[rows], self.held[rows], self.start[rows]
-        if self.variable is not None:
-            self.variable = self.variable[rows]
+        self.spread = self.spread.select(rows)
         self.target.keep(rows)
         if self.steps > 1:
             self.draft.keep(rows)

@@ -24,7 +24,7 @@ def own_rollout(target, x, steps, config):
     channels = target.config.channels
     rows = to_patches(to_rows(x, channels), 4)
     session = open_session(target, rows, rows.shape[1] + steps, config.rollout)
-    draw = target_draw(config, row_series(torch.arange(len(x)), channels, x.shape[2]))
+    draw = target_draw(config, row_series(torch.arange(len(x)), channels, x.shape[2]), rows)
     patches = autoregress(session, rows, steps, draw, config.renorm_every)
     return from_rows(from_patches(patches), channels, x.shape[2])
 
@@ -263,7 +263,7 @@ def check_exact(spreads, steps=4, k=2):
     alone = SpeculativeConfig("sample", k, SIGMA, seed=6)  # other noise: the samples must be independent
     context = to_patches(x, 3)
     own = autoregress(
-        target.session(context, 1 + steps), context, steps, target_draw(alone, torch.arange(ROWS))
+        target.session(context, 1 + steps), context, steps, target_draw(alone, torch.arange(ROWS), context)
     ).squeeze(2)
     for patch in (1, 2):
         for ours, theirs in zip(patches[:, patch].T, own[:, patch].T, strict=True):
