@@ -101,9 +101,9 @@ class ExpSpeculative(ExpBasic):
     def load_draft(self):
         args, name = self.args, self.args.spec_draft_model
         if name == "seasonal_naive":  # nothing to load
-            sizes = asdict(self.target.config) | {"seq_len": self.context, "stochastic_head": False}
-            season = args.season or SEASONS.get(self.series.name, 1)
-            config = seasonal_naive.Config(**sizes, block_patches=args.block_patches, season=season)
+            own = {"seq_len": self.context, "stochastic_head": False, "block_patches": args.block_patches}
+            own["season"] = args.season or SEASONS.get(self.series.name, 1)
+            config = seasonal_naive.Config.of(SimpleNamespace(**(asdict(self.target.config) | own)))
             self.models["draft"] = {"path": None, "sha256": None, "config": asdict(config)}
             return seasonal_naive.Model(config)
         draft = self.load("draft", args.spec_draft_ckpt, name, self.fits_heads if name == "multi_patch" else self.fits)
