@@ -1,5 +1,6 @@
 """Training on data, and testing of a model alone."""
 
+import json
 import math
 import time
 from dataclasses import fields
@@ -9,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
+from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from data_provider.data_loader import Windows
@@ -17,10 +19,12 @@ from models import MODELS
 from models.timer_xl import to_patches
 from utils import checkpoint
 from utils.errors import UserError
+from utils.plotting import training_figure
 from utils.results import write_atomic
 from utils.rollout import autoregress, mean_draw, open_draft, to_rows
 
 SAVE_EVERY_S = 60
+LOG_EVERY = 20  # steps
 
 
 class ExpForecast(ExpBasic):
@@ -135,18 +139,19 @@ class ExpForecast(ExpBasic):
         """The schedule's factor on the learning rate."""
         return 0.5 * (1 + math.cos(math.pi * done)) if self.args.lr_schedule == "cosine" else 0.5**epoch
 
-    def keep_best(self, state: dict, average, val: Windows, steps: int, path: Path, entry: dict) -> None:
+    def keep_best(self, state: dict, average, val: Windows, steps: int, path: Path, epoch: int) -> None:
         """Validate the averaged weights; write them if they are the best so far."""
         trained, self.model = self.model, average.module.eval()
         error = self.validate(val, steps)
         self.model = trained
         if not math.isfinite(error):
             raise UserError("training diverged (validation loss is not finite): lower --learning_rate")
-        state["history"].append(entry | {"val_loss": error})
+        state["history"].append({"step": state["step"], "epoch": epoch, "val_loss": error})
         state["stale"] = 0 if error < state["best"] else state["stale"] + 1
         if error < state["best"]:
             state["best"] = error
-            training = {"data": self.series.name, "epoch": entry["epoch"], "val_loss": error, "args": state["args"]}
+            training = {"data": self.series.name, "epoch": epoch, "val_loss": error, "args": state["args"]}
+            training["seconds"] = state["seconds"]
             checkpoint.save(path, self.args.model, average.module, training)
 
     def average(self, mean: Tensor, new: Tensor, count: Tensor) -> Tensor:
@@ -185,7 +190,7 @@ class ExpForecast(ExpBasic):
         identity = {key: value for key, value in vars(args).items() if key not in ("device", "threads")}
         identity["inputs"] = [self.series.digest()]
         identity["inputs"] += [model["sha256"] for model in self.models.values()]
-        state = {"args": identity, "step": 0, "best": math.inf, "stale": 0, "history": []}
+        state = {"args": identity, "step": 0, "seconds": 0.0, "best": math.inf, "stale": 0, "history": []}
         if resume_path.is_file():
             saved = checkpoint.read_state(resume_path, self.device)
             if saved["args"] == identity:
@@ -195,13 +200,21 @@ class ExpForecast(ExpBasic):
                 state = saved
                 self.say(f"continuing at step {state['step']}")
 
+        logged, earlier, started = [], state["seconds"], time.monotonic()
+        try:
+            writer = SummaryWriter(folder / "tensorboard", purge_step=state["step"] + 1)
+        except OSError as error:
+            raise UserError(f"cannot write {folder} ({error.strerror}): free or unlock it") from error
+
         def save_state() -> None:
+            lines = "".join(json.dumps(entry) + "\n" for entry in state["history"])
+            write_atomic(folder / "metrics.jsonl", lambda temporary: temporary.write_text(lines))
             parts = {"model": self.model, "average": average, "optimizer": optimizer}
             content = state | {name: part.state_dict() for name, part in parts.items()}
             write_atomic(resume_path, lambda temporary: torch.save(content, temporary))
 
         if args.checkpoint and state["step"] == 0:  # what training starts from may be better than what it leads to
-            self.keep_best(state, average, val, steps, best_path, {"epoch": 0, "train_loss": math.nan})
+            self.keep_best(state, average, val, steps, best_path, 0)
         self.model.train()
         saved_at = time.monotonic()
         with tqdm(total=total, initial=state["step"], desc=args.model, unit="step") as bar:
@@ -219,14 +232,28 @@ class ExpForecast(ExpBasic):
                     optimizer.step()
                     average.update_parameters(self.model)
                     state["step"] += 1
+                    state["seconds"] = earlier + time.monotonic() - started
                     bar.update()
+                    logged.append(loss.detach())
+                    if state["step"] % LOG_EVERY == 0 or batch + 1 == batches:
+                        entry = {"step": state["step"], "epoch": epoch, "train_loss": torch.stack(logged).mean().item()}
+                        entry |= {"learning_rate": optimizer.param_groups[0]["lr"], "seconds": state["seconds"]}
+                        state["history"].append(entry)
+                        logged.clear()
+                        writer.add_scalar("loss/train", entry["train_loss"], state["step"])
+                        writer.add_scalar("learning_rate", entry["learning_rate"], state["step"])
                     if time.monotonic() - saved_at > SAVE_EVERY_S and batch + 1 < batches:
                         save_state()
                         saved_at = time.monotonic()
-                self.keep_best(state, average, val, steps, best_path, {"epoch": epoch + 1, "train_loss": loss.item()})
+                self.keep_best(state, average, val, steps, best_path, epoch + 1)
                 save_state()
-                bar.set_postfix(val=f"{state['history'][-1]['val_loss']:.4f}", best=f"{state['best']:.4f}")
+                error = state["history"][-1]["val_loss"]
+                writer.add_scalar("loss/validation", error, state["step"])
+                bar.set_postfix(val=f"{error:.4f}", best=f"{state['best']:.4f}")
+        writer.close()
+        write_atomic(folder / "training_curve.png", lambda file: training_figure(file, state["history"]))
         for entry in state["history"]:
-            self.say("epoch {epoch}: train loss {train_loss:.4f}, validation loss {val_loss:.4f}".format(**entry))
+            if "val_loss" in entry:
+                self.say("epoch {epoch}: validation loss {val_loss:.4f}".format(**entry))
         self.say(f"best validation loss {state['best']:.4f} -> {best_path}")
         return best_path

@@ -60,6 +60,25 @@ def forecast_figure(
         axes.set(title=title, ylabel="standardised value")
         axes.margins(x=0.01)
     axes.set_xlabel("time steps from the start of the forecast")
-    figure.legend(*all_axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
+    figure.legend(*all_axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False)
+    figure.savefig(file, dpi=120)
+    plt.close(figure)
+
+
+def training_figure(file: Path, history: list[dict]) -> None:
+    """Loss against steps: of training, averaged over stretches, and of validation.
+
+    Args:
+        history: entries with ``step`` and ``train_loss`` or ``val_loss``.
+    """
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    styles = {"train_loss": ("#888888", "", "training"), "val_loss": (COLOURS["target"], "o", "validation")}
+    for key, (colour, marker, label) in styles.items():
+        points = [(entry["step"], entry[key]) for entry in history if key in entry]
+        axes.plot(*zip(*points, strict=True), color=colour, marker=marker, label=label)
+    axes.set(xlabel="optimiser steps", ylabel="loss", title="Training")
+    if min(entry.get("train_loss", 1) for entry in history) > 0:  # a likelihood may be below 0
+        axes.set_yscale("log")
+    axes.legend(frameon=False)
     figure.savefig(file, dpi=120)
     plt.close(figure)
