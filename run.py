@@ -4,6 +4,7 @@ import sys
 
 from exp.exp_distill import ExpDistill
 from exp.exp_forecast import ExpForecast
+from exp.exp_pretrain import ExpPretrain
 from exp.exp_speculative import ExpSpeculative
 from utils.arguments import build_parser
 from utils.errors import UserError
@@ -12,7 +13,9 @@ from utils.errors import UserError
 def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     try:
-        if args.is_training:
+        if args.task_name == "pretrain":
+            ExpPretrain(args).train()
+        elif args.is_training:
             (ExpDistill if args.distill else ExpForecast)(args).train()
         else:
             ExpSpeculative(args).test()

@@ -40,7 +40,10 @@ def load_series(data: str, root_path: str, data_path: str | None) -> Series:
             raise UserError(
                 "--data custom needs --data_path FILE (CSV with a date column first, .txt, .txt.gz or .npz)"
             )
-        return Series(Path(data_path).stem, read_table(Path(root_path) / data_path), SHARES)
+        path = Path(root_path) / data_path
+        # a known file keeps its standard split, so that nothing is trained on its test part
+        split = next((known for file, known in DATASETS.values() if Path(file).name == path.name), SHARES)
+        return Series(path.stem, read_table(path), split)
     file, split = DATASETS[data]
     return Series(data, read_table(Path(root_path) / (data_path or file)), split)
 

@@ -120,8 +120,63 @@ class Windows:
         window = self.values[rows]
         return window[:, : self.context], window[:, self.context :]
 
+    def all(self) -> Tensor:
+        """What validation in training goes through."""
+        return torch.arange(self.count)
+
+    def order(self, generator: torch.Generator) -> Tensor:
+        """The order of one epoch."""
+        return torch.randperm(self.count, generator=generator)
+
     def evenly(self, most: int | None) -> Tensor:
         """The numbers of at most ``most`` evenly spaced windows (all of them for None)."""
         if most is None or most >= self.count:
             return torch.arange(self.count)
         return torch.linspace(0, self.count - 1, most, dtype=torch.float64).round().long()
+
+
+class Mixture:
+    """Windows of single variables out of several data sets, drawn by weight.
+
+    Args:
+        parts: windows of one context and horizon.
+        weights: the share of each part, up to a common factor.
+    """
+
+    VALIDATION_ROWS = 4096
+
+    def __init__(self, parts: list[Windows], weights: list[float]):
+        self.parts = parts
+        self.weights = torch.tensor(weights, dtype=torch.float64) / sum(weights)
+        self.sizes = torch.tensor([len(part) * part.values.shape[1] for part in parts])
+        self.starts = self.sizes.cumsum(0) - self.sizes
+
+    def __len__(self) -> int:
+        return int(self.sizes.sum())
+
+    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows by number: context ``[B, L, 1]`` and truth ``[B, H, 1]``."""
+        part_of = torch.searchsorted(self.starts, index, right=True) - 1
+        batch = None
+        for i in part_of.unique().tolist():
+            rows = torch.nonzero(part_of == i).squeeze(1)
+            variables = self.parts[i].values.shape[1]
+            window = (index[rows] - self.starts[i]) // variables
+            variable = ((index[rows] - self.starts[i]) % variables).view(-1, 1, 1)
+            found = [v.gather(2, variable.expand(-1, v.shape[1], 1)) for v in self.parts[i].batch(window)]
+            batch = batch or [v.new_empty(len(index), *v.shape[1:]) for v in found]
+            for values, own in zip(batch, found, strict=True):
+                values[rows] = own
+        return tuple(batch)
+
+    def all(self) -> Tensor:
+        """As many rows of each part as its weight says, evenly spaced."""
+        counts = (self.weights * min(len(self), self.VALIDATION_ROWS)).round().long().clamp(min=1)
+        rows = [torch.linspace(0, s - 1, c).round().long() for s, c in zip(self.sizes, counts.tolist(), strict=True)]
+        return torch.cat([start + own for start, own in zip(self.starts, rows, strict=True)])
+
+    def order(self, generator: torch.Generator) -> Tensor:
+        """One epoch: as many draws, with repetition, as there are rows."""
+        part = torch.multinomial(self.weights, len(self), replacement=True, generator=generator)
+        within = torch.rand(len(self), dtype=torch.float64, generator=generator) * self.sizes[part]
+        return self.starts[part] + within.long()

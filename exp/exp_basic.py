@@ -9,7 +9,7 @@ import torch
 from tqdm import tqdm
 
 from data_provider.data_factory import load_series
-from data_provider.data_loader import Windows
+from data_provider.data_loader import Series, Windows
 from models.timer_xl import from_patches, to_patches
 from utils import checkpoint
 from utils.covariance import Calibration, calibrate, context_scale
@@ -30,8 +30,13 @@ class ExpBasic:
         use_cuda = args.device == "cuda" or (args.device == "auto" and torch.cuda.is_available())
         self.device = torch.device("cuda" if use_cuda else "cpu")
         self.models = {}  # role -> path, contents and configuration of what was loaded
-        self.series = load_series(args.data, args.root_path, args.data_path)
-        self.say(f"data {self.series.name}: {len(self.series.values)} rows, {self.series.variables} variables")
+        self.parts = self.read_data()
+        self.series = self.parts[0]  # the only one but in pretraining
+        for series in self.parts:
+            self.say(f"data {series.name}: {len(series.values)} rows, {series.variables} variables")
+
+    def read_data(self) -> list[Series]:
+        return [load_series(self.args.data, self.args.root_path, self.args.data_path)]
 
     def calibration(self, role: str, model) -> Calibration:
         """Of this loaded model's next-patch residuals on validation; kept beside its checkpoint."""

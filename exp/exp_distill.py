@@ -24,10 +24,12 @@ class ExpDistill(ExpForecast):
         if self.args.distill_loss == "acceptance" and self.sigma == "calibrated":
             self.sigma = self.calibration("distillation target", self.teacher)
         student = super().build()
-        for name in ("input_token_len", "channels"):
-            if vars(student.config)[name] != vars(self.teacher.config)[name]:
-                raise UserError(f"--checkpoint and --distill_target_ckpt differ in --{name}: distil from one that fits")
+        if student.config.input_token_len != self.teacher.config.input_token_len:
+            raise UserError("--checkpoint and --distill_target_ckpt differ in their patch: distil from one that fits")
         return student
+
+    def channels(self) -> str:
+        return self.teacher.config.channels
 
     def sizes(self) -> dict:
         return {name: vars(self.teacher.config)[name] for name in SHARED}

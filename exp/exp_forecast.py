@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
@@ -32,7 +32,10 @@ class ExpForecast(ExpBasic):
 
     def sizes(self) -> dict:
         """The fields of the model's configuration that do not come from the arguments."""
-        return {"seq_len": self.args.seq_len or 672}
+        return {"seq_len": self.args.seq_len or 672, "channels": self.channels() or "joint"}
+
+    def windows(self, split: str, horizon: int) -> Windows:
+        return Windows(self.series, split, self.model.config.seq_len, horizon)
 
     def build(self):
         """A new model, or one that continues from ``--checkpoint``."""
@@ -40,7 +43,7 @@ class ExpForecast(ExpBasic):
             model = self.load("weights", self.args.checkpoint, self.args.model)
             if type(model) is not MODELS[self.args.model].Model:
                 raise UserError(f"{self.args.checkpoint} is not a {self.args.model}: correct --model or --checkpoint")
-            return model
+            return self.with_channels(model)
         module = MODELS[self.args.model]
         if module.Model.reads_target and not self.args.distill:
             raise UserError(f"--model {self.args.model} reads a target's hidden states: add --distill")
@@ -52,6 +55,19 @@ class ExpForecast(ExpBasic):
         values = {field.name: vars(self.args)[field.name] for field in fields(module.Config)} | self.sizes()
         torch.manual_seed(self.args.seed)
         return module.Model(module.Config(**values)).to(self.device)
+
+    def with_channels(self, model):
+        """The same weights for the wanted ``--channels``: a pretrained model knows variables one by one."""
+        wanted = self.channels()
+        if wanted in (None, model.config.channels):
+            return model
+        changed = type(model)(replace(model.configs, channels=wanted)).to(self.device)
+        changed.load_state_dict(model.state_dict())
+        return changed.eval()
+
+    def channels(self) -> str | None:
+        """What ``--channels`` must be; None leaves it to a checkpoint."""
+        return self.args.channels
 
     def patches(self, values: Tensor) -> Tensor:
         """``[B, L, C]`` of data -> rows of patches ``[B, N, C, P]`` on the device."""
@@ -130,10 +146,11 @@ class ExpForecast(ExpBasic):
         total = 0.0
         torch.manual_seed(self.args.seed)
         with torch.inference_mode():
-            for index in windows.evenly(None).split(4 * self.args.batch_size):
+            rows = windows.all()
+            for index in rows.split(4 * self.args.batch_size):
                 full = self.patches(torch.cat(windows.batch(index), 1))
                 total += self.loss(full, steps, horizon_only=True).item() * len(index)
-        return total / len(windows)
+        return total / len(rows)
 
     def rate(self, done: float, epoch: int) -> float:
         """The schedule's factor on the learning rate."""
@@ -150,7 +167,7 @@ class ExpForecast(ExpBasic):
         state["stale"] = 0 if error < state["best"] else state["stale"] + 1
         if error < state["best"]:
             state["best"] = error
-            training = {"data": self.series.name, "epoch": epoch, "val_loss": error, "args": state["args"]}
+            training = {"data": self.data_name(), "epoch": epoch, "val_loss": error, "args": state["args"]}
             training["seconds"] = state["seconds"]
             checkpoint.save(path, self.args.model, average.module, training)
 
@@ -162,8 +179,12 @@ class ExpForecast(ExpBasic):
         args = self.args
         if args.setting:
             return args.setting
+        config = self.model.config
         how = ("_distill" if args.distill else "") + (f"_F{args.train_rollout}" if args.train_rollout > 1 else "")
-        return f"{self.series.name}_{args.model}_{args.norm}_{args.channels}{how}_{args.seed}"
+        return f"{self.data_name()}_{args.model}_{config.norm}_{config.channels}{how}_{args.seed}"
+
+    def data_name(self) -> str:
+        return "+".join(series.name for series in self.parts)
 
     def train(self) -> Path:
         """Train to ``<checkpoints>/<setting>/checkpoint.pth``, the best by validation; continue if killed before."""
@@ -171,8 +192,7 @@ class ExpForecast(ExpBasic):
         self.model = self.build()
         config = self.model.config
         horizon = steps * config.input_token_len
-        train = Windows(self.series, "train", config.seq_len, horizon)
-        val = Windows(self.series, "val", config.seq_len, horizon)
+        train, val = self.windows("train", horizon), self.windows("val", horizon)
         batches = len(train) // args.batch_size
         if batches == 0:
             raise UserError(f"{len(train)} training windows are fewer than --batch_size {args.batch_size}: lower it")
@@ -188,7 +208,7 @@ class ExpForecast(ExpBasic):
         # the draft that has to imitate it (Izmailov et al. 2018, https://arxiv.org/abs/1803.05407).
         average = AveragedModel(self.model, avg_fn=self.average)
         identity = {key: value for key, value in vars(args).items() if key not in ("device", "threads")}
-        identity["inputs"] = [self.series.digest()]
+        identity["inputs"] = [series.digest() for series in self.parts]
         identity["inputs"] += [model["sha256"] for model in self.models.values()]
         state = {"args": identity, "step": 0, "seconds": 0.0, "best": math.inf, "stale": 0, "history": []}
         if resume_path.is_file():
@@ -221,7 +241,7 @@ class ExpForecast(ExpBasic):
             while state["step"] < total and state["stale"] < args.patience:
                 epoch, within = divmod(state["step"], batches)
                 # Order and dropout follow from (seed, epoch) and (seed, step), so that a resumed run repeats them.
-                order = torch.randperm(len(train), generator=torch.Generator().manual_seed(args.seed * 1009 + epoch))
+                order = train.order(torch.Generator().manual_seed(args.seed * 1009 + epoch))
                 for batch in range(within, batches):
                     torch.manual_seed(args.seed * 1000003 + state["step"])
                     optimizer.param_groups[0]["lr"] = args.learning_rate * self.rate(state["step"] / total, epoch)

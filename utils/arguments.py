@@ -39,6 +39,11 @@ def sigma(text: str) -> float | str:
     return text if text == "calibrated" else real(0, 1e6, excluded=True)(text)
 
 
+def weights(text: str) -> list[float]:
+    """Numbers above 0 with commas between them."""
+    return [real(0, 1e6, excluded=True)(part) for part in text.split(",")]
+
+
 def folder_name(text: str) -> str:
     if not text or text in (".", "..") or "/" in text or "\0" in text:
         raise argparse.ArgumentTypeError("give a plain name, without slashes")
@@ -64,7 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
 
     g = parser.add_argument_group("task")
-    g.add_argument("--task_name", choices=["forecast"], default="forecast", help="what to do")
+    g.add_argument("--task_name", choices=["forecast", "pretrain"], default="forecast", help="what to do (pretrain always trains)")
     g.add_argument("--is_training", type=int, choices=[0, 1], default=0, help="1 trains --model, 0 tests a checkpoint")
     g.add_argument(
         "--setting", type=folder_name, help="name of the run's folders (default: made from data, model, norm and seed)"
@@ -78,7 +83,10 @@ def build_parser() -> argparse.ArgumentParser:
     g = parser.add_argument_group("data")
     g.add_argument("--data", choices=NAMES, default=EMBEDDED, help="data set; custom reads --data_path")
     g.add_argument("--root_path", default="dataset/", help="folder of data files")
-    g.add_argument("--data_path", help="file below --root_path (default: the data set's usual name)")
+    g.add_argument(
+        "--data_path", help="file below --root_path (default: the data set's usual name); pretrain: a,b,c mixes several"
+    )
+    g.add_argument("--data_weights", type=weights, help="pretrain: share of each file, as in 2,1,1 (default: equal)")
     g.add_argument("--seq_len", type=whole(1), help="context in time steps (default: 672; in testing the checkpoint's)")
     g.add_argument("--test_pred_len", type=whole(1), default=720, help="horizon in time steps")
     g.add_argument("--split", choices=["val", "test"], default="test", help="which part is forecast in testing")
@@ -98,7 +106,11 @@ def build_parser() -> argparse.ArgumentParser:
     g.add_argument("--activation", choices=["relu", "gelu"], default="relu", help="of the feed-forward layers")
     g.add_argument("--norm", choices=["causal", "window", "none"], default="causal", help="normalisation of patches")
     g.add_argument("--rope_index", choices=["time", "flat"], default="time", help="flat: as in the public code")
-    g.add_argument("--channels", choices=["joint", "independent"], default="joint", help="variables together or apart")
+    g.add_argument(
+        "--channels",
+        choices=["joint", "independent"],
+        help="variables together or apart (default: joint; pretraining: apart)",
+    )
     g.add_argument("--stochastic_head", action="store_true", help="also predict a log-variance per value")
     for size in ("d_model", "n_heads", "d_ff", "e_layers"):
         g.add_argument(

@@ -1,0 +1,29 @@
+"""Pretraining: next patches of many data sets, each variable a series of its own."""
+
+from data_provider.data_factory import load_series
+from data_provider.data_loader import Mixture, Series, Windows
+from exp.exp_forecast import ExpForecast
+from utils.errors import UserError
+
+
+class ExpPretrain(ExpForecast):
+    """``--task_name pretrain``. The files of ``--data_path`` are mixed by ``--data_weights``."""
+
+    def read_data(self) -> list[Series]:
+        args = self.args
+        if args.distill:
+            raise UserError("--task_name pretrain learns from data: leave out --distill, or --task_name")
+        if args.data_path is None:
+            parts = [load_series(args.data, args.root_path, None)]
+        else:
+            parts = [load_series("custom", args.root_path, path) for path in args.data_path.split(",")]
+        self.weights = args.data_weights or [1.0] * len(parts)
+        if len(self.weights) != len(parts):
+            raise UserError(f"--data_weights has {len(self.weights)} numbers for {len(parts)} files: give one each")
+        return parts
+
+    def windows(self, split: str, horizon: int) -> Mixture:
+        return Mixture([Windows(p, split, self.model.config.seq_len, horizon) for p in self.parts], self.weights)
+
+    def channels(self) -> str:
+        return "independent"
