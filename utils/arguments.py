@@ -69,7 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
 
     g = parser.add_argument_group("task")
-    g.add_argument("--task_name", choices=["forecast", "pretrain"], default="forecast", help="what to do (pretrain always trains)")
+    g.add_argument("--task_name", choices=["forecast", "pretrain"], default="forecast", help="pretrain always trains")
     g.add_argument("--is_training", type=int, choices=[0, 1], default=0, help="1 trains --model, 0 tests a checkpoint")
     g.add_argument(
         "--setting", type=folder_name, help="name of the run's folders (default: made from data, model, norm and seed)"
