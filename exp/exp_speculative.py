@@ -184,23 +184,7 @@ class ExpSpeculative(ExpBasic):
         """Run everything, write ``<results>/<setting>/metrics.json`` and ``forecast.png``, print the table."""
         args = self.args
         index = self.windows.evenly(args.max_windows)
-        accuracy = {name: Accuracy(self.patch_len) for name in self.methods}
-        seconds = {name: [] for name in self.methods}
-        statistics = Statistics.empty(self.config.k)
-        x, _ = self.windows.batch(index[: args.batch_size])
-        for run in self.methods.values():  # warm-up: allocators, tables, kernels
-            run(x.to(self.device), index[: args.batch_size].to(self.device))
-        self.phases.seconds.clear()
-        names = list(self.methods)
-        for i, batch in enumerate(tqdm(index.split(args.batch_size), desc="forecast", unit="batch")):
-            x, truth = (t.to(self.device) for t in self.windows.batch(batch))
-            series = batch.to(self.device)
-            for name in names[i % len(names) :] + names[: i % len(names)]:  # no method is always first
-                forecast, spent = timed(self.methods[name], self.device, x, series)
-                accuracy[name].add(forecast, truth)
-                seconds[name].append(spent)
-            if args.use_speculative:
-                statistics.add(self.last)
+        accuracy, seconds, statistics = self.measure(list(self.methods), self.windows, index, args.batch_size)
         record = self.record(len(index), accuracy, seconds, statistics)
         folder = Path(args.results) / self.setting()
         write_json(folder / "metrics.json", record)
@@ -209,6 +193,26 @@ class ExpSpeculative(ExpBasic):
         append_text(Path("result_inference_summary.txt"), block + "\n")
         self.say(f"{block}-> {folder / 'metrics.json'}, {folder / 'forecast.png'}")
         return record
+
+    def measure(self, names: list[str], windows: Windows, index: Tensor, batch_size: int) -> tuple:
+        """Accuracy and seconds per batch of each method, run in turn on every batch; and what the decoder did."""
+        accuracy = {name: Accuracy(self.patch_len) for name in names}
+        seconds = {name: [] for name in names}
+        statistics = Statistics.empty(self.config.k)
+        x, _ = windows.batch(index[:batch_size])
+        for name in names:  # warm-up: allocators, tables, kernels
+            self.methods[name](x.to(self.device), index[:batch_size].to(self.device))
+        self.phases.seconds.clear()
+        for i, batch in enumerate(tqdm(index.split(batch_size), desc="forecast", unit="batch")):
+            x, truth = (t.to(self.device) for t in windows.batch(batch))
+            series = batch.to(self.device)
+            for name in names[i % len(names) :] + names[: i % len(names)]:  # no method is always first
+                forecast, spent = timed(self.methods[name], self.device, x, series)
+                accuracy[name].add(forecast, truth)
+                seconds[name].append(spent)
+            if "speculative" in names:
+                statistics.add(self.last)
+        return accuracy, seconds, statistics
 
     def setting(self) -> str:
         config, args = self.config, self.args
@@ -271,14 +275,8 @@ class ExpSpeculative(ExpBasic):
                 "accepted": int(statistics.accepted.sum()),
                 "attempted": int(statistics.attempted.sum()),
                 "rate": statistics.rate,
-                "by_position": [
-                    int(a) / int(t) if t else None
-                    for a, t in zip(statistics.accepted, statistics.attempted, strict=True)
-                ],
-                "rms_distance_by_position": [
-                    math.sqrt(float(s) / int(t)) if t else None
-                    for s, t in zip(statistics.squared, statistics.attempted, strict=True)
-                ],
+                "by_position": statistics.by_position,
+                "rms_distance_by_position": statistics.rms_by_position,
                 "predicted_rate": predicted,
                 "patches_per_target_pass": statistics.patches_per_target_pass,
                 "target_passes": statistics.target_passes,

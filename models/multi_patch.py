@@ -30,23 +30,23 @@ class Model(nn.Module):
         super().__init__()
         self.configs = self.config = configs
         width = max(1, round(configs.d_model * configs.draft_scale_d_model))
-        self.hidden = nn.Linear(configs.d_model, width)
-        self.emitted = nn.Linear(configs.input_token_len, width, bias=False)
+        self.hidden = nn.Linear(configs.d_model + configs.input_token_len, width)
         self.heads = nn.Linear(width, configs.block_patches * configs.output_token_len)
 
-    def forecast(self, hidden: Tensor, level: Tensor, scale: Tensor, emitted: Tensor) -> Tensor:
-        """The block after each of T positions.
+    def forecast(self, hidden: Tensor, level: Tensor, scale: Tensor, emitted: Tensor, k: int) -> Tensor:
+        """The k patches after the next one, at each of T positions.
 
         Args:
             hidden, level, scale: the target's features there, ``[B, T, C, d_model]`` and ``[B, T, C, 1]``.
             emitted: the patch that followed, ``[B, T, C, P]``.
 
         Returns:
-            ``[B, T, block_patches, C, P]``
+            ``[B, T, k, C, P]``
         """
-        x = torch.relu(self.hidden(hidden) + self.emitted((emitted - level) / scale))
-        block = self.heads(x) * scale + level
-        return block.unflatten(-1, (self.config.block_patches, -1)).transpose(2, 3)
+        x = torch.relu(self.hidden(torch.cat((hidden, (emitted - level) / scale), -1)))
+        size = k * self.config.output_token_len
+        block = torch.addcmul(level, nn.functional.linear(x, self.heads.weight[:size], self.heads.bias[:size]), scale)
+        return block.unflatten(-1, (k, -1)).transpose(2, 3)
 
     def session(self, target: Session) -> "HeadSession":
         return HeadSession(self, target)
@@ -60,9 +60,9 @@ class HeadSession(Session):
         self.lengths = torch.zeros_like(target.lengths)
 
     def propose(self, pending: Tensor, k: int, draw) -> tuple[Tensor, Tensor, None]:
-        means = self.model.forecast(*self.target.last_features(), pending[:, -1:])[:, 0, :k]
+        means = self.model.forecast(*self.target.last_features(), pending[:, -1:], k).squeeze(1)
         self.lengths = self.lengths + pending.shape[1]
-        return torch.cat([draw(i, means[:, i : i + 1], None) for i in range(means.shape[1])], 1), means, None
+        return draw(0, means, None), means, None
 
     def keep(self, rows: Tensor) -> None:
         self.lengths = self.lengths[rows]

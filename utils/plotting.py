@@ -82,3 +82,57 @@ def training_figure(file: Path, history: list[dict]) -> None:
     axes.legend(frameon=False)
     figure.savefig(file, dpi=120)
     plt.close(figure)
+
+
+OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8A800")
+
+
+def drafts_figure(file: Path, rows: list[dict]) -> None:
+    """The comparison of drafts: distance to the target by position, acceptance, and speed-up at batch 1.
+
+    Args:
+        rows: records of ``exp/exp_compare.py`` with ``group`` and ``draft``; distances are drawn of the first group.
+    """
+    figure, (distance, acceptance, speed) = plt.subplots(
+        1, 3, figsize=(16, 2.5 + 0.3 * len(rows)), layout="constrained", width_ratios=(1.1, 1, 1)
+    )
+    first = [row for row in rows if row["group"] == rows[0]["group"]]
+    for i, row in enumerate(first):
+        values = [value for value in row["rms_distance_by_position"] if value is not None]
+        style = {"color": OKABE_ITO[i % len(OKABE_ITO)], "linestyle": ("-", "--")[i // len(OKABE_ITO) % 2]}
+        distance.plot(range(1, len(values) + 1), values, marker="o", markersize=4, label=row["draft"], **style)
+    distance.set(
+        xlabel="position of the proposal in its round",
+        ylabel="root-mean-square distance to the target's means\n(units of the standardised data)",
+        title=f"{rows[0]['group']}: distance of drafts",
+        yscale="log",
+    )
+    distance.legend(frameon=False, ncols=2, fontsize="small")
+
+    height = {row_id: -i for i, row_id in enumerate((row["group"], row["draft"]) for row in rows)}
+    labels = [f"{row['group']}: {row['draft']}" for row in rows]
+    bars = {
+        "point mode": [row["point"]["rate"] for row in rows],
+        "sample paths, calibrated or learned": [
+            (row["sample"].get("calibrated") or row["sample"]["learned"])["rate"] for row in rows
+        ],
+    }
+    for i, (label, values) in enumerate(bars.items()):
+        at = [y + 0.2 - 0.4 * i for y in height.values()]
+        acceptance.barh(at, [100 * value for value in values], 0.38, color=OKABE_ITO[i], label=label)
+    acceptance.set(xlabel="accepted proposals, %", title="Acceptance", xlim=(0, 100))
+    bars = {
+        "chosen tolerance": [row["point"]["speedup"]["vs_target_cached"] for row in rows],
+        "everything accepted": [row["accept_everything"]["speedup"]["vs_target_cached"] for row in rows],
+    }
+    for i, (label, values) in enumerate(bars.items()):
+        at = [y + 0.2 - 0.4 * i for y in height.values()]
+        speed.barh(at, values, 0.38, color=OKABE_ITO[i + 2], label=label)
+    speed.axvline(1, color="#444444", linewidth=1)
+    speed.set(xlabel="times as fast as the cached target (point mode, batch 1)", title="Speed")
+    for axes in (acceptance, speed):
+        axes.set_yticks(list(height.values()), labels if axes is acceptance else [])
+        axes.set_ylim(-len(rows) + 0.4, 0.6)
+        axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.06), ncols=2, fontsize="small")
+    figure.savefig(file, dpi=110)
+    plt.close(figure)

@@ -106,7 +106,7 @@ class BlockSession(Session):
             self.lengths = self.lengths + pending.shape[1]
             done = sum(block.shape[1] for block in means)
             mean = self.model.forecast(take(self.history, self.lengths - self.window, self.window))[:, : k - done]
-            pending = torch.cat([draw(done + i, mean[:, i : i + 1], None) for i in range(mean.shape[1])], 1)
+            pending = draw(done, mean, None)
             patches.append(pending)
             means.append(mean)
         return torch.cat(patches, 1), torch.cat(means, 1), None
@@ -163,7 +163,7 @@ def autoregress(
     Args:
         session: a fresh session of that model for this context ``[B, N, C, P]``.
         steps: patches to forecast.
-        draw: ``draw(i, mean, log_var) -> patch i`` of the forecast; the mean by default.
+        draw: ``draw(i, mean, log_var) -> patches`` of the forecast from the i-th on; the means by default.
         renorm_every: R > 0 forms and prefills the window anew after every R emitted patches.
         samples: S paths a row, from one prefill; ``draw`` sees the rows S times, one after the other.
 

@@ -97,6 +97,16 @@ class Statistics:
         return int(self.accepted.sum()) / tested if tested else None
 
     @property
+    def by_position(self) -> list[float | None]:
+        """Acceptance rate at each position of a round; None where nothing was tested."""
+        return [int(a) / int(t) if t else None for a, t in zip(self.accepted, self.attempted, strict=True)]
+
+    @property
+    def rms_by_position(self) -> list[float | None]:
+        """Root-mean-square distance of the draft's means to the target's, over the proposals tested."""
+        return [math.sqrt(float(s) / int(t)) if t else None for s, t in zip(self.squared, self.attempted, strict=True)]
+
+    @property
     def patches_per_target_pass(self) -> float | None:
         """Block efficiency τ, per row."""
         return self.emitted / self.row_passes if self.row_passes else None
@@ -210,7 +220,8 @@ def target_draw(config: SpeculativeConfig, series: Tensor, context: Tensor, samp
     series, spread = path_series(series, samples), Spread(config.sigma, context).select(rows)
 
     def draw(i: int, mean: Tensor, log_var: Tensor | None) -> Tensor:
-        z = proposal_noise(config.seed, series.unsqueeze(1), torch.tensor([[i]], device=series.device), mean)
+        patch = torch.arange(i, i + mean.shape[1], device=series.device).unsqueeze(0)
+        z = proposal_noise(config.seed, series.unsqueeze(1), patch, mean)
         return mean + (spread.colour(z) if log_var is None else z * (0.5 * log_var).exp())
 
     return draw
@@ -228,7 +239,7 @@ class _Point:
         self.config, self.rows, self.k = config, rows, k
 
     def draw(self, i: int, mean: Tensor, log_var: Tensor | None) -> Tensor:
-        """Proposal i, from the draft's distribution."""
+        """Proposals from the i-th on, from the draft's distributions."""
         return mean
 
     def test(self) -> Tensor:
@@ -259,8 +270,8 @@ class _Sample(_Point):
 
     def draw(self, i: int, mean: Tensor, log_var: Tensor | None) -> Tensor:
         if self.learned and log_var is not None:
-            return mean + self.z[:, i : i + 1] * (0.5 * log_var).exp()
-        return mean + self.noise[:, i : i + 1]
+            return mean + self.z[:, i : i + mean.shape[1]] * (0.5 * log_var).exp()
+        return mean + self.noise[:, i : i + mean.shape[1]]
 
     def _moments(self) -> tuple[tuple, tuple]:
         """Mean and log-variance of target and draft at the proposals, each ``[b, k, D]``."""

@@ -55,7 +55,8 @@ class Session:
         Args:
             pending: ``[B, T, C, P]``, what the rows have not taken in yet.
             k: number of proposals, at least 1. The last one is not taken in.
-            draw: ``draw(i, mean, log_var) -> patch``: how proposal i is made from its distribution.
+            draw: ``draw(i, mean, log_var) -> patches``: how proposals, from the i-th on, are made from their
+                distributions, ``[B, n, C, P]``.
 
         Returns:
             patches, means and log-variances (or None), each ``[B, k, C, P]``.

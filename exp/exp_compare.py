@@ -1,0 +1,144 @@
+"""One draft of one target, measured from all sides: a row of the comparison of drafts."""
+
+import math
+import statistics
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from data_provider.data_loader import Windows
+from exp.exp_speculative import ExpSpeculative
+from models.timer_xl import to_patches
+from utils import checkpoint
+from utils.rollout import mean_draw, open_draft, open_session, to_rows
+from utils.speculative_decoder import SpeculativeDecoder
+from utils.timing import speedup, timed
+
+TOLERANCES = (0.001, 0.0025, 0.005)  # of which the largest that costs no accuracy on validation is taken
+MOST_MSE = 1.005  # times the target's, on validation
+POINT_K, SAMPLE_K = 7, 3
+ACCURACY_BATCH, TIMED_WINDOWS, PATHS, PATH_WINDOWS = 32, 60, 20, 16
+
+
+class ExpCompare(ExpSpeculative):
+    """Takes the arguments of a speculative run; ``--max_windows`` is for accuracy."""
+
+    def configure(self, samples: int = 1, **changes) -> None:
+        self.config, self.samples = replace(self.config, **changes), samples
+        self.decoder = SpeculativeDecoder(self.target, self.draft, self.config)
+
+    def compare(self) -> dict:
+        args = self.args
+        k = min(POINT_K, self.draft.config.block_patches) if self.draft.block else POINT_K
+        self.configure(mode="point", k=k)
+        tolerance = self.choose()
+        index = self.windows.evenly(args.max_windows)
+        self.configure(accept_mse_tol=tolerance)
+        names = ["target", "target_sliding_lean", "draft", "speculative"]
+        accuracy, _, chosen = self.measure(names, self.windows, index, ACCURACY_BATCH)
+        mse = {name: accuracy[name].record()["mse"] for name in names}
+        mse["target_sliding"] = mse.pop("target_sliding_lean")
+        point = self.told(chosen) | {"mse_tol": tolerance, "speedup": self.speedups()}
+        self.configure(accept_mse_tol=math.inf)
+        accuracy, _, everything = self.measure(["speculative"], self.windows, index, ACCURACY_BATCH)
+        all_accepted = self.told(everything) | {"mse": accuracy["speculative"].record()["mse"]}
+        all_accepted["speedup"] = self.speedups()
+        row = {
+            "data": self.series.name,
+            "channels": self.channels,
+            "windows": len(index),
+            "context": self.context,
+            "horizon": args.test_pred_len,
+            "target_parameters": sum(p.numel() for p in self.target.parameters()),
+            "parameters": sum(p.numel() for p in self.draft.parameters()),
+            "training_s": self.training_seconds(self.models["draft"]["path"]),
+            "cost": {str(n): self.cost(n) for n in sorted({SAMPLE_K, k})},
+            "mse": mse,
+            "rms_distance_by_position": everything.rms_by_position,
+            "point": point,
+            "accept_everything": all_accepted,
+            "models": self.models,
+        }
+        few = self.windows.evenly(PATH_WINDOWS)
+        if self.target.config.stochastic_head:
+            row["sample"] = {"learned": self.sampled(0.5, few, PATHS, 4)}
+        else:
+            row["sample"] = {
+                "sigma 0.5": self.sampled(0.5, index, 1, ACCURACY_BATCH),
+                "calibrated": self.sampled(self.calibration("target", self.target), few, PATHS, 4),
+            }
+        return row
+
+    @staticmethod
+    def told(done) -> dict:
+        return {
+            "rate": done.rate,
+            "by_position": done.by_position,
+            "patches_per_target_pass": done.patches_per_target_pass,
+        }
+
+    def choose(self) -> float:
+        """The largest tolerance for which validation shows no loss; the smallest if there is none."""
+        windows = Windows(self.series, "val", self.context, self.args.test_pred_len)
+        index = windows.evenly(2 * ACCURACY_BATCH)
+        own = self.measure(["target"], windows, index, ACCURACY_BATCH)[0]["target"].record()["mse"]
+        for tolerance in sorted(TOLERANCES, reverse=True):
+            self.configure(accept_mse_tol=tolerance)
+            accuracy, _, _ = self.measure(["speculative"], windows, index, ACCURACY_BATCH)
+            if accuracy["speculative"].record()["mse"] <= MOST_MSE * own:
+                break
+        return tolerance
+
+    def speedups(self) -> dict:
+        """Medians of per-batch ratios at batch 1."""
+        names = {"target_cached": "target", "target_sliding": "target_sliding", "draft": "draft"}
+        methods = [*names.values(), "speculative"]
+        _, seconds, _ = self.measure(methods, self.windows, self.windows.evenly(TIMED_WINDOWS), 1)
+        return {f"vs_{name}": speedup(seconds[run], seconds["speculative"])[0] for name, run in names.items()}
+
+    def sampled(self, sigma, index: Tensor, samples: int, batch_size: int) -> dict:
+        self.configure(samples, mode="sample", k=SAMPLE_K, sigma=sigma, accept_mse_tol=0.0)
+        accuracy, seconds, done = self.measure(["target", "speculative"], self.windows, index, batch_size)
+        ours, own = accuracy["speculative"].record(), accuracy["target"].record()
+        return self.told(done) | {
+            "windows": len(index),
+            "paths": samples,
+            "mse": ours["mse"],
+            "target_mse": own["mse"],
+            "crps": ours["crps"],
+            "target_crps": own["crps"],
+            "coverage_first_patch": ours["coverage_first_patch"],
+            "speedup_vs_target_cached": speedup(seconds["target"], seconds["speculative"])[0],
+            "lossless": done.bound_hits == 0,
+        }
+
+    @torch.inference_mode()
+    def cost(self, k: int) -> float:
+        """Seconds to propose k patches over seconds of the target pass that verifies them, one window, medians."""
+        x, _ = self.windows.batch(torch.tensor([0]))
+        context = to_patches(to_rows(x.to(self.device), self.channels), self.patch_len)
+        count, capacity = context.shape[1], context.shape[1] + k + 3
+        target = open_session(self.target, context, capacity, self.config.rollout)
+        first, _ = target.extend(context, 1)
+        draft = open_draft(self.draft, context, capacity, target)
+        draft.propose(torch.cat((context, first), 1), 1, mean_draw)
+        lengths, drafting, verifying = torch.full((len(context),), count), [], []
+        for _ in range(40):
+            target.rollback(lengths)
+            second, _ = target.extend(first, 1)
+            draft.rollback(lengths + 1)
+            (proposals, *_), spent = timed(draft.propose, self.device, second, k, mean_draw)
+            drafting.append(spent)
+            _, spent = timed(target.extend, self.device, torch.cat((second, proposals), 1), k + 1)
+            verifying.append(spent)
+        return statistics.median(drafting[10:]) / statistics.median(verifying[10:])
+
+    def training_seconds(self, path: str | None) -> float | None:
+        """Of the checkpoint and of those it started from."""
+        if path is None:
+            return 0.0
+        training = checkpoint.read(Path(path))["training"]
+        before = training["args"]["checkpoint"]
+        return training["seconds"] + (self.training_seconds(before) if before else 0.0)

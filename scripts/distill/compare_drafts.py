@@ -1,0 +1,159 @@
+"""Measure trained drafts: python scripts/distill/compare_drafts.py ROOT_PATH [OUTPUT]
+
+compare_drafts.sh trains them first. Writes drafts.json (a record a draft; those that are there and made from the same
+files are kept), drafts.csv and drafts.png.
+"""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from exp.exp_compare import ExpCompare
+from utils.arguments import build_parser
+from utils.errors import UserError
+from utils.plotting import drafts_figure
+from utils.results import environment, now, write_atomic, write_json
+
+# group: (data, target's folder, horizon, its drafts: name in the table -> folder of the checkpoint or model's name)
+SCALES = {f"{scale}": f"ETTh1_{scale}" for scale in (0.25, 0.5, 0.6, 0.7, 0.8)}
+OTHERS = {name: f"ETTh1_{name}" for name in ("multi_patch", "ttm", "dlinear")}
+NAIVE = {"seasonal_naive": "seasonal_naive"}
+GROUPS = {
+    "ETTh1": (
+        "ETTh1",
+        "ETTh1_timer_xl_causal_joint_2021",
+        720,
+        SCALES | {"0.5, pretrained": "ETTh1_pretrained", "0.5, longer": "ETTh1_draft_rollout"} | OTHERS | NAIVE,
+    ),
+    "ETTh1 independent": (
+        "ETTh1",
+        "ETTh1_timer_xl_causal_independent_2021",
+        720,
+        {
+            "0.5": "ETTh1_independent_0.5",
+            "0.5, for acceptance": "ETTh1_independent_calibrated",
+            "multi_patch": "ETTh1_independent_multi_patch",
+        }
+        | NAIVE,
+    ),
+    "ETTh1 learned variance": ("ETTh1", "ETTh1_stochastic", 720, {"0.5": "ETTh1_stochastic_0.5"}),
+    "ETTh1 four layers": (
+        "ETTh1",
+        "ETTh1_deep",
+        720,
+        {
+            "half width": "ETTh1_deep_width",
+            "quarter depth": "ETTh1_deep_depth",
+            "half width, quarter depth": "ETTh1_deep_both",
+        },
+    ),
+    "ETTh2": (
+        "ETTh2",
+        "ETTh2_timer_xl_causal_joint_2021",
+        720,
+        {"0.5": "ETTh2_0.5", "multi_patch": "ETTh2_multi_patch"} | NAIVE,
+    ),
+    "exchange_rate": (
+        "exchange_rate",
+        "exchange_rate_timer_xl_causal_joint_2021",
+        720,
+        {"0.5": "exchange_rate_0.5", "multi_patch": "exchange_rate_multi_patch"} | NAIVE,
+    ),
+    "NYCWeather": (
+        "NYCWeather",
+        "quickstart_target",
+        192,
+        {"0.5": "quickstart_draft", "multi_patch": "NYCWeather_multi_patch"} | NAIVE,
+    ),
+}
+
+
+def arguments(root: str, data: str, target: str, horizon: int, draft: str) -> list[str]:
+    argv = ["--data", data, "--root_path", root, "--threads", "2", "--max_windows", "300", "--use_speculative"]
+    argv += ["--checkpoint", f"checkpoints/{target}/checkpoint.pth", "--test_pred_len", str(horizon)]
+    if draft == "seasonal_naive":
+        return [*argv, "--spec_draft_model", draft]
+    return [*argv, "--spec_draft_ckpt", f"checkpoints/{draft}/checkpoint.pth"]
+
+
+def line(row: dict) -> dict:
+    """What the CSV shows of a record."""
+    sample = row["sample"]
+    noisy, paths = sample.get("sigma 0.5"), sample.get("calibrated") or sample.get("learned")
+    shown = {
+        "group": row["group"],
+        "draft": row["draft"],
+        "parameters": row["parameters"],
+        "relative_parameters": row["parameters"] / row["target_parameters"],
+        "training_s": row["training_s"],
+        "cost_K3": row["cost"]["3"],
+        "cost_K7": row["cost"].get("7"),
+        "target_mse": row["mse"]["target"],
+        "draft_mse": row["mse"]["draft"],
+        "rms_first_patch": row["rms_distance_by_position"][0],
+        "mse_tol": row["point"]["mse_tol"],
+        "acceptance": row["point"]["rate"],
+        "patches_per_pass": row["point"]["patches_per_target_pass"],
+        "speculative_mse": row["mse"]["speculative"],
+        "x_cached": row["point"]["speedup"]["vs_target_cached"],
+        "x_sliding": row["point"]["speedup"]["vs_target_sliding"],
+        "everything_mse": row["accept_everything"]["mse"],
+        "everything_x_cached": row["accept_everything"]["speedup"]["vs_target_cached"],
+        "everything_x_sliding": row["accept_everything"]["speedup"]["vs_target_sliding"],
+        "sigma0.5_first": noisy and noisy["by_position"][0],
+        "paths_first": paths["by_position"][0],
+        "paths_acceptance": paths["rate"],
+        "paths_crps": paths["crps"],
+        "target_crps": paths["target_crps"],
+        "paths_x_cached": paths["speedup_vs_target_cached"],
+    }
+    for key in ("rms_distance_by_position", ("point", "by_position")):
+        values = row[key] if isinstance(key, str) else row[key[0]][key[1]]
+        name = "rms" if isinstance(key, str) else "acceptance"
+        shown |= {f"{name}_{i + 1}": value for i, value in enumerate(values)}
+    return shown
+
+
+def main(root: str, output: str = "results/drafts") -> int:
+    folder = Path(output)
+    path = folder / "drafts.json"
+    rows = json.loads(path.read_text())["drafts"] if path.is_file() else []
+    wanted = []
+    for group, (data, target, horizon, drafts) in GROUPS.items():
+        for draft, name in drafts.items():
+            files = [Path("checkpoints") / part / "checkpoint.pth" for part in (target, name)]
+            digest = [hashlib.sha256(f.read_bytes()).hexdigest() if f.is_file() else None for f in files]
+            wanted.append((group, draft, digest))
+            done = [
+                [r["group"], r["draft"], [r["models"][role]["sha256"] for role in ("target", "draft")]] for r in rows
+            ]
+            if [group, draft, digest] in done:
+                continue
+            print(f"== {group}: {draft}", flush=True)
+            args = build_parser().parse_args(arguments(root, data, target, horizon, name))
+            experiment = ExpCompare(args)
+            where = {"created": now(), "environment": environment(experiment.device)}
+            row = {"group": group, "draft": draft} | where | experiment.compare()
+            rows = [r for r in rows if (r["group"], r["draft"]) != (group, draft)] + [row]
+            write_json(path, {"schema": 1, "drafts": rows})
+    order = {(group, draft): i for i, (group, draft, _) in enumerate(wanted)}
+    rows = sorted((r for r in rows if (r["group"], r["draft"]) in order), key=lambda r: order[r["group"], r["draft"]])
+    table = pd.DataFrame([line(row) for row in rows])
+    write_atomic(folder / "drafts.csv", lambda temporary: table.to_csv(temporary, index=False, float_format="%.4g"))
+    write_atomic(folder / "drafts.png", lambda temporary: drafts_figure(temporary, rows))
+    print(table.to_string(float_format=lambda value: f"{value:.3g}"))
+    print(f"-> {path}, {folder / 'drafts.csv'}, {folder / 'drafts.png'}")
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(*sys.argv[1:]))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
