@@ -1,8 +1,7 @@
 """Heads on the target's own last hidden state that propose the patches after the next one.
 
-Medusa (Cai et al. 2024, https://arxiv.org/abs/2401.10774) for patches. The target's head has already said the next
-patch, which is emitted; the heads here read it beside the hidden state (as in Hydra, Ankner et al. 2024,
-https://arxiv.org/abs/2402.05109), so that in sample mode they know what was drawn.
+Medusa (Cai et al. 2024, https://arxiv.org/abs/2401.10774) for patches. The target's own head has said the next patch;
+the heads here say those after it. In sample mode they do not see what was drawn for it: they are made for point mode.
 """
 
 from dataclasses import dataclass
@@ -30,21 +29,19 @@ class Model(nn.Module):
         super().__init__()
         self.configs = self.config = configs
         width = max(1, round(configs.d_model * configs.draft_scale_d_model))
-        self.hidden = nn.Linear(configs.d_model + configs.input_token_len, width)
+        self.hidden = nn.Linear(configs.d_model, width)
         self.heads = nn.Linear(width, configs.block_patches * configs.output_token_len)
 
-    def forecast(self, hidden: Tensor, level: Tensor, scale: Tensor, emitted: Tensor, k: int) -> Tensor:
+    def forecast(self, hidden: Tensor, level: Tensor, scale: Tensor, k: int) -> Tensor:
         """The k patches after the next one, at each of T positions.
 
         Args:
             hidden, level, scale: the target's features there, ``[B, T, C, d_model]`` and ``[B, T, C, 1]``.
-            emitted: the patch that followed, ``[B, T, C, P]``.
 
         Returns:
             ``[B, T, k, C, P]``
         """
-        x = torch.relu(self.hidden(torch.cat((hidden, (emitted - level) / scale), -1)))
-        size = k * self.config.output_token_len
+        x, size = torch.relu(self.hidden(hidden)), k * self.config.output_token_len
         block = torch.addcmul(level, nn.functional.linear(x, self.heads.weight[:size], self.heads.bias[:size]), scale)
         return block.unflatten(-1, (k, -1)).transpose(2, 3)
 
@@ -60,7 +57,7 @@ class HeadSession(Session):
         self.lengths = torch.zeros_like(target.lengths)
 
     def propose(self, pending: Tensor, k: int, draw) -> tuple[Tensor, Tensor, None]:
-        means = self.model.forecast(*self.target.last_features(), pending[:, -1:], k).squeeze(1)
+        means = self.model.forecast(*self.target.last_features(), k).squeeze(1)
         self.lengths = self.lengths + pending.shape[1]
         return draw(0, means, None), means, None
 

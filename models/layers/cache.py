@@ -38,12 +38,12 @@ class Session:
 
     def last_features(self) -> tuple[Tensor, ...]:
         """Targets only: what the heads read at the last patch that each row keeps, each ``[B, 1, C, ...]``."""
-        back = self.features_end - self.lengths + 1
-        if bool((back == back[0]).all()):
-            at = int(back[0])
-            return tuple(f[:, max(f.shape[1] - at, 0)].unsqueeze(1) for f in self.features)
-        rows, back = torch.arange(len(back), device=self.features[0].device), back.to(self.features[0].device)
-        return tuple(f[rows, (f.shape[1] - back).clamp(min=0)].unsqueeze(1) for f in self.features)
+        back = (self.features_end - self.lengths).tolist()  # few rows are the case that must be quick
+        first, device = back[0], self.features[0].device
+        if all(b == first for b in back):
+            return tuple(f.narrow(1, max(f.shape[1] - 1 - first, 0), 1) for f in self.features)
+        rows, back = torch.arange(len(back), device=device), torch.tensor(back, device=device)
+        return tuple(f[rows, (f.shape[1] - 1 - back).clamp(min=0)].unsqueeze(1) for f in self.features)
 
     def repeat(self, samples: int) -> None:
         """Each row becomes ``samples`` consecutive ones."""
