@@ -71,8 +71,4 @@ class ExpDistill(ExpForecast):
             goal = self.teacher.emit(*features)[0]
         if not self.model.reads_target:
             return goal, 0, self.model.forecast(windows).unflatten(0, (-1, steps))
-        return (
-            goal,
-            1,
-            self.model.forecast(*(f[:, :-1] for f in features), read[:, 1 - steps :], self.model.config.block_patches),
-        )
+        return goal, 1, self.model.forecast(*(f[:, :-1] for f in features), self.model.config.block_patches)

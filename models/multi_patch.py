@@ -41,8 +41,9 @@ class Model(nn.Module):
         Returns:
             ``[B, T, k, C, P]``
         """
-        x, size = torch.relu(self.hidden(hidden)), k * self.config.output_token_len
-        block = torch.addcmul(level, nn.functional.linear(x, self.heads.weight[:size], self.heads.bias[:size]), scale)
+        x, size = hidden.flatten(0, 2), k * self.config.output_token_len  # two dimensions: one fused call each
+        x = nn.functional.linear(torch.relu(self.hidden(x)), self.heads.weight[:size], self.heads.bias[:size])
+        block = torch.addcmul(level, x.unflatten(0, hidden.shape[:3]), scale)
         return block.unflatten(-1, (k, -1)).transpose(2, 3)
 
     def session(self, target: Session) -> "HeadSession":
