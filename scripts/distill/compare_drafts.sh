@@ -19,9 +19,12 @@ distill() { # NAME DATA TARGET EPOCHS EPOCHS_ALONG_ROLLOUTS OPTIONS: on true win
     train "${options[@]}" --setting $name --train_epochs $along --learning_rate 5e-4 --train_rollout 8 \
         --checkpoint $C/${name}_windows/checkpoint.pth
 }
-block() { # NAME MODEL DATA TARGET EPOCHS
+block() { # NAME MODEL DATA TARGET EPOCHS OPTIONS
     train --model $2 --data $3 --dropout 0 --distill --distill_target_ckpt $C/$4/checkpoint.pth --setting $1 \
-        --train_epochs $5 --learning_rate 1e-3 --train_rollout 8
+        --train_epochs $5 --learning_rate 1e-3 --train_rollout 8 "${@:6}"
+}
+heads() { # NAME DATA TARGET EPOCHS: narrow, so that drafting costs almost nothing
+    block $1 multi_patch $2 $3 $4 --draft_scale_d_model 0.25
 }
 scale() {
     echo "--draft_scale_d_model $1 --draft_scale_n_heads $1 --draft_scale_d_ff $1 --draft_scale_e_layers $1"
@@ -34,7 +37,7 @@ for s in 0.25 0.5 0.6 0.7 0.8; do
 done
 bash scripts/distill/etth1_draft.sh "$ROOT"
 bash scripts/pretrain/ett_draft.sh "$ROOT"
-block ETTh1_multi_patch multi_patch ETTh1 $JOINT 3
+heads ETTh1_multi_patch ETTh1 $JOINT 3
 block ETTh1_ttm ttm ETTh1 $JOINT 2
 block ETTh1_dlinear dlinear ETTh1 $JOINT 2
 
@@ -44,27 +47,27 @@ distill ETTh1_independent_0.5 ETTh1 $ALONE 10 2
 train --model timer_xl_draft --data ETTh1 --dropout 0 --distill --distill_target_ckpt $C/$ALONE/checkpoint.pth \
     --distill_loss acceptance --spec_sigma calibrated --train_rollout 8 --train_epochs 2 --learning_rate 5e-4 \
     --checkpoint $C/ETTh1_independent_0.5_windows/checkpoint.pth --setting ETTh1_independent_calibrated
-block ETTh1_independent_multi_patch multi_patch ETTh1 $ALONE 2
+heads ETTh1_independent_multi_patch ETTh1 $ALONE 2
 train --model timer_xl --data ETTh1 --channels independent --stochastic_head --setting ETTh1_stochastic
-distill ETTh1_stochastic_0.5 ETTh1 ETTh1_stochastic 3 1 --stochastic_head
+distill ETTh1_stochastic_0.5 ETTh1 ETTh1_stochastic 2 1 --stochastic_head
 
 # a target of four layers: width against depth
 train --model timer_xl --data ETTh1 --e_layers 4 --d_model 256 --d_ff 1024 --setting ETTh1_deep
-distill ETTh1_deep_width ETTh1 ETTh1_deep 3 1 --draft_scale_e_layers 1
-distill ETTh1_deep_depth ETTh1 ETTh1_deep 3 1 --draft_scale_e_layers 0.25 --draft_scale_d_model 1 \
+distill ETTh1_deep_width ETTh1 ETTh1_deep 2 1 --draft_scale_e_layers 1
+distill ETTh1_deep_depth ETTh1 ETTh1_deep 2 1 --draft_scale_e_layers 0.25 --draft_scale_d_model 1 \
     --draft_scale_n_heads 1 --draft_scale_d_ff 1
-distill ETTh1_deep_both ETTh1 ETTh1_deep 3 1 --draft_scale_e_layers 0.25
+distill ETTh1_deep_both ETTh1 ETTh1_deep 2 1 --draft_scale_e_layers 0.25
 
 # other data sets
 for data in ETTh2 exchange_rate; do
     train --model timer_xl --data $data
     distill ${data}_0.5 $data ${data}_timer_xl_causal_joint_2021 3 1
-    block ${data}_multi_patch multi_patch $data ${data}_timer_xl_causal_joint_2021 2
+    heads ${data}_multi_patch $data ${data}_timer_xl_causal_joint_2021 2
 done
 train --model timer_xl --setting quickstart_target --train_epochs 1 --learning_rate 5e-4 \
     --seq_len 168 --input_token_len 24 --output_token_len 24 --d_model 512 --n_heads 8 --d_ff 2048
 train --model timer_xl_draft --setting quickstart_draft --train_epochs 1 --learning_rate 2e-3 --dropout 0 \
     --distill --distill_target_ckpt $C/quickstart_target/checkpoint.pth --train_rollout 2
-block NYCWeather_multi_patch multi_patch NYCWeather quickstart_target 1
+heads NYCWeather_multi_patch NYCWeather quickstart_target 1
 
 python scripts/distill/compare_drafts.py "$ROOT"
