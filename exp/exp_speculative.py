@@ -49,15 +49,17 @@ class ExpSpeculative(ExpBasic):
         if self.context % self.patch_len:
             raise UserError(f"--seq_len {self.context} must be a multiple of the checkpoint's patch, {self.patch_len}")
         self.steps = math.ceil(args.test_pred_len / self.patch_len)
-        self.samples = args.num_samples
-        if self.samples > 1 and not (args.use_speculative and args.spec_mode == "sample"):
+        self.samples, sampling = args.num_samples, args.use_speculative and args.spec_mode == "sample"
+        if self.samples > 1 and not sampling:
             raise UserError("--num_samples draws paths: add --use_speculative --spec_mode sample")
-        calibrated = args.spec_sigma == "calibrated" and not sizes.stochastic_head
+        sigma = args.spec_sigma
+        if sigma == "calibrated":
+            sigma = self.calibration("target", self.target) if sampling else 0.5  # means have no spread
         tol = args.spec_accept_mse_tol
         self.config = SpeculativeConfig(
             mode=args.spec_mode if args.use_speculative else "point",
             k=args.spec_k,
-            sigma=self.calibration("target", self.target) if calibrated else args.spec_sigma,
+            sigma=sigma,
             accept_bias=args.spec_accept_bias,
             accept_mse_tol=tol if tol is not None else POINT_MSE_TOL if args.spec_mode == "point" else 0.0,
             max_draws=args.spec_max_draws,

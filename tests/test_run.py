@@ -86,6 +86,41 @@ def test_speculative_run_leaves_the_whole_record(here, capsys):
     assert "whole" in (here / "result_inference_summary.txt").read_text()
 
 
+def test_calibrated_paths_leave_crps_and_coverage(here, capsys):
+    options = ["--spec_sigma", "calibrated", "--num_samples", "6", "--test_pred_len", "16", "--batch_size", "4"]
+    assert run.main([*data(), "--use_speculative", *options, "--max_windows", "8", "--setting", "paths"]) == 0
+    assert "6 paths: CRPS" in capsys.readouterr().out
+    record = json.loads((here / "results/paths/metrics.json").read_text())
+    assert record["lossless"] is True
+    assert record["args"]["spec_sigma"] == "calibrated"
+    own, ours = record["accuracy"]["target"], record["accuracy"]["speculative"]
+    assert ours["crps"] == pytest.approx(own["crps"], rel=0.2)
+    assert set(ours["coverage"]) == {"50", "80", "95"}
+    assert record["speedup"]["vs_target_sliding"] is None
+    assert record["speedup"]["vs_target_cached"] > 0
+    assert 0 < record["acceptance"]["predicted_rate"] < 1
+    assert (here / "checkpoints/target/calibration.pth").is_file()
+    assert run.main([*data(), "--use_speculative", *options, "--max_windows", "8", "--setting", "again"]) == 0
+    assert "calibrated" not in capsys.readouterr().out, "calibrated once, then read"
+
+
+NAIVE = ["--spec_draft_model", "seasonal_naive"]
+
+
+@pytest.mark.parametrize("name", ["seasonal_naive", "multi_patch", "dlinear"])
+def test_a_draft_by_its_name(name, here):
+    if name != "seasonal_naive":
+        options = ["--distill", "--distill_target_ckpt", "checkpoints/target/checkpoint.pth", "--block_patches", "2"]
+        assert run.main([*train(), *SMALL, "--model", name, *options, "--train_rollout", "3", "--setting", name]) == 0
+    options = ["--spec_mode", "point", "--spec_k", "2", "--spec_accept_mse_tol", "inf", "--test_pred_len", "14"]
+    options += ["--max_windows", "5", "--batch_size", "2", "--setting", f"by_{name}"]
+    assert run.main([*data(), "--use_speculative", "--spec_draft_model", name, *options]) == 0
+    record = json.loads((here / f"results/by_{name}/metrics.json").read_text())
+    assert record["acceptance"]["rate"] == 1
+    assert record["accuracy"]["draft"]["mse"] > 0
+    assert len(record["acceptance"]["rms_distance_by_position"]) == 2
+
+
 @pytest.mark.parametrize("rollout", ["cached", "sliding"])
 def test_lossless_sample_run_predicts_its_acceptance(here, rollout):
     options = ["--test_pred_len", "18", "--rollout", rollout, "--setting", "sample", "--max_windows", "20"]
@@ -173,6 +208,16 @@ CASES = {
         [*train(), "--distill", "--stochastic_head", "--model", "timer_xl_draft"],
         "--stochastic_head",
     ),
+    "pretraining with a target": (["--task_name", "pretrain", "--distill"], "leave out --distill"),
+    "weights of files": (
+        ["--task_name", "pretrain", "--root_path", ".", "--data_path", "waves.csv", "--data_weights", "1,2", *SMALL],
+        "--data_weights",
+    ),
+    "heads without a target": ([*train(), *SMALL, "--model", "multi_patch"], "add --distill"),
+    "block not learned": ([*train(), *SMALL, "--model", "ttm", "--train_rollout", "2"], "--train_rollout 7"),
+    "paths in point mode": ([*data(), "--use_speculative", "--spec_mode", "point", "--num_samples", "2"], "sample"),
+    "season": ([*data(), "--use_speculative", *NAIVE, "--season", "99", *SHORT], "--season"),
+    "untrainable": ([*train(), "--model", "seasonal_naive"], "--model"),
     "results not writable": ([*data(), "--results", "waves.csv", "--test_pred_len", "8"], "cannot write"),
 }
 if not torch.cuda.is_available():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from data_provider.data_factory import load_series
-from data_provider.data_loader import Series, Windows, read_table
+from data_provider.data_loader import Mixture, Series, Windows, read_table
 from tests.conftest import shared
 from utils.errors import UserError
 
@@ -65,3 +65,27 @@ def test_formats_agree(tmp_path):
     np.savez(tmp_path / "b.npz", other=values)
     with pytest.raises(UserError, match="cannot read"):
         read_table(tmp_path / "b.npz")
+
+
+def test_a_mixture_gives_single_variables_by_weight():
+    generator = torch.Generator().manual_seed(0)
+    parts = []
+    for i, rows in enumerate((200, 900)):
+        table = pd.DataFrame({f"v{j}": np.random.default_rng(i).normal(10 * i + j, 1, rows) for j in range(2 + i)})
+        parts.append(Windows(Series(str(i), table, (0.6, 0.2, 0.2)), "train", 12, 4))
+    mixture = Mixture(parts, [3.0, 1.0])
+    assert len(mixture) == 2 * len(parts[0]) + 3 * len(parts[1])
+    order = mixture.order(generator)
+    assert (order < 2 * len(parts[0])).double().mean().item() == pytest.approx(0.75, abs=0.04)
+    assert (mixture.all() < 2 * len(parts[0])).double().mean().item() == pytest.approx(0.75, abs=0.01)
+    x, truth = mixture.batch(torch.tensor([2 * 5 + 1, 2 * len(parts[0]) + 3 * 7 + 2]))
+    for row, (part, window, variable) in enumerate(((0, 5, 1), (1, 7, 2))):
+        own_x, own_truth = parts[part].batch(torch.tensor([window]))
+        torch.testing.assert_close(x[row, :, 0], own_x[0, :, variable])
+        torch.testing.assert_close(truth[row, :, 0], own_truth[0, :, variable])
+
+
+def test_a_known_file_keeps_its_standard_split():
+    root = shared("dataset")
+    named = load_series("ETTh1", str(root), None)
+    assert load_series("custom", str(root), "ETT-small/ETTh1.csv").borders == named.borders

@@ -1,8 +1,12 @@
+import json
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 import run
 from exp import exp_forecast
+from exp.exp_distill import ExpDistill
 from tests.test_run import SMALL, series_file, train
 
 
@@ -66,6 +70,9 @@ def test_a_killed_run_continues_to_the_same_weights(at, folder, monkeypatch):
         with pytest.raises(Killed):
             fit("broken", "--train_epochs", "2")
     assert same(unbroken, fit("broken", "--train_epochs", "2"))
+    logs = [(folder / f"checkpoints/{name}/metrics.jsonl").read_text() for name in ("unbroken", "broken")]
+    steps = [[json.loads(line)["step"] for line in log.splitlines()] for log in logs]
+    assert steps[0] == steps[1]
     assert not list((folder / "checkpoints/broken").glob(".*")), "temporary files"
 
 
@@ -103,3 +110,106 @@ def test_training_continues_from_a_checkpoint(folder):
     again = fit("again", "--checkpoint", "checkpoints/first/checkpoint.pth", "--learning_rate", "1e-9")
     for key in first:
         torch.testing.assert_close(first[key], again[key], rtol=0, atol=1e-6)
+
+
+def test_training_leaves_a_log_a_curve_and_events(folder):
+    fit("logged", "--train_epochs", "2")
+    entries = [json.loads(line) for line in (folder / "checkpoints/logged/metrics.jsonl").read_text().splitlines()]
+    steps = [entry["step"] for entry in entries if "train_loss" in entry]
+    assert steps == sorted(set(steps))
+    assert [entry["epoch"] for entry in entries if "val_loss" in entry] == [1, 2]
+    assert (folder / "checkpoints/logged/training_curve.png").stat().st_size > 5_000
+    assert list((folder / "checkpoints/logged/tensorboard").glob("events*"))
+
+
+TARGET = ["--distill", "--distill_target_ckpt", "checkpoints/target/checkpoint.pth", "--block_patches", "3"]
+
+
+@pytest.mark.parametrize("norm", ["causal", "window"])
+@pytest.mark.parametrize("model", ["multi_patch", "dlinear", "ttm"])
+def test_block_drafts_learn_the_targets_rollout(model, norm, folder):
+    fit("target", "--train_epochs", "2", "--learning_rate", "1e-2", "--norm", norm)
+    options = ["--model", model, *TARGET, "--train_rollout", "4", "--learning_rate", "3e-2", "--dropout", "0"]
+    fit("short", *options)
+    fit("long", *options, "--train_epochs", "10")
+    short, long = (torch.load(f"checkpoints/{s}/checkpoint.pth", weights_only=True) for s in ("short", "long"))
+    assert long["training"]["val_loss"] < 0.85 * short["training"]["val_loss"]
+
+
+def test_a_block_draft_learns_from_data_too(folder):
+    fit("data", "--model", "dlinear", "--block_patches", "3", "--train_rollout", "3")
+
+
+def test_distillation_for_acceptance_raises_it(folder):
+    fit("target", "--train_epochs", "2", "--learning_rate", "1e-2")
+    options = ["--model", "timer_xl_draft", *TARGET[:3], "--distill_loss", "acceptance", "--spec_sigma", "calibrated"]
+    options += ["--train_rollout", "3", "--learning_rate", "1e-2", "--dropout", "0"]
+    fit("short", *options)
+    fit("long", *options, "--train_epochs", "6")
+    short, long = (torch.load(f"checkpoints/{s}/checkpoint.pth", weights_only=True) for s in ("short", "long"))
+    assert long["training"]["val_loss"] < 0.85 * short["training"]["val_loss"]
+    assert (folder / "checkpoints/target/calibration.pth").is_file()
+
+
+def test_pretraining_mixes_files_and_leads_to_a_joint_model(folder):
+    series_file(folder, name="other.csv", rows=400)
+    options = ["--task_name", "pretrain", "--root_path", ".", "--data_path", "waves.csv,other.csv", *SMALL]
+    assert run.main([*options, "--data_weights", "3,1", "--setting", "pretrained", "--model", "timer_xl_draft"]) == 0
+    content = torch.load("checkpoints/pretrained/checkpoint.pth", weights_only=True)
+    assert content["config"]["channels"] == "independent"
+    assert content["training"]["data"] == "waves+other"
+
+    fit("target")
+    start = ["--model", "timer_xl_draft", "--checkpoint", "checkpoints/pretrained/checkpoint.pth"]
+    fit("distilled", *start, *TARGET[:3])
+    assert torch.load("checkpoints/distilled/checkpoint.pth", weights_only=True)["config"]["channels"] == "joint"
+    fit("kept", *start)
+    assert torch.load("checkpoints/kept/checkpoint.pth", weights_only=True)["config"]["channels"] == "independent"
+
+
+def test_a_finished_run_is_left_as_it_is(folder):
+    first = fit("done")
+    stamp = (folder / "checkpoints/done/checkpoint.pth").stat().st_mtime_ns
+    assert same(first, fit("done"))
+    assert (folder / "checkpoints/done/checkpoint.pth").stat().st_mtime_ns == stamp
+
+
+def ramp(count):
+    """``[1, count, 1, 1]``: patch i says i."""
+    return torch.arange(count, dtype=torch.float64).view(1, count, 1, 1)
+
+
+class Counting:
+    """A draft that knows the ramp: it goes on counting from the last patch of a window, or from a hidden state."""
+
+    block, block_patches = True, 3
+
+    def __init__(self, reads_target):
+        self.reads_target, self.config = reads_target, self
+
+    def forecast(self, *given):
+        if self.reads_target:
+            return given[0].unsqueeze(2) + 2 + ramp(3)
+        return given[0][:, -1:] + 1 + ramp(3)
+
+
+class CountingTeacher:
+    config = SimpleNamespace(norm="causal")
+
+    def features(self, read, want):
+        return (read[:, -want:],)
+
+    def emit(self, hidden):
+        return hidden + 1, None
+
+
+@pytest.mark.parametrize(
+    ("experiment", "reads_target"), [(exp_forecast.ExpForecast, False), (ExpDistill, False), (ExpDistill, True)]
+)
+def test_proposals_are_compared_with_the_patch_they_are_meant_for(experiment, reads_target):
+    exp = object.__new__(experiment)
+    exp.model, exp.teacher, exp.args = Counting(reads_target), CountingTeacher(), SimpleNamespace(distill_loss="mse")
+    context, steps = 3, 4
+    read = ramp(context + steps - 1)
+    assert exp.block_loss(read, read + 1, steps) == 0
+    assert exp.block_loss(read, read + 2, steps) == (0 if experiment is ExpDistill else 1)

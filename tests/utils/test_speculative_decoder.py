@@ -13,6 +13,7 @@ from models.layers.cache import Session
 from models.timer_xl import from_patches, to_patches
 from tests.conftest import tiny, walk
 from utils import acceptance
+from utils.covariance import Calibration, Spread, context_scale
 from utils.errors import UserError
 from utils.rollout import autoregress, from_rows, open_session, put, row_series, take, to_rows
 from utils.speculative_decoder import SpeculativeConfig, SpeculativeDecoder, target_draw
@@ -243,24 +244,29 @@ class GaussianSession(Session):
         self.lengths, self.history = self.lengths[rows], self.history[rows]
 
 
-def check_exact(spreads, steps=4, k=2):
+def check_exact(spreads, steps=4, k=2, sigma=SIGMA, samples=1):
     """Kolmogorov-Smirnov at 0.1 % for all comparisons together (Bonferroni), per coordinate and along δ."""
     target, draft = GaussianModel(0.0, spreads[0]), GaussianModel(0.45, spreads[1])
     x = torch.tensor([0.3, -0.2, 0.5], dtype=torch.float64).view(1, 3, 1).expand(ROWS, 3, 1)
-    config = SpeculativeConfig("sample", k, SIGMA, max_draws=64, seed=5)
-    forecast, statistics = SpeculativeDecoder(target, draft, config).generate(x, steps)
+    config = SpeculativeConfig("sample", k, sigma, max_draws=64, seed=5)
+    windows = x[: ROWS // samples]
+    forecast, statistics = SpeculativeDecoder(target, draft, config).generate(windows, steps, samples=samples)
+    forecast = forecast if samples == 1 else forecast.flatten(0, 1)
     assert 0.2 < statistics.rate < 0.9
     assert statistics.bound_hits == 0
     patches = to_patches(forecast, 3).squeeze(2)  # [rows, steps, P]
 
     mean, log_var = (t if t is None else t.flatten() for t in target.moments(x[:1].transpose(1, 2).unsqueeze(1)))
-    deviation = torch.full((3,), SIGMA, dtype=torch.float64) if log_var is None else (0.5 * log_var).exp()
-    whitened = (patches[:, 0] - mean) / deviation
-    delta = 0.45 * torch.tensor([1.0, -0.5, 0.2], dtype=torch.float64) / deviation
+    factor = SIGMA * torch.eye(3, dtype=torch.float64) if log_var is None else torch.diag((0.5 * log_var).exp())
+    if isinstance(sigma, Calibration):
+        factor = sigma.factor[0] * context_scale(to_patches(x[:1], 3)).squeeze()
+    whitened = torch.linalg.solve_triangular(factor, (patches[:, 0] - mean).T, upper=False).T
+    delta = 0.45 * torch.tensor([1.0, -0.5, 0.2], dtype=torch.float64)
+    delta = torch.linalg.solve_triangular(factor, delta.unsqueeze(1), upper=False).squeeze(1)
     samples = [*whitened.T, whitened @ (delta / delta.norm())]
     pvalues = [kstest(sample.numpy(), "norm").pvalue for sample in samples]
 
-    alone = SpeculativeConfig("sample", k, SIGMA, seed=6)  # other noise: the samples must be independent
+    alone = SpeculativeConfig("sample", k, sigma, seed=6)  # other noise: the samples must be independent
     context = to_patches(x, 3)
     own = autoregress(
         target.session(context, 1 + steps), context, steps, target_draw(alone, torch.arange(ROWS), context)
@@ -283,6 +289,75 @@ def test_samples_have_the_targets_distribution(spreads):
 
 def test_target_with_learned_variance_and_draft_without():
     check_exact((0.3, None))
+
+
+def correlated():
+    matrix = torch.tensor([[1.0, 0.8, 0.3], [0.8, 1.5, 0.6], [0.3, 0.6, 0.9]], dtype=torch.float64)
+    return Calibration(6 * matrix.unsqueeze(0))
+
+
+def test_calibrated_samples_have_the_targets_distribution():
+    check_exact(SHARED_COVARIANCE, sigma=correlated())
+
+
+def test_paths_of_one_prefill_have_the_targets_distribution():
+    check_exact(SHARED_COVARIANCE, sigma=correlated(), samples=50)
+
+
+def test_planted_distance_in_the_wrong_units_is_caught(monkeypatch):
+    monkeypatch.setattr(Spread, "whiten", lambda self, x: x / SIGMA)
+    with pytest.raises(AssertionError):
+        check_exact(SHARED_COVARIANCE, sigma=correlated())
+
+
+@pytest.mark.parametrize("channels", ["joint", "independent"])
+@pytest.mark.parametrize("sigma", ["number", "calibrated"])
+def test_a_path_does_not_depend_on_how_many_there_are(channels, sigma):
+    target, draft, x = tiny(1, channels=channels), tiny(2, channels=channels), walk(3, 12, 2)
+    with torch.no_grad():
+        for a, b in zip(draft.parameters(), target.parameters(), strict=True):
+            a.lerp_(b, 0.8)
+    matrices = torch.eye(4, dtype=torch.float64).expand(2, 4, 4) + 0.5
+    sigma = 1.5 if sigma == "number" else Calibration(matrices)
+    decoder = SpeculativeDecoder(target, draft, SpeculativeConfig("sample", 3, sigma))
+    few, _ = decoder.generate(x, 5, samples=2)
+    many, statistics = decoder.generate(x, 5, samples=4)
+    assert many.shape == (3, 4, 20, 2)
+    assert 0.05 < statistics.rate < 0.999
+    torch.testing.assert_close(many[:, :2], few, rtol=0, atol=1e-9)
+    assert (many[:, 0] - many[:, 3]).abs().mean() > 0.1
+    assert statistics.emitted == 3 * 4 * 5 * (2 if channels == "independent" else 1)
+
+
+@pytest.mark.parametrize("renorm_every", [0, 2])
+def test_paths_of_the_target_alone_are_its_single_path_many_times(renorm_every):
+    target, rows = tiny(1, norm="window" if renorm_every else "causal"), to_patches(walk(3, 12, 2), 4)
+    config = SpeculativeConfig("sample", 3, renorm_every=renorm_every)
+
+    def own(samples):
+        draw = target_draw(config, torch.arange(3), rows, samples)
+        return autoregress(open_session(target, rows, 8, "cached"), rows, 5, draw, renorm_every, samples)
+
+    torch.testing.assert_close(own(3)[::3], own(1))
+
+
+def test_a_perfect_draft_gives_the_targets_own_paths():
+    target, x = tiny(1), walk(3, 12, 2)
+    rows, config = to_patches(x, 4), SpeculativeConfig("sample", 3)
+    forecast, statistics = SpeculativeDecoder(target, target, config).generate(x, 5, samples=3)
+    draw = target_draw(config, torch.arange(3), rows, 3)
+    own = autoregress(open_session(target, rows, 8, "cached"), rows, 5, draw, samples=3)
+    assert statistics.rate == 1
+    torch.testing.assert_close(forecast, from_patches(own).unflatten(0, (3, 3)))
+
+
+def test_distances_of_means_are_told_by_position():
+    target, draft = GaussianModel(0.0, None), GaussianModel(0.45, None)
+    config = SpeculativeConfig("point", 2, accept_mse_tol=float("inf"))
+    _, statistics = SpeculativeDecoder(target, draft, config).generate(torch.zeros(4, 3, 1, dtype=torch.float64), 3)
+    shift = 0.45 * torch.tensor([1.0, -0.5, 0.2], dtype=torch.float64)
+    assert statistics.rms_by_position == pytest.approx([shift.square().mean().sqrt().item()] * 2)
+    assert statistics.by_position == [1.0, 1.0]
 
 
 def test_planted_draw_from_p_on_rejection_is_caught(monkeypatch):

@@ -1,0 +1,101 @@
+"""Drafts that propose a block: what they say, and that decoding with them stays the target's."""
+
+from dataclasses import asdict
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from models import dlinear, multi_patch, seasonal_naive, ttm
+from models.timer_xl import to_patches
+from tests.conftest import tiny, walk
+from tests.utils.test_speculative_decoder import own_rollout
+from utils.errors import UserError
+from utils.rollout import autoregress, mean_draw, open_draft, open_session
+from utils.speculative_decoder import SpeculativeConfig, SpeculativeDecoder
+
+BLOCKS = {"dlinear": dlinear, "ttm": ttm, "seasonal_naive": seasonal_naive, "multi_patch": multi_patch}
+
+
+def block(name: str, target, **own):
+    torch.manual_seed(3)
+    sizes = asdict(target.config) | {"block_patches": 3, "season": 6} | own
+    return BLOCKS[name].Model(BLOCKS[name].Config.of(SimpleNamespace(**sizes))).double().eval()
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize("channels", ["joint", "independent"])
+@pytest.mark.parametrize(
+    ("norm", "rollout", "renorm_every"), [("causal", "cached", 0), ("window", "sliding", 0), ("window", "cached", 3)]
+)
+def test_point_mode_is_the_targets_rollout_and_rows_do_not_matter(name, channels, norm, rollout, renorm_every):
+    target, x = tiny(1, norm=norm, channels=channels), walk(5, 12, 2)
+    draft, config = block(name, target), SpeculativeConfig("point", 3, rollout=rollout, renorm_every=renorm_every)
+    own = own_rollout(target, x, 6, config)
+    forecast, _ = SpeculativeDecoder(target, draft, config).generate(x, 6)
+    torch.testing.assert_close(forecast, own, rtol=0, atol=1e-9)
+
+    loose = SpeculativeConfig("point", 3, accept_mse_tol=0.3, rollout=rollout, renorm_every=renorm_every)
+    decoder = SpeculativeDecoder(target, draft, loose)
+    together, _ = decoder.generate(x, 6)
+    for row in range(5):
+        alone, _ = decoder.generate(x[row : row + 1], 6)
+        torch.testing.assert_close(together[row], alone[0], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["dlinear", "ttm", "seasonal_naive"])
+def test_a_session_slides_the_window_and_goes_on_past_its_block(name):
+    model, x = block(name, tiny(1)), to_patches(walk(2, 16, 2), 4)  # one patch more than the window
+    own = autoregress(open_draft(model, x, 20), x, 5)
+    first = model.forecast(x[:, 1:])
+    second = model.forecast(first)  # 3 patches are a window
+    torch.testing.assert_close(own, torch.cat((first, second[:, :2]), 1))
+
+
+def test_a_draft_longer_than_the_context_is_refused():
+    model = block("dlinear", tiny(1))
+    with pytest.raises(UserError, match="12 time steps"):
+        open_draft(model, to_patches(walk(2, 8, 2), 4), 20)
+
+
+def test_seasonal_naive_repeats_the_last_season():
+    x = walk(1, 12, 1)
+    forecast = block("seasonal_naive", tiny(1)).forecast(to_patches(x, 4)).flatten()
+    torch.testing.assert_close(forecast, x[0, -6:, 0].repeat(2))
+    with pytest.raises(UserError, match="--season"):
+        block("seasonal_naive", tiny(1), season=13)
+
+
+def test_dlinear_sees_level_and_scale_only_through_its_window():
+    model, x = block("dlinear", tiny(1)), to_patches(walk(2, 12, 2), 4)
+    torch.testing.assert_close(model.forecast(7 * x + 100), 7 * model.forecast(x) + 100, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("rollout", ["cached", "sliding"])
+def test_heads_read_the_hidden_state_at_the_last_patch_that_is_kept(rollout):
+    target, x = tiny(1), to_patches(walk(3, 24, 2), 4)
+    heads = block("multi_patch", target)
+    session = open_session(target, x[:, :3], 9, rollout)
+    session.extend(x[:, :3], 1)
+    session.extend(x[:, 3:6], 3)
+    session.rollback(torch.tensor([6, 4, 5]))
+    proposals, _, _ = open_draft(heads, x, 9, session).propose(x[:, :1], 2, mean_draw)
+    for row, length in enumerate((6, 4, 5)):
+        start = length - 3 if rollout == "sliding" else 0
+        features = target.features(x[row : row + 1, start:length], 1)
+        torch.testing.assert_close(proposals[row], heads.forecast(*features, 2)[0, 0])
+
+
+def test_heads_cannot_propose_more_than_they_have():
+    target = tiny(1)
+    with pytest.raises(UserError, match="3 patches at most"):
+        SpeculativeDecoder(target, block("multi_patch", target), SpeculativeConfig("point", 4))
+
+
+def test_a_block_counts_as_one_draft_pass_and_heads_wait_for_the_prefill():
+    target, x = tiny(1), walk(2, 12, 2)
+    everything = SpeculativeConfig("point", 3, accept_mse_tol=float("inf"))
+    _, blocks = SpeculativeDecoder(target, block("dlinear", target), everything).generate(x, 4)
+    assert (blocks.draft_passes, blocks.target_passes, blocks.patches_per_target_pass) == (1, 1, 4)
+    _, heads = SpeculativeDecoder(target, block("multi_patch", target), everything).generate(x, 4)
+    assert (heads.draft_passes, heads.target_passes, heads.patches_per_target_pass) == (1, 2, 2)
