@@ -53,10 +53,15 @@ distill ETTh1_stochastic_0.5 ETTh1 ETTh1_stochastic 2 1 --stochastic_head
 
 # a target of four layers: width against depth
 train --model timer_xl --data ETTh1 --e_layers 4 --d_model 256 --d_ff 1024 --setting ETTh1_deep
-distill ETTh1_deep_width ETTh1 ETTh1_deep 2 1 --draft_scale_e_layers 1
-distill ETTh1_deep_depth ETTh1 ETTh1_deep 2 1 --draft_scale_e_layers 0.25 --draft_scale_d_model 1 \
-    --draft_scale_n_heads 1 --draft_scale_d_ff 1
-distill ETTh1_deep_both ETTh1 ETTh1_deep 2 1 --draft_scale_e_layers 0.25
+deep() { # NAME OPTIONS: on true windows only
+    local name=$1
+    shift
+    train --model timer_xl_draft --data ETTh1 --dropout 0 --distill \
+        --distill_target_ckpt $C/ETTh1_deep/checkpoint.pth --setting $name --train_epochs 3 --learning_rate 1e-3 "$@"
+}
+deep ETTh1_deep_width --draft_scale_e_layers 1
+deep ETTh1_deep_depth --draft_scale_e_layers 0.25 --draft_scale_d_model 1 --draft_scale_n_heads 1 --draft_scale_d_ff 1
+deep ETTh1_deep_both --draft_scale_e_layers 0.25
 
 # other data sets
 for data in ETTh2 exchange_rate; do
