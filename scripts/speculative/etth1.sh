@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # The ETTh1 records under results/etth1, from the checkpoints of scripts/forecast and scripts/distill.
-# Usage: etth1.sh ROOT_PATH [PART ...], PART of: targets choose point tolerances sample short (all by default)
+# Usage: etth1.sh ROOT_PATH [PART ...], PART of: targets choose point tolerances sample short first paths (default: all)
+# "first" and "paths" also use checkpoints of scripts/distill/compare_drafts.sh.
 source "$(dirname "$0")/../setup.sh"
 ROOT=$1
 shift
-PARTS=${*:-targets choose point tolerances sample short}
+PARTS=${*:-targets choose point tolerances sample short first paths}
 CAUSAL=checkpoints/ETTh1_timer_xl_causal_joint
 WINDOW=checkpoints/ETTh1_timer_xl_window_joint
 forecast() {
@@ -13,6 +14,10 @@ forecast() {
 decode() {
     forecast --use_speculative --checkpoint ${CAUSAL}_2021/checkpoint.pth --reference_ckpt ${WINDOW}_2021/checkpoint.pth \
         --spec_draft_ckpt checkpoints/ETTh1_draft_rollout/checkpoint.pth "$@"
+}
+independent() {
+    forecast --use_speculative --checkpoint checkpoints/ETTh1_timer_xl_causal_independent_2021/checkpoint.pth \
+        --spec_draft_ckpt checkpoints/ETTh1_independent_calibrated/checkpoint.pth "$@"
 }
 for part in $PARTS; do
     case $part in
@@ -48,6 +53,14 @@ for part in $PARTS; do
         ;;
     short) # one patch: nothing to propose
         decode --setting point_H96 --batch_size 1 --max_windows 1000 --test_pred_len 96 --spec_mode point
+        ;;
+    first) # two patches, K 1: the first patch and nothing else is proposed
+        decode --setting sample_sigma0.5_first --max_windows 720 --test_pred_len 192 --spec_k 1
+        independent --setting sample_sigma0.5_first_independent --max_windows 720 --test_pred_len 192 --spec_k 1
+        ;;
+    paths) # calibrated spread, 50 paths, on every tenth window
+        independent --setting paths_calibrated --max_windows 216 --batch_size 8 --spec_sigma calibrated \
+            --num_samples 50 --spec_k 3
         ;;
     esac
 done
