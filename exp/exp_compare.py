@@ -136,9 +136,9 @@ class ExpCompare(ExpSpeculative):
         return statistics.median(drafting[10:]) / statistics.median(verifying[10:])
 
     def training_seconds(self, path: str | None) -> float | None:
-        """Of the checkpoint and of those it started from."""
+        """Of the checkpoint and of those it started from; None for one that was written before it was counted."""
         if path is None:
             return 0.0
         training = checkpoint.read(Path(path))["training"]
-        before = training["args"]["checkpoint"]
-        return training["seconds"] + (self.training_seconds(before) if before else 0.0)
+        before = self.training_seconds(training["args"]["checkpoint"])
+        return None if before is None or "seconds" not in training else before + training["seconds"]
