@@ -95,6 +95,7 @@ def line(row: dict) -> dict:
         "cost_K7": row["cost"].get("7"),
         "target_mse": row["mse"]["target"],
         "draft_mse": row["mse"]["draft"],
+        "draft_alone_as_good": row["mse"]["draft"] <= 1.005 * row["mse"]["target"],
         "rms_first_patch": row["rms_distance_by_position"][0],
         "mse_tol": row["point"]["mse_tol"],
         "acceptance": row["point"]["rate"],
