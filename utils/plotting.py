@@ -94,7 +94,7 @@ def drafts_figure(file: Path, rows: list[dict]) -> None:
         rows: records of ``exp/exp_compare.py`` with ``group`` and ``draft``; distances are drawn of the first group.
     """
     figure, (distance, acceptance, speed) = plt.subplots(
-        1, 3, figsize=(16, 2.5 + 0.3 * len(rows)), layout="constrained", width_ratios=(1.1, 1, 1)
+        1, 3, figsize=(17, 2.5 + 0.3 * len(rows)), layout="constrained", width_ratios=(1.1, 1, 1)
     )
     first = [row for row in rows if row["group"] == rows[0]["group"]]
     for i, row in enumerate(first):
@@ -107,7 +107,6 @@ def drafts_figure(file: Path, rows: list[dict]) -> None:
         title=f"{rows[0]['group']}: distance of drafts",
         yscale="log",
     )
-    distance.legend(frameon=False, ncols=2, fontsize="small")
 
     height = {row_id: -i for i, row_id in enumerate((row["group"], row["draft"]) for row in rows)}
     labels = [f"{row['group']}: {row['draft']}" for row in rows]
@@ -129,10 +128,12 @@ def drafts_figure(file: Path, rows: list[dict]) -> None:
         at = [y + 0.2 - 0.4 * i for y in height.values()]
         speed.barh(at, values, 0.38, color=OKABE_ITO[i + 2], label=label)
     speed.axvline(1, color="#444444", linewidth=1)
-    speed.set(xlabel="times as fast as the cached target (point mode, batch 1)", title="Speed")
+    speed.set(xlabel="× cached target (point mode, batch 1)", title="Speed")
+    below = {"loc": "upper center", "frameon": False, "ncols": 2, "fontsize": "small"}
+    distance.legend(bbox_to_anchor=(0.5, -0.06), **below | {"ncols": 4})
     for axes in (acceptance, speed):
         axes.set_yticks(list(height.values()), labels if axes is acceptance else [])
         axes.set_ylim(-len(rows) + 0.4, 0.6)
-        axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.06), ncols=2, fontsize="small")
+        axes.legend(bbox_to_anchor=(0.5, -0.06), **below)
     figure.savefig(file, dpi=110)
     plt.close(figure)
