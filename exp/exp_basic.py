@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from data_provider.data_factory import load_series
 from data_provider.data_loader import Series, Windows
+from models import MODELS
 from models.timer_xl import from_patches, to_patches
 from utils import checkpoint
 from utils.covariance import Calibration, calibrate, context_scale
@@ -56,20 +57,22 @@ class ExpBasic:
             residuals.append(truth[:, 0] - mean.transpose(1, 2))
             scales.append(context_scale(x))
         matrices = calibrate(torch.cat(residuals), torch.cat(scales))
+        found = Calibration(matrices)
         write_atomic(path, lambda temporary: torch.save({"identity": identity, "matrices": matrices}, temporary))
         self.say(f"calibrated {role} on {len(windows)} validation windows -> {path}")
-        return Calibration(matrices)
+        return found
 
     @staticmethod
     def say(line: str) -> None:
         print(line, flush=True)
 
-    def load(self, role: str, path: str | None, name: str, fits=lambda config: True):
+    def load(self, role: str, path: str | None, name: str, fits=lambda config, training: True):
         """A model from this checkpoint, or from the newest that fits. Says which; ``role`` is its word for that."""
         if path is None:
             path = checkpoint.newest(Path(self.args.checkpoints), name, self.series.name, fits)
             if path is None:
-                how = "--model timer_xl" if name == "timer_xl" else f"--model {name} --distill"
+                how = f"--model {name}" + ("" if name == "timer_xl" else " --distill")
+                how += " --train_rollout 8" if MODELS[name].Model.block else ""
                 raise UserError(
                     f"no fitting {role} checkpoint for {self.series.name} in {self.args.checkpoints}: make one with "
                     f"python run.py --is_training 1 {how} --data {self.args.data}"
@@ -77,7 +80,8 @@ class ExpBasic:
         model = checkpoint.load(Path(path), self.device)
         sizes = model.config
         digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-        self.models[role] = {"path": str(path), "sha256": digest, "config": asdict(sizes)}
+        name = type(model).__module__.removeprefix("models.")
+        self.models[role] = {"path": str(path), "model": name, "sha256": digest, "config": asdict(sizes)}
         self.say(
             f"{role} {path}: d_model {sizes.d_model}, layers {sizes.e_layers}, patch {sizes.input_token_len}, "
             f"norm {sizes.norm}, channels {sizes.channels}, {sum(p.numel() for p in model.parameters()):,} parameters"

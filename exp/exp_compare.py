@@ -1,5 +1,6 @@
 """One draft of one target, measured from all sides: a row of the comparison of drafts."""
 
+import json
 import math
 import statistics
 from dataclasses import replace
@@ -54,7 +55,7 @@ class ExpCompare(ExpSpeculative):
             "target_parameters": sum(p.numel() for p in self.target.parameters()),
             "parameters": sum(p.numel() for p in self.draft.parameters()),
             "training_s": self.training_seconds(self.models["draft"]["path"]),
-            "cost": {str(n): self.cost(n) for n in sorted({SAMPLE_K, k})},
+            "cost": {str(n): self.cost(n) for n in sorted({min(SAMPLE_K, k), k})},
             "mse": mse,
             "rms_distance_by_position": everything.rms_by_position,
             "point": point,
@@ -80,7 +81,7 @@ class ExpCompare(ExpSpeculative):
         }
 
     def choose(self) -> float:
-        """The largest tolerance for which validation shows no loss; the smallest if there is none."""
+        """The largest tolerance that costs at most half a per cent on validation; the smallest if none does."""
         windows = Windows(self.series, "val", self.context, self.args.test_pred_len)
         index = windows.evenly(2 * ACCURACY_BATCH)
         own = self.measure(["target"], windows, index, ACCURACY_BATCH)[0]["target"].record()["mse"]
@@ -99,7 +100,7 @@ class ExpCompare(ExpSpeculative):
         return {f"vs_{name}": speedup(seconds[run], seconds["speculative"])[0] for name, run in names.items()}
 
     def sampled(self, sigma, index: Tensor, samples: int, batch_size: int) -> dict:
-        self.configure(samples, mode="sample", k=SAMPLE_K, sigma=sigma, accept_mse_tol=0.0)
+        self.configure(samples, mode="sample", k=min(SAMPLE_K, self.config.k), sigma=sigma, accept_mse_tol=0.0)
         accuracy, seconds, done = self.measure(["target", "speculative"], self.windows, index, batch_size)
         ours, own = accuracy["speculative"].record(), accuracy["target"].record()
         return self.told(done) | {
@@ -136,9 +137,12 @@ class ExpCompare(ExpSpeculative):
         return statistics.median(drafting[10:]) / statistics.median(verifying[10:])
 
     def training_seconds(self, path: str | None) -> float | None:
-        """Of the checkpoint and of those it started from; None for one that was written before it was counted."""
+        """Until the last step, of the checkpoint and of those it started from; None where no log lies beside one."""
         if path is None:
             return 0.0
-        training = checkpoint.read(Path(path))["training"]
-        before = self.training_seconds(training["args"]["checkpoint"])
-        return None if before is None or "seconds" not in training else before + training["seconds"]
+        before = self.training_seconds(checkpoint.read(Path(path))["training"]["args"]["checkpoint"])
+        log = Path(path).with_name("metrics.jsonl")
+        if before is None or not log.is_file():
+            return None
+        entries = [json.loads(line) for line in log.read_text().splitlines()]
+        return before + max(entry.get("seconds", 0.0) for entry in entries)

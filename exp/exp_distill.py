@@ -23,7 +23,11 @@ class ExpDistill(ExpForecast):
         self.sigma = self.args.spec_sigma
         if self.args.distill_loss == "acceptance" and self.sigma == "calibrated":
             self.sigma = self.calibration("distillation target", self.teacher)
+        if self.args.distill_loss == "acceptance" and self.teacher.config.stochastic_head:
+            raise UserError("--distill_loss acceptance is for one spread of both: this target has learned variances")
         student = super().build()
+        if student.reads_target and student.config.d_model != self.teacher.config.d_model:
+            raise UserError("--checkpoint and --distill_target_ckpt differ in --d_model: distil from one that fits")
         if student.config.input_token_len != self.teacher.config.input_token_len:
             raise UserError("--checkpoint and --distill_target_ckpt differ in their patch: distil from one that fits")
         return student
@@ -67,7 +71,7 @@ class ExpDistill(ExpForecast):
             if self.teacher.config.norm == "window":
                 features = tuple(f.squeeze(1).unflatten(0, (-1, steps)) for f in self.teacher.features(windows, 1))
             else:
-                features = self.teacher.features(read, steps)
+                features = tuple(f.expand(-1, steps, -1, -1) for f in self.teacher.features(read, steps))
             goal = self.teacher.emit(*features)[0]
         if not self.model.reads_target:
             return goal, 0, self.model.forecast(windows).unflatten(0, (-1, steps))

@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from data_provider.data_loader import Windows
+from data_provider.data_loader import Series, Windows
 from exp.exp_basic import ExpBasic
 from models import MODELS
 from models.timer_xl import to_patches
@@ -25,6 +25,11 @@ from utils.rollout import autoregress, mean_draw, open_draft, to_rows
 
 SAVE_EVERY_S = 60
 LOG_EVERY = 20  # steps
+# Arguments that do not change what is learned; files are known by their contents.
+NOT_TRAINING = {"is_training", "setting", "device", "threads", "checkpoints", "results", "checkpoint"}
+NOT_TRAINING |= {"data", "root_path", "data_path", "test_pred_len", "split", "max_windows", "distill_target_ckpt"}
+NOT_TRAINING |= {"reference_ckpt", "rollout", "renorm_every", "attention_window", "use_speculative", "num_samples"}
+NOT_TRAINING |= {"season", "trace_inference_breakdown"}
 
 
 class ExpForecast(ExpBasic):
@@ -37,24 +42,38 @@ class ExpForecast(ExpBasic):
     def windows(self, split: str, horizon: int) -> Windows:
         return Windows(self.series, split, self.model.config.seq_len, horizon)
 
+    def read_data(self) -> list[Series]:
+        if self.args.data_weights:
+            raise UserError("--data_weights mixes files: it is for --task_name pretrain")
+        if self.args.distill_loss == "acceptance" and not self.args.distill:
+            raise UserError("--distill_loss acceptance needs a target to learn from: add --distill")
+        return super().read_data()
+
     def build(self):
         """A new model, or one that continues from ``--checkpoint``."""
         if self.args.checkpoint:
             model = self.load("weights", self.args.checkpoint, self.args.model)
             if type(model) is not MODELS[self.args.model].Model:
                 raise UserError(f"{self.args.checkpoint} is not a {self.args.model}: correct --model or --checkpoint")
+            self.check_block(type(model), model.config.block_patches if model.block else 0)
             return self.with_channels(model)
         module = MODELS[self.args.model]
-        if module.Model.reads_target and not self.args.distill:
-            raise UserError(f"--model {self.args.model} reads a target's hidden states: add --distill")
-        least = self.args.block_patches + module.Model.reads_target
-        if module.Model.block and self.args.train_rollout < least:
-            raise UserError(
-                f"--block_patches {self.args.block_patches}: add --train_rollout {least}, to learn them all"
-            )
+        self.check_block(module.Model, self.args.block_patches)
         values = {field.name: vars(self.args)[field.name] for field in fields(module.Config)} | self.sizes()
         torch.manual_seed(self.args.seed)
         return module.Model(module.Config(**values)).to(self.device)
+
+    def check_block(self, model: type, patches: int) -> None:
+        """Refuse what a draft that proposes ``patches`` in one call cannot be trained for."""
+        name, least = self.args.model, patches + model.reads_target
+        if model.reads_target and not self.args.distill:
+            raise UserError(f"--model {name} reads a target's hidden states: add --distill")
+        if model.block and self.args.stochastic_head:
+            raise UserError(f"--model {name} proposes means only: leave out --stochastic_head")
+        if model.block and self.args.train_rollout < least:
+            raise UserError(
+                f"--model {name} proposes {patches} patches: add --train_rollout {least}, to learn them all"
+            )
 
     def with_channels(self, model):
         """The same weights for the wanted ``--channels``: a pretrained model knows variables one by one."""
@@ -167,20 +186,32 @@ class ExpForecast(ExpBasic):
         state["stale"] = 0 if error < state["best"] else state["stale"] + 1
         if error < state["best"]:
             state["best"] = error
-            training = {"data": self.data_name(), "epoch": epoch, "val_loss": error, "args": state["args"]}
-            training["seconds"] = state["seconds"]
+            training = {"data": self.data_name(), "epoch": epoch, "val_loss": error, "args": vars(self.args)}
+            training["inputs"] = state["args"]["inputs"]
             checkpoint.save(path, self.args.model, average.module, training)
 
     def average(self, mean: Tensor, new: Tensor, count: Tensor) -> Tensor:
         """Exponential, over fewer steps at the start: the first weights, which are random, must fade."""
         return mean.lerp(new, 1 - min(self.args.ema_decay, (1 + int(count)) / (10 + int(count))))
 
+    def identity(self) -> dict:
+        """What two runs must have in common for the one to go on where the other stopped."""
+        args = vars(self.args)
+        wanted = {k: v for k, v in args.items() if k not in NOT_TRAINING and not k.startswith("spec_")}
+        if self.args.distill_loss == "acceptance":
+            wanted["spec_sigma"] = self.args.spec_sigma
+        inputs = [series.digest() for series in self.parts] + [model["sha256"] for model in self.models.values()]
+        return wanted | {"inputs": inputs}
+
     def setting(self) -> str:
         args = self.args
         if args.setting:
             return args.setting
         config = self.model.config
-        how = ("_distill" if args.distill else "") + (f"_F{args.train_rollout}" if args.train_rollout > 1 else "")
+        how = "" if config == self.model.configs else f"_x{args.draft_scale_d_model:g}"
+        how += "_pretrain" if args.task_name == "pretrain" else ""
+        how += ("_distill" if args.distill else "") + ("_acceptance" if args.distill_loss == "acceptance" else "")
+        how += f"_F{args.train_rollout}" if args.train_rollout > 1 else ""
         return f"{self.data_name()}_{args.model}_{config.norm}_{config.channels}{how}_{args.seed}"
 
     def data_name(self) -> str:
@@ -207,9 +238,7 @@ class ExpForecast(ExpBasic):
         # Validated and saved is a running average of the weights: steadier than the last step's, for a target and for
         # the draft that has to imitate it (Izmailov et al. 2018, https://arxiv.org/abs/1803.05407).
         average = AveragedModel(self.model, avg_fn=self.average)
-        identity = {key: value for key, value in vars(args).items() if key not in ("device", "threads")}
-        identity["inputs"] = [series.digest() for series in self.parts]
-        identity["inputs"] += [model["sha256"] for model in self.models.values()]
+        identity = self.identity()
         state = {"args": identity, "step": 0, "seconds": 0.0, "best": math.inf, "stale": 0, "history": []}
         if resume_path.is_file():
             saved = checkpoint.read_state(resume_path, self.device)

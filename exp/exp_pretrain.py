@@ -13,6 +13,8 @@ class ExpPretrain(ExpForecast):
         args = self.args
         if args.distill:
             raise UserError("--task_name pretrain learns from data: leave out --distill, or --task_name")
+        if args.channels == "joint":
+            raise UserError("--task_name pretrain takes variables one by one: leave out --channels joint")
         if args.data_path is None:
             parts = [load_series(args.data, args.root_path, None)]
         else:

@@ -14,7 +14,7 @@ from data_provider.data_loader import Windows
 from exp.exp_basic import ExpBasic
 from models import seasonal_naive
 from models.timer_xl import to_patches
-from utils import theory
+from utils import checkpoint, theory
 from utils.errors import UserError
 from utils.metrics import Accuracy
 from utils.plotting import forecast_figure
@@ -87,33 +87,41 @@ class ExpSpeculative(ExpBasic):
                 raise UserError(f"--seq_len {self.context} is no multiple of the patch of {args.reference_ckpt}")
             self.methods["reference"] = self.run_reference
 
-    def follows(self, config: dict) -> bool:
+    def follows(self, config: dict, training: dict) -> bool:
         """Whether a target of this configuration can follow the run's rollout."""
         cached = self.args.rollout == "cached"
         if cached and not cacheable(SimpleNamespace(**config), self.series.variables):
             return False
         return not self.args.renorm_every or config["norm"] == "window"
 
-    def fits(self, config: dict) -> bool:
+    def fits(self, config: dict, training: dict) -> bool:
         return (config["input_token_len"], config["channels"]) == (self.patch_len, self.channels)
 
-    def fits_heads(self, config: dict) -> bool:
-        return self.fits(config) and config["d_model"] == self.target.config.d_model
+    def fits_heads(self, config: dict, training: dict) -> bool:
+        """Heads read the hidden states of the one target that they were distilled from."""
+        return self.fits(config, training) and self.models["target"]["sha256"] in training["inputs"]
 
     def load_draft(self):
         args, name = self.args, self.args.spec_draft_model
         if name == "seasonal_naive":  # nothing to load
+            if args.spec_draft_ckpt:
+                raise UserError("--spec_draft_model seasonal_naive has no checkpoint: leave out --spec_draft_ckpt")
             own = {"seq_len": self.context, "stochastic_head": False, "block_patches": args.block_patches}
             own["season"] = args.season or SEASONS.get(self.series.name, 1)
             config = seasonal_naive.Config.of(SimpleNamespace(**(asdict(self.target.config) | own)))
-            self.models["draft"] = {"path": None, "sha256": None, "config": asdict(config)}
+            self.models["draft"] = {"path": None, "model": name, "sha256": None, "config": asdict(config)}
             return seasonal_naive.Model(config)
         draft = self.load("draft", args.spec_draft_ckpt, name, self.fits_heads if name == "multi_patch" else self.fits)
-        if not (self.fits_heads if draft.reads_target else self.fits)(asdict(draft.config)):
+        training = checkpoint.read(Path(self.models["draft"]["path"]))["training"]
+        if not self.fits(asdict(draft.config), training):
             raise UserError(
                 f"the draft (patch {draft.config.input_token_len}, channels {draft.config.channels}) does not fit the "
-                f"target (patch {self.patch_len}, channels {self.channels}, d_model {self.target.config.d_model}): "
-                "distil one from this target"
+                f"target (patch {self.patch_len}, channels {self.channels}): distil one from this target"
+            )
+        if draft.reads_target and not self.fits_heads(asdict(draft.config), training):
+            raise UserError(
+                f"{self.models['draft']['path']} holds heads of another target: distil some from this one, or give "
+                "their own as --checkpoint"
             )
         return draft
 
@@ -221,6 +229,9 @@ class ExpSpeculative(ExpBasic):
         if args.setting:
             return args.setting
         how = f"{config.mode}_K{config.k}" if args.use_speculative else "target"
+        if args.use_speculative and self.models["draft"]["model"] != "timer_xl_draft":
+            how += f"_{self.models['draft']['model']}"
+        how += f"_S{self.samples}" if self.samples > 1 else ""
         return f"{self.series.name}_{self.target.config.norm}_{config.rollout}_H{args.test_pred_len}_{how}"
 
     def record(self, windows: int, accuracy: dict, seconds: dict, statistics: Statistics) -> dict:

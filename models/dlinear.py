@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models import seasonal_naive
+from models.layers.block import BlockDraft
 from models.layers.normalisation import window_statistics
 from models.timer_xl import Config as Target
 
@@ -19,7 +19,7 @@ class Config(Target):
     block_patches: int = 7
 
 
-class Model(seasonal_naive.Model):
+class Model(BlockDraft):
     """The same maps for every variable, over windows normalised by their own statistics."""
 
     def __init__(self, configs: Config):
@@ -28,7 +28,6 @@ class Model(seasonal_naive.Model):
         self.season, self.trend = (nn.Linear(configs.seq_len, length) for _ in range(2))
 
     def forecast(self, window: Tensor) -> Tensor:
-        """``[B, N, C, P]`` -> the next patches ``[B, block_patches, C, P]``."""
         level, scale = (s.unsqueeze(-1) for s in window_statistics(window))
         x = ((window - level) / scale).transpose(1, 2).flatten(2)  # [B, C, L]
         trend = F.avg_pool1d(F.pad(x, (TREND_KERNEL // 2,) * 2, mode="replicate"), TREND_KERNEL, stride=1)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from models.layers.block import BlockDraft
 from models.layers.cache import Session
 from models.timer_xl import Config as Target
 
@@ -21,13 +22,13 @@ class Config(Target):
     draft_scale_d_model: float = 0.5  # width of the layer below the heads
 
 
-class Model(nn.Module):
-    block = True  # all proposals of a round come from one call
+class Model(BlockDraft):
+    """One layer on the hidden state, and a linear head for each of the patches ahead."""
+
     reads_target = True
 
     def __init__(self, configs: Config):
-        super().__init__()
-        self.configs = self.config = configs
+        super().__init__(configs)
         width = max(1, round(configs.d_model * configs.draft_scale_d_model))
         self.hidden = nn.Linear(configs.d_model, width)
         self.heads = nn.Linear(width, configs.block_patches * configs.output_token_len)

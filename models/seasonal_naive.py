@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from models.layers.block import BlockDraft
 from models.timer_xl import Config as Target
 from utils.errors import UserError
 
@@ -21,16 +22,10 @@ class Config(Target):
             raise UserError(f"--season {self.season} is longer than the context of {self.seq_len}")
 
 
-class Model(nn.Module):
-    block = True  # all proposals of a round come from one call
-    reads_target = False
-
-    def __init__(self, configs: Config):
-        super().__init__()
-        self.configs = self.config = configs
+class Model(BlockDraft):
+    """Every variable repeats its last ``season`` values."""
 
     def forecast(self, window: Tensor) -> Tensor:
-        """``[B, N, C, P]`` -> the next patches ``[B, block_patches, C, P]``."""
         config = self.config
         length = config.block_patches * config.input_token_len
         season = window.transpose(1, 2).flatten(2)[..., -config.season :]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from models import seasonal_naive
+from models.layers.block import BlockDraft
 from models.layers.normalisation import window_statistics
 from models.timer_xl import Config as Target
 
@@ -36,7 +36,7 @@ class Mixer(nn.Module):
         return x + (mixed * self.gate(mixed).softmax(-1)).transpose(along, -1)
 
 
-class Model(seasonal_naive.Model):
+class Model(BlockDraft):
     """Patches and features mixed in turn, each variable by itself; one linear head for the whole block."""
 
     def __init__(self, configs: Config):
@@ -51,7 +51,6 @@ class Model(seasonal_naive.Model):
         self.head = nn.Linear(patches * width, configs.block_patches * patch)
 
     def forecast(self, window: Tensor) -> Tensor:
-        """``[B, N, C, P]`` -> the next patches ``[B, block_patches, C, P]``."""
         level, scale = (s.unsqueeze(-1) for s in window_statistics(window))
         x = self.embedding(((window - level) / scale).transpose(1, 2))  # [B, C, N, width]
         for over_patches, over_features in self.layers:

@@ -104,6 +104,7 @@ def test_calibrated_paths_leave_crps_and_coverage(here, capsys):
     assert "calibrated" not in capsys.readouterr().out, "calibrated once, then read"
 
 
+HEADS = ["--use_speculative", "--checkpoint", "checkpoints/target/checkpoint.pth", "--spec_draft_ckpt"]
 NAIVE = ["--spec_draft_model", "seasonal_naive"]
 
 
@@ -217,6 +218,18 @@ CASES = {
     "block not learned": ([*train(), *SMALL, "--model", "ttm", "--train_rollout", "2"], "--train_rollout 7"),
     "paths in point mode": ([*data(), "--use_speculative", "--spec_mode", "point", "--num_samples", "2"], "sample"),
     "season": ([*data(), "--use_speculative", *NAIVE, "--season", "99", *SHORT], "--season"),
+    "naive from a file": ([*data(), "--use_speculative", *NAIVE, "--spec_draft_ckpt", "x.pth", *SHORT], "leave out"),
+    "pretraining together": (["--task_name", "pretrain", "--channels", "joint"], "--channels joint"),
+    "weights without pretraining": ([*train(), "--data_weights", "1"], "--task_name pretrain"),
+    "acceptance of nothing": ([*train(), "--distill_loss", "acceptance"], "add --distill"),
+    "variance of a block": (
+        [*train(), *SMALL, "--model", "ttm", "--train_rollout", "7", "--stochastic_head"],
+        "leave out --stochastic_head",
+    ),
+    "heads of another target": (
+        [*data(), *SHORT, *HEADS, "checkpoints/strange/checkpoint.pth"],
+        "heads of another target",
+    ),
     "untrainable": ([*train(), "--model", "seasonal_naive"], "--model"),
     "results not writable": ([*data(), "--results", "waves.csv", "--test_pred_len", "8"], "cannot write"),
 }
@@ -240,6 +253,11 @@ def hostile(workplace):
     (workplace / "checkpoints/bad").mkdir()
     torch.save(good, workplace / "checkpoints/bad/checkpoint.pth")
     os.utime(workplace / "checkpoints/bad/checkpoint.pth", (0, 0))
+    stranger = ["--model", "multi_patch", "--distill", "--distill_target_ckpt", "checkpoints/flat/checkpoint.pth"]
+    stranger += ["--block_patches", "2", "--train_rollout", "3", "--setting", "strange"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(workplace)
+        assert run.main([*train(), *SMALL, *stranger]) == 0
     (workplace / "cut.pth").write_bytes(path.read_bytes()[:-1000])
     (workplace / "only").mkdir()
     torch.save(Trap(), workplace / "pickle.pth")

@@ -67,13 +67,17 @@ def load(path: Path, device: torch.device):
     return model.to(device).eval()
 
 
-def newest(folder: Path, name: str, data: str, fits=lambda config: True) -> Path | None:
-    """The newest ``<folder>/*/checkpoint.pth`` of this model and data set whose configuration fits."""
+def newest(folder: Path, name: str, data: str, fits=lambda config, training: True) -> Path | None:
+    """The newest ``<folder>/*/checkpoint.pth`` of this model and data set that ``fits(config, training)``."""
     for path in sorted(Path(folder).glob("*/checkpoint.pth"), key=lambda p: p.stat().st_mtime, reverse=True):
         try:
             content = read(path)
         except UserError:
             continue
-        if content["model"] == name and content["training"]["data"] == data and fits(content["config"]):
+        if (
+            content["model"] == name
+            and content["training"]["data"] == data
+            and fits(content["config"], content["training"])
+        ):
             return path
     return None

@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.special import ndtri
 
 EPS = 1e-2  # added to the variance of a context: a constant one keeps a little spread
+FLOOR = 1e-8  # of a calibrated variance
 COVERED = 0.8  # the central interval that a calibrated spread is matched to
 
 
@@ -31,9 +32,12 @@ def calibrate(residuals: Tensor, scale: Tensor) -> Tensor:
     matrices = []
     for variable in (residuals / scale.unsqueeze(-1)).double().unbind(1):
         matrix = torch.from_numpy(LedoitWolf(assume_centered=True).fit(variable.numpy()).covariance_)
+        floor = 1e-6 * matrix.diagonal().mean() + FLOOR
+        matrix = matrix + floor * torch.eye(len(matrix), dtype=matrix.dtype)  # constant residuals have no covariance
         relative = (variable.abs() / matrix.diagonal().sqrt()).flatten()
         covered = relative.kthvalue(max(1, round(COVERED * len(relative)))).values
-        matrices.append(matrix * (covered / ndtri(torch.tensor((1 + COVERED) / 2))) ** 2)
+        factor = covered / ndtri(torch.tensor((1 + COVERED) / 2, dtype=torch.float64))
+        matrices.append(matrix * factor.square() + floor * torch.eye(len(matrix), dtype=matrix.dtype))
     return torch.stack(matrices)
 
 
@@ -43,6 +47,14 @@ class Calibration:
     def __init__(self, matrices: Tensor):
         self.factor = torch.linalg.cholesky(matrices.double())
         self.inverse = torch.linalg.inv(self.factor)
+        self._cast = {}
+
+    def cast(self, name: str, like: Tensor) -> Tensor:
+        """``factor`` or ``inverse`` on this device and of this type, copied there once."""
+        key = name, like.device, like.dtype
+        if key not in self._cast:
+            self._cast[key] = getattr(self, name).to(like)
+        return self._cast[key]
 
 
 class Spread:
@@ -63,11 +75,11 @@ class Spread:
 
     def colour(self, z: Tensor) -> Tensor:
         """Σ^½ z, ``[B, n, C, P]``."""
-        return z * self.sigma if self.scale is None else self._apply(self.sigma.factor, z) * self.scale
+        return z * self.sigma if self.scale is None else self._apply(self.sigma.cast("factor", z), z) * self.scale
 
     def whiten(self, x: Tensor) -> Tensor:
         """Σ^-½ x, ``[B, n, C, P]``."""
-        return x / self.sigma if self.scale is None else self._apply(self.sigma.inverse, x / self.scale)
+        return x / self.sigma if self.scale is None else self._apply(self.sigma.cast("inverse", x), x / self.scale)
 
     def select(self, rows: Tensor) -> "Spread":
         """That of these rows, in this order."""
@@ -79,7 +91,6 @@ class Spread:
         return chosen
 
     def _apply(self, matrices: Tensor, x: Tensor) -> Tensor:
-        matrices = matrices.to(x)
         if self.variable is None:
             return torch.einsum("bncp,cqp->bncq", x, matrices)
         # One product a variable, over all its rows: a matrix a row would not fit in memory.

@@ -31,9 +31,14 @@ class Accuracy:
         self.count += error.numel()
 
     def _add_paths(self, paths: Tensor, truth: Tensor) -> None:
-        crps = crps_ensemble(truth.cpu().numpy(), paths.cpu().numpy(), m_axis=1)
+        # "pwm" does not depend on how many paths there are, in the mean; the default does
+        crps = crps_ensemble(truth.cpu().numpy(), paths.cpu().numpy(), m_axis=1, estimator="pwm")
         self.crps += float(crps.sum(dtype="float64"))
-        tails = torch.tensor([(100 - interval) / 200 for interval in INTERVALS], dtype=paths.dtype, device=paths.device)
+        # S paths of the truth's own distribution cover as much as they should at these plotting positions
+        count = paths.shape[1]
+        tails = [((100 - interval) / 200 * (count + 1) - 1) / (count - 1) for interval in INTERVALS]
+        self.known = [tail >= 0 for tail in tails]
+        tails = torch.tensor(tails, dtype=paths.dtype, device=paths.device).clamp(min=0)
         low, high = paths.quantile(tails, 1), paths.quantile(1 - tails, 1)  # each [3, B, H, C]
         inside = ((low <= truth) & (truth <= high)).double()
         first = inside[:, :, : self.patch]
@@ -44,13 +49,22 @@ class Accuracy:
         self.first += first[0].numel()
 
     def record(self) -> dict:
-        """``crps`` and ``coverage`` (shares, of the whole horizon and of its first patch) are null without paths."""
+        """``crps`` and ``coverage`` (shares, of the whole horizon and of its first patch) are null without paths.
+
+        So is the coverage of an interval that would need more paths: 95 % needs 39.
+        """
         record = {"mse": self.squared / self.count, "mae": self.absolute / self.count}
         if self.covered is None:
             return record | {"crps": None, "coverage": None, "coverage_first_patch": None}
-        names = [str(interval) for interval in INTERVALS]
+
+        def shares(covered: Tensor, count: int) -> dict:
+            return {
+                str(interval): share if known else None
+                for interval, share, known in zip(INTERVALS, (covered / count).tolist(), self.known, strict=True)
+            }
+
         return record | {
             "crps": self.crps / self.count,
-            "coverage": dict(zip(names, (self.covered / self.count).tolist(), strict=True)),
-            "coverage_first_patch": dict(zip(names, (self.covered_first / self.first).tolist(), strict=True)),
+            "coverage": shares(self.covered, self.count),
+            "coverage_first_patch": shares(self.covered_first, self.first),
         }

@@ -122,9 +122,11 @@ def table(records: list[dict]) -> str:
     for record in records:
         for name in ("target", "speculative"):
             result = record["accuracy"][name]
-            if result and result["crps"] is not None:
-                covered = ", ".join(f"{level} %: {share:.1%}" for level, share in result["coverage"].items())
-                near = ", ".join(f"{level} %: {share:.1%}" for level, share in result["coverage_first_patch"].items())
+            if result and result.get("crps") is not None:  # absent from records of before there were paths
+                covered, near = (
+                    ", ".join(f"{level} %: {number(share, '.1%')}" for level, share in result[key].items())
+                    for key in ("coverage", "coverage_first_patch")
+                )
                 lines.append(
                     f"{name}, {record['args']['num_samples']} paths: CRPS {result['crps']:.4f}; coverage {covered}; "
                     f"of the first patch {near}"

@@ -59,7 +59,7 @@ class SlidingSession(Session):
     def __init__(self, model, context: Tensor, capacity: int, lean: bool = True):
         self.model, self.window, self.lean = model, context.shape[1], lean
         self.history = context.new_zeros(len(context), capacity, *context.shape[2:])
-        self.lengths = self.features_end = torch.zeros(len(context), dtype=torch.long)
+        self.lengths = self.features_end = self.features_at = torch.zeros(len(context), dtype=torch.long)
 
     def extend(self, patches: Tensor, want: int) -> tuple[Tensor, Tensor | None]:
         put(self.history, self.lengths, patches)
@@ -69,11 +69,12 @@ class SlidingSession(Session):
         features = self.model.features(windows, 1 if self.lean else None)
         mean, log_var = self.model.emit(*features)
         self.features = tuple(f[:, -1].unflatten(0, (-1, want)) for f in features)
-        self.features_end = self.lengths
+        self.features_end = self.features_at = self.lengths
         return tuple(None if t is None else t[:, -1].unflatten(0, (-1, want)) for t in (mean, log_var))
 
     def keep(self, rows: Tensor) -> None:
-        self.lengths, self.features_end = self.lengths[rows], self.features_end[rows]
+        self.lengths = self.lengths[rows]
+        self.features_end, self.features_at = self.features_end[rows], self.features_at[rows]
         rows = rows.to(self.history.device)
         self.history, self.features = self.history[rows], tuple(f[rows] for f in self.features)
 

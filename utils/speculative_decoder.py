@@ -304,17 +304,16 @@ class _Sample(_Point):
         emitted = mean + (self.z * (0.5 * log_var).exp() if self.learned else self.noise)
         if not self.k:
             return emitted
-        rows = torch.nonzero(accepted < limit).squeeze(1)
-        at = accepted[rows]
-        if len(rows):
-            rows, at = rows.to(mean.device), at.to(mean.device)
+        rejected = torch.nonzero(accepted < limit).squeeze(1)
+        if len(rejected):
+            rows, at = rejected.to(mean.device), accepted[rejected].to(mean.device)
             if self.learned:
                 corrected, hit = self._residual(rows, at)
                 self.rows.statistics.bound_hits = self.rows.statistics.bound_hits + hit.sum()
             else:
                 z = acceptance.reflect(self.z[rows, at].flatten(1), self.delta[rows, at])
                 z = z.unflatten(-1, self.shape).unsqueeze(1)
-                corrected = mean[rows, at] + self.rows.spread.select(rows).colour(z).squeeze(1)
+                corrected = mean[rows, at] + self.rows.spread.select(rejected).colour(z).squeeze(1)
             emitted[rows, at] = corrected
         if not self.learned:
             tested = torch.nonzero(torch.arange(self.k) < (accepted + 1).minimum(limit).unsqueeze(1), as_tuple=True)
@@ -344,7 +343,8 @@ class _Rows:
         config, batch = decoder.config, len(context)
         self.context_len, self.steps, self.series = context.shape[1], steps, series
         self.spread = Spread(config.sigma, context)
-        self.renorm_every, self.k, self.block = config.renorm_every, config.k, decoder.draft.block
+        self.renorm_every, self.k = config.renorm_every, config.k
+        self.at_once = decoder.draft.config.block_patches if decoder.draft.block else 1  # patches a draft pass
         self.stochastic = decoder.target.config.stochastic_head
         self.draft_stochastic = decoder.draft.config.stochastic_head
         self.index = torch.arange(batch)  # the rows' place in the forecast
@@ -440,7 +440,7 @@ class _Rows:
                 taken = torch.where(kept[..., None, None].to(emitted.device), proposals, emitted[:, :-1])
                 put(self.conditioned, self.held, taken)
             self._rollback(self.draft, self.held, accepted)
-            self.statistics.draft_passes += 1 if self.block else k
+            self.statistics.draft_passes += -(-k // self.at_once)
             tested = position < (accepted + 1).minimum(limit).unsqueeze(1)
             self.statistics.attempted[:k] += tested.sum(0)
             self.statistics.squared[:k] += (squared * tested.to(squared.device)).sum(0)
@@ -457,7 +457,9 @@ class _Rows:
 
     @staticmethod
     def _rollback(session: Session, held: Tensor, accepted: Tensor) -> None:
-        session.rollback(session.lengths.minimum(held if session.emitted_only else held + accepted))
+        kept = session.lengths.minimum(held + accepted)
+        session.rollback(session.lengths.minimum(held) if session.emitted_only else kept)
+        session.features_at = kept  # heads on the target read on after the accepted, whatever the window slides over
 
     def _leave(self) -> None:
         """Rows that have reached the horizon leave the batch."""

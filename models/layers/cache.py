@@ -19,6 +19,7 @@ class Session:
         Tensor, ...
     ] = ()  # targets: hidden state, level, scale of the last pass of all rows, [B, want or 1…]
     features_end: Tensor  # [B], on the host: patches held after that pass
+    features_at: Tensor  # [B], on the host: after which of them the heads of a draft read
 
     def extend(self, patches: Tensor, want: int) -> tuple[Tensor, Tensor | None]:
         """Take in T patches per row and predict the patch after each of the last ``want`` of them.
@@ -30,15 +31,15 @@ class Session:
 
     def rollback(self, lengths: Tensor) -> None:
         """Keep the first ``lengths[b]`` patches of row b; what belongs to them (keys, statistics) is kept with them."""
-        self.lengths = lengths.clone()
+        self.lengths = self.features_at = lengths.clone()
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these rows only, in this order."""
         raise NotImplementedError
 
     def last_features(self) -> tuple[Tensor, ...]:
-        """Targets only: what the heads read at the last patch that each row keeps, each ``[B, 1, C, ...]``."""
-        back = (self.features_end - self.lengths).tolist()  # few rows are the case that must be quick
+        """Targets only: what the heads read at ``features_at``, each ``[B, 1, C, ...]``."""
+        back = (self.features_end - self.features_at).tolist()  # few rows are the case that must be quick
         first, device = back[0], self.features[0].device
         if all(b == first for b in back):
             return tuple(f.narrow(1, max(f.shape[1] - 1 - first, 0), 1) for f in self.features)
@@ -84,7 +85,7 @@ class CachedSession(Session):
         batch, _, variables, _ = context.shape
         config = model.config
         self.model, self.attention_window, self.variables = model, attention_window, variables
-        self.lengths = self.features_end = torch.zeros(batch, dtype=torch.long)
+        self.lengths = self.features_end = self.features_at = torch.zeros(batch, dtype=torch.long)
         # zeros, not empty: masked slots enter the softmax with weight 0, and 0 times garbage may be NaN
         size = (batch, model.n_heads, capacity * variables, model.head_dim)
         self.keys = [context.new_zeros(size) for _ in model.blocks.attn_layers]
@@ -149,10 +150,12 @@ class CachedSession(Session):
         features = self.model.run(patches, level, scale, position, keys, want, store, self.attention_window)
         if rows is None:
             self.features, self.features_end = features, self.lengths.clone()
+            self.features_at = self.features_end
         return self.model.emit(*features)
 
     def keep(self, rows: Tensor) -> None:
-        self.lengths, self.features_end = self.lengths[rows], self.features_end[rows]
+        self.lengths = self.lengths[rows]
+        self.features_end, self.features_at = self.features_end[rows], self.features_at[rows]
         rows = rows.to(self.level.device)
         self.keys = [k[rows] for k in self.keys]
         self.values = [v[rows] for v in self.values]

@@ -75,6 +75,7 @@ GROUPS = {
 
 def arguments(root: str, data: str, target: str, horizon: int, draft: str) -> list[str]:
     argv = ["--data", data, "--root_path", root, "--threads", "2", "--max_windows", "300", "--use_speculative"]
+    argv += ["--spec_k", "1"]  # ExpCompare sets its own
     argv += ["--checkpoint", f"checkpoints/{target}/checkpoint.pth", "--test_pred_len", str(horizon)]
     if draft == "seasonal_naive":
         return [*argv, "--spec_draft_model", draft]
@@ -91,8 +92,6 @@ def line(row: dict) -> dict:
         "parameters": row["parameters"],
         "relative_parameters": row["parameters"] / row["target_parameters"],
         "training_s": row["training_s"],
-        "cost_K3": row["cost"]["3"],
-        "cost_K7": row["cost"].get("7"),
         "target_mse": row["mse"]["target"],
         "draft_mse": row["mse"]["draft"],
         "draft_alone_as_good": row["mse"]["draft"] <= 1.005 * row["mse"]["target"],
@@ -113,6 +112,7 @@ def line(row: dict) -> dict:
         "target_crps": paths["target_crps"],
         "paths_x_cached": paths["speedup_vs_target_cached"],
     }
+    shown |= {f"cost_K{k}": cost for k, cost in row["cost"].items()}
     for key in ("rms_distance_by_position", ("point", "by_position")):
         values = row[key] if isinstance(key, str) else row[key[0]][key[1]]
         name = "rms" if isinstance(key, str) else "acceptance"

@@ -99,3 +99,34 @@ def test_a_block_counts_as_one_draft_pass_and_heads_wait_for_the_prefill():
     assert (blocks.draft_passes, blocks.target_passes, blocks.patches_per_target_pass) == (1, 1, 4)
     _, heads = SpeculativeDecoder(target, block("multi_patch", target), everything).generate(x, 4)
     assert (heads.draft_passes, heads.target_passes, heads.patches_per_target_pass) == (1, 2, 2)
+
+
+class PerfectHeads(multi_patch.Model):
+    """Know from the hidden state alone what the target will say: a planted table of the target's own rollout."""
+
+    def forecast(self, hidden, level, scale, k):
+        row, at = torch.nonzero(
+            ((self.hidden_states - hidden[:, 0].unsqueeze(1)).abs() < 1e-6).all((2, 3)), as_tuple=True
+        )
+        assert row.tolist() == list(range(len(hidden))), "a hidden state that the rollout never had"
+        ahead = at.unsqueeze(1) + 1 + torch.arange(k)
+        return self.rollout[row.unsqueeze(1), ahead.clamp(max=self.rollout.shape[1] - 1)].unsqueeze(1)
+
+
+@pytest.mark.parametrize("rollout", ["cached", "sliding"])
+def test_heads_that_are_right_are_always_accepted(rollout):
+    """They read the state after the last accepted proposal, also where the window slides over emitted values."""
+    target, x = tiny(1), walk(2, 12, 2)
+    rows, steps = to_patches(x, 4), 7
+    own = autoregress(open_session(target, rows, 10, rollout), rows, steps)
+    read, states = torch.cat((rows, own), 1), []
+    for i in range(steps):
+        start = i if rollout == "sliding" else 0
+        states.append(target.features(read[:, start : 3 + i], 1)[0])
+    heads = block("multi_patch", target)
+    heads.__class__ = PerfectHeads
+    heads.hidden_states, heads.rollout = torch.cat(states, 1), own
+    config = SpeculativeConfig("point", 3, accept_mse_tol=1e-12, rollout=rollout)
+    _, statistics = SpeculativeDecoder(target, heads, config).generate(x, steps)
+    assert statistics.rate == 1
+    assert statistics.target_passes == 3

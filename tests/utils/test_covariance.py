@@ -60,3 +60,8 @@ def test_the_spread_is_in_units_of_the_context():
         context_scale(context).square(), context.transpose(1, 2).flatten(2).var(2, correction=0) + 0.01
     )
     assert torch.isfinite(context_scale(torch.ones(1, 3, 2, 4))).all()
+
+
+def test_constant_residuals_still_give_a_spread():
+    calibration = Calibration(calibrate(torch.zeros(50, 1, 4), torch.full((50, 1), 0.1)))
+    assert torch.isfinite(calibration.inverse).all()

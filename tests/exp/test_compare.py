@@ -1,0 +1,43 @@
+import json
+
+import pandas as pd
+import pytest
+
+from exp import exp_compare
+from scripts.distill import compare_drafts
+from tests.exp.test_training import TARGET, fit, folder  # noqa: F401
+from utils.errors import UserError
+
+
+@pytest.fixture
+def small(monkeypatch):
+    for name, value in {"ACCURACY_BATCH": 4, "TIMED_WINDOWS": 2, "PATHS": 3, "PATH_WINDOWS": 2}.items():
+        monkeypatch.setattr(exp_compare, name, value)
+    groups = {"waves": ("custom", "target", 12, {"heads": "heads", "naive": "seasonal_naive"})}
+    monkeypatch.setattr(compare_drafts, "GROUPS", groups)
+    arguments = compare_drafts.arguments
+
+    def with_file(*args):
+        return [*arguments(*args), "--data_path", "waves.csv", "--season", "4", "--block_patches", "2"]
+
+    monkeypatch.setattr(compare_drafts, "arguments", with_file)
+
+
+def test_a_comparison_is_written_and_what_is_measured_is_kept(folder, small, capsys):  # noqa: F811
+    fit("target")
+    heads = ["--model", "multi_patch", *TARGET[:3], "--block_patches", "2", "--train_rollout", "3"]
+    with pytest.raises(UserError, match="no checkpoint"):
+        compare_drafts.main(".")
+    fit("heads", *heads)
+    assert compare_drafts.main(".") == 0
+    rows = json.loads((folder / "results/drafts/drafts.json").read_text())["drafts"]
+    assert [row["draft"] for row in rows] == ["heads", "naive"]
+    assert set(rows[0]["sample"]) == {"sigma 0.5", "calibrated"}
+    assert rows[0]["training_s"] > 0
+    assert rows[1]["training_s"] == 0
+    table = pd.read_csv(folder / "results/drafts/drafts.csv")
+    assert {"relative_parameters", "cost_K2", "target_mse", "rms_1", "acceptance_1"} <= set(table)
+    assert (folder / "results/drafts/drafts.png").stat().st_size > 10_000
+    capsys.readouterr()
+    assert compare_drafts.main(".") == 0
+    assert "==" not in capsys.readouterr().out, "nothing is measured twice"
