@@ -28,7 +28,7 @@ GROUPS = {
         "ETTh1",
         "ETTh1_timer_xl_causal_joint_2021",
         720,
-        SCALES | {"0.5, pretrained": "ETTh1_pretrained", "0.5, longer": "ETTh1_draft_rollout"} | OTHERS | NAIVE,
+        SCALES | {"0.5, longer": "ETTh1_draft_rollout"} | OTHERS | NAIVE,
     ),
     "ETTh1 independent": (
         "ETTh1",
@@ -37,7 +37,6 @@ GROUPS = {
         {
             "0.5": "ETTh1_independent_0.5",
             "0.5, for acceptance": "ETTh1_independent_calibrated",
-            "multi_patch": "ETTh1_independent_multi_patch",
         }
         | NAIVE,
     ),
@@ -49,7 +48,6 @@ GROUPS = {
         {
             "half width": "ETTh1_deep_width",
             "quarter depth": "ETTh1_deep_depth",
-            "half width, quarter depth": "ETTh1_deep_both",
         },
     ),
     "ETTh2": (

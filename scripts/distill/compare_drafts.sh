@@ -36,7 +36,6 @@ for s in 0.25 0.5 0.6 0.7 0.8; do
     distill ETTh1_$s ETTh1 $JOINT 5 1 $(scale $s)
 done
 bash scripts/distill/etth1_draft.sh "$ROOT"
-bash scripts/pretrain/ett_draft.sh "$ROOT"
 heads ETTh1_multi_patch ETTh1 $JOINT 3
 block ETTh1_ttm ttm ETTh1 $JOINT 2
 block ETTh1_dlinear dlinear ETTh1 $JOINT 2
@@ -47,7 +46,6 @@ distill ETTh1_independent_0.5 ETTh1 $ALONE 10 2
 train --model timer_xl_draft --data ETTh1 --dropout 0 --distill --distill_target_ckpt $C/$ALONE/checkpoint.pth \
     --distill_loss acceptance --spec_sigma calibrated --train_rollout 8 --train_epochs 2 --learning_rate 5e-4 \
     --checkpoint $C/ETTh1_independent_0.5_windows/checkpoint.pth --setting ETTh1_independent_calibrated
-heads ETTh1_independent_multi_patch ETTh1 $ALONE 2
 train --model timer_xl --data ETTh1 --channels independent --stochastic_head --setting ETTh1_stochastic
 distill ETTh1_stochastic_0.5 ETTh1 ETTh1_stochastic 2 1 --stochastic_head
 
@@ -57,11 +55,10 @@ deep() { # NAME OPTIONS: on true windows only
     local name=$1
     shift
     train --model timer_xl_draft --data ETTh1 --dropout 0 --distill \
-        --distill_target_ckpt $C/ETTh1_deep/checkpoint.pth --setting $name --train_epochs 3 --learning_rate 1e-3 "$@"
+        --distill_target_ckpt $C/ETTh1_deep/checkpoint.pth --setting $name --train_epochs 2 --learning_rate 1e-3 "$@"
 }
 deep ETTh1_deep_width --draft_scale_e_layers 1
 deep ETTh1_deep_depth --draft_scale_e_layers 0.25 --draft_scale_d_model 1 --draft_scale_n_heads 1 --draft_scale_d_ff 1
-deep ETTh1_deep_both --draft_scale_e_layers 0.25
 
 # other data sets
 for data in ETTh2 exchange_rate; do
