@@ -16,15 +16,15 @@ distill() { # NAME DATA TARGET EPOCHS EPOCHS_ALONG_ROLLOUTS OPTIONS: on true win
     local options=(--model timer_xl_draft --data "$data" --dropout 0 --distill
         --distill_target_ckpt $C/$target/checkpoint.pth "$@")
     train "${options[@]}" --setting ${name}_windows --train_epochs $epochs --learning_rate 1e-3
-    train "${options[@]}" --setting $name --train_epochs $along --learning_rate 5e-4 --train_rollout 8 \
+    train "${options[@]}" --setting $name --train_epochs $along --learning_rate 5e-4 --train_rollout ${ALONG:-8} \
         --checkpoint $C/${name}_windows/checkpoint.pth
 }
 block() { # NAME MODEL DATA TARGET EPOCHS OPTIONS
     train --model $2 --data $3 --dropout 0 --distill --distill_target_ckpt $C/$4/checkpoint.pth --setting $1 \
-        --train_epochs $5 --learning_rate 1e-3 --train_rollout 8 "${@:6}"
+        --train_epochs $5 --learning_rate 1e-3 --train_rollout ${ALONG:-8} "${@:6}"
 }
-heads() { # NAME DATA TARGET EPOCHS: narrow, so that drafting costs almost nothing
-    block $1 multi_patch $2 $3 $4 --draft_scale_d_model 0.25
+heads() { # NAME DATA TARGET EPOCHS OPTIONS: narrow, so that drafting costs almost nothing
+    block $1 multi_patch $2 $3 $4 --draft_scale_d_model 0.25 "${@:5}"
 }
 scale() {
     echo "--draft_scale_d_model $1 --draft_scale_n_heads $1 --draft_scale_d_ff $1 --draft_scale_e_layers $1"
@@ -61,11 +61,14 @@ deep ETTh1_deep_width --draft_scale_e_layers 1
 deep ETTh1_deep_depth --draft_scale_e_layers 0.25 --draft_scale_d_model 1 --draft_scale_n_heads 1 --draft_scale_d_ff 1
 
 # other data sets
-for data in ETTh2 exchange_rate; do
-    train --model timer_xl --data $data
-    distill ${data}_0.5 $data ${data}_timer_xl_causal_joint_2021 3 1
-    heads ${data}_multi_patch $data ${data}_timer_xl_causal_joint_2021 2
-done
+T=ETTh2_timer_xl_causal_joint_2021
+train --model timer_xl --data ETTh2
+distill ETTh2_0.5 ETTh2 $T 3 1
+heads ETTh2_multi_patch ETTh2 $T 2
+T=exchange_rate_timer_xl_causal_joint_2021 # its validation part has room for 7 patches
+train --model timer_xl --data exchange_rate
+ALONG=7 distill exchange_rate_0.5 exchange_rate $T 3 1
+ALONG=7 heads exchange_rate_multi_patch exchange_rate $T 2 --block_patches 6
 train --model timer_xl --setting quickstart_target --train_epochs 1 --learning_rate 5e-4 \
     --seq_len 168 --input_token_len 24 --output_token_len 24 --d_model 512 --n_heads 8 --d_ff 2048
 train --model timer_xl_draft --setting quickstart_draft --train_epochs 1 --learning_rate 2e-3 --dropout 0 \
