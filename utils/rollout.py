@@ -101,15 +101,15 @@ class BlockSession(Session):
         return self.propose(patches, want, mean_draw)[1], None
 
     def propose(self, pending: Tensor, k: int, draw) -> tuple[Tensor, Tensor, None]:
-        patches, means = [], []
-        while sum(block.shape[1] for block in means) < k:
+        patches, means, done = [], [], 0
+        while done < k:
             put(self.history, self.lengths, pending)
             self.lengths = self.lengths + pending.shape[1]
-            done = sum(block.shape[1] for block in means)
             mean = self.model.forecast(take(self.history, self.lengths - self.window, self.window))[:, : k - done]
             pending = draw(done, mean, None)
             patches.append(pending)
             means.append(mean)
+            done += mean.shape[1]
         return torch.cat(patches, 1), torch.cat(means, 1), None
 
     def keep(self, rows: Tensor) -> None:
