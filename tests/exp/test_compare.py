@@ -18,7 +18,17 @@ def small(monkeypatch):
     arguments = compare_drafts.arguments
 
     def with_file(*args):
-        return [*arguments(*args), "--data_path", "waves.csv", "--season", "4", "--block_patches", "2"]
+        return [
+            *arguments(*args),
+            "--data_path",
+            "waves.csv",
+            "--season",
+            "4",
+            "--block_patches",
+            "2",
+            "--threads",
+            "1",
+        ]
 
     monkeypatch.setattr(compare_drafts, "arguments", with_file)
 
