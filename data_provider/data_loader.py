@@ -121,7 +121,7 @@ class Windows:
         return window[:, : self.context], window[:, self.context :]
 
     def all(self) -> Tensor:
-        """What validation in training goes through."""
+        """The numbers of all windows."""
         return torch.arange(self.count)
 
     def order(self, generator: torch.Generator) -> Tensor:
@@ -131,7 +131,7 @@ class Windows:
     def evenly(self, most: int | None) -> Tensor:
         """The numbers of at most ``most`` evenly spaced windows (all of them for None)."""
         if most is None or most >= self.count:
-            return torch.arange(self.count)
+            return self.all()
         return torch.linspace(0, self.count - 1, most, dtype=torch.float64).round().long()
 
 

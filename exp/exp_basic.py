@@ -1,6 +1,5 @@
 """What every experiment starts from: device, data, models and the run's folder."""
 
-import hashlib
 from argparse import Namespace
 from dataclasses import asdict
 from pathlib import Path
@@ -49,13 +48,13 @@ class ExpBasic:
                 return Calibration(saved["matrices"])
         config, residuals, scales = model.config, [], []
         windows = Windows(self.series, "val", config.seq_len, config.input_token_len)
-        for index in tqdm(windows.evenly(None).split(64), desc="calibration", unit="batch"):
-            x, truth = (to_patches(values, config.input_token_len) for values in windows.batch(index))
+        for index in tqdm(windows.all().split(64), desc="calibration", unit="batch"):
+            x, truth = windows.batch(index)
             with torch.inference_mode():
-                rows = to_patches(to_rows(from_patches(x).to(self.device), config.channels), config.input_token_len)
+                rows = to_patches(to_rows(x.to(self.device), config.channels), config.input_token_len)
                 mean = from_rows(from_patches(model.predict(rows, 1)[0]), config.channels, x.shape[2]).cpu()
-            residuals.append(truth[:, 0] - mean.transpose(1, 2))
-            scales.append(context_scale(x))
+            residuals.append((truth - mean).transpose(1, 2))
+            scales.append(context_scale(to_patches(x, config.input_token_len)))
         matrices = calibrate(torch.cat(residuals), torch.cat(scales))
         found = Calibration(matrices)
         write_atomic(path, lambda temporary: torch.save({"identity": identity, "matrices": matrices}, temporary))
@@ -79,9 +78,13 @@ class ExpBasic:
                 )
         model = checkpoint.load(Path(path), self.device)
         sizes = model.config
-        digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
         name = type(model).__module__.removeprefix("models.")
-        self.models[role] = {"path": str(path), "model": name, "sha256": digest, "config": asdict(sizes)}
+        self.models[role] = {
+            "path": str(path),
+            "model": name,
+            "sha256": checkpoint.digest(path),
+            "config": asdict(sizes),
+        }
         self.say(
             f"{role} {path}: d_model {sizes.d_model}, layers {sizes.e_layers}, patch {sizes.input_token_len}, "
             f"norm {sizes.norm}, channels {sizes.channels}, {sum(p.numel() for p in model.parameters()):,} parameters"

@@ -21,7 +21,7 @@ from utils import checkpoint
 from utils.errors import UserError
 from utils.plotting import training_figure
 from utils.results import write_atomic
-from utils.rollout import autoregress, mean_draw, open_draft, to_rows
+from utils.rollout import autoregress, mean_draw, open_draft, to_rows, windows_of
 
 SAVE_EVERY_S = 60
 LOG_EVERY = 20  # steps
@@ -128,7 +128,7 @@ class ExpForecast(ExpBasic):
     def block_loss(self, read: Tensor, truth: Tensor, steps: int) -> Tensor:
         """Mean squared error of all proposals that the horizon has room for, made after each of its patches."""
         window = read.shape[1] - steps + 1
-        windows = read.unfold(1, window, 1).movedim(-1, 2).flatten(0, 1)  # [B·F, N, C, P]
+        windows = windows_of(read, window)  # [B·F, N, C, P]
         goal, ahead, block = self.block_goal(windows, read, truth, steps)
         at = torch.arange(block.shape[1]).unsqueeze(1) + torch.arange(block.shape[2]) + ahead
         position, proposal = torch.nonzero(at < steps, as_tuple=True)
@@ -147,7 +147,7 @@ class ExpForecast(ExpBasic):
         windowed = "window" in (self.model.config.norm, self.leader().config.norm)
         context = full[:, : full.shape[1] - steps]
         length = context.shape[1] if windowed else read.shape[1]
-        read, truth = (t.unfold(1, length, 1).movedim(-1, 2).flatten(0, 1) for t in (read, truth))
+        read, truth = windows_of(read, length), windows_of(truth, length)
         goal, goal_log_var = self.goal(read, truth)
         mean, log_var = self.model.predict(read)
         if horizon_only:

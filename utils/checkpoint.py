@@ -1,5 +1,6 @@
 """Checkpoints: weights, configuration and format version; read without unpickling code."""
 
+import hashlib
 from dataclasses import asdict
 from pathlib import Path
 
@@ -37,6 +38,11 @@ def read_state(path: Path, device: torch.device) -> dict:
         raise UserError(
             f"{path} is not a checkpoint of this project or is cut short: train or copy it again"
         ) from error
+
+
+def digest(path: Path) -> str:
+    """sha256 of a checkpoint file: by it a record, or a draft's heads, know a model again."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def read(path: Path) -> dict:

@@ -39,6 +39,11 @@ def put(history: Tensor, first: Tensor, patches: Tensor) -> None:
         history[_ragged(history, first, patches.shape[1])] = patches
 
 
+def windows_of(patches: Tensor, length: int) -> Tensor:
+    """All windows of a length, those of a row one after the other: ``[B, T, C, P]`` -> ``[B·(T - N + 1), N, C, P]``."""
+    return patches.unfold(1, length, 1).movedim(-1, 2).flatten(0, 1)
+
+
 def _ragged(history: Tensor, first: Tensor, count: int) -> tuple[Tensor, Tensor]:
     rows = torch.arange(len(history), device=history.device).unsqueeze(1)
     return rows, first.to(history.device).unsqueeze(1) + torch.arange(count, device=history.device)
@@ -65,8 +70,7 @@ class SlidingSession(Session):
         put(self.history, self.lengths, patches)
         self.lengths = self.lengths + patches.shape[1]
         span = take(self.history, self.lengths - self.window - want + 1, self.window + want - 1)
-        windows = span.unfold(1, self.window, 1).movedim(-1, 2).flatten(0, 1)  # [B·want, N, C, P]
-        features = self.model.features(windows, 1 if self.lean else None)
+        features = self.model.features(windows_of(span, self.window), 1 if self.lean else None)
         mean, log_var = self.model.emit(*features)
         self.features = tuple(f[:, -1].unflatten(0, (-1, want)) for f in features)
         self.features_end = self.features_at = self.lengths

@@ -15,9 +15,8 @@ class Session:
 
     lengths: Tensor  # [B], on the host: patches held by each row
     emitted_only = False  # whether a window slides over emitted values only, never over accepted proposals
-    features: tuple[
-        Tensor, ...
-    ] = ()  # targets: hidden state, level, scale of the last pass of all rows, [B, want or 1…]
+    # targets: what the heads read (models/timer_xl.py, run) in the last pass of all rows
+    features: tuple[Tensor, ...] = ()
     features_end: Tensor  # [B], on the host: patches held after that pass
     features_at: Tensor  # [B], on the host: after which of them the heads of a draft read
 

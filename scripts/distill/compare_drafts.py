@@ -4,7 +4,6 @@ compare_drafts.sh trains them first. Writes drafts.json (a record a draft; those
 files are kept), drafts.csv and drafts.png.
 """
 
-import hashlib
 import json
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from exp.exp_compare import ExpCompare
+from utils import checkpoint
 from utils.arguments import build_parser
 from utils.errors import UserError
 from utils.plotting import drafts_figure
@@ -111,37 +111,32 @@ def line(row: dict) -> dict:
         "paths_x_cached": paths["speedup_vs_target_cached"],
     }
     shown |= {f"cost_K{k}": cost for k, cost in row["cost"].items()}
-    for key in ("rms_distance_by_position", ("point", "by_position")):
-        values = row[key] if isinstance(key, str) else row[key[0]][key[1]]
-        name = "rms" if isinstance(key, str) else "acceptance"
-        shown |= {f"{name}_{i + 1}": value for i, value in enumerate(values)}
-    return shown
+    shown |= {f"rms_{i + 1}": value for i, value in enumerate(row["rms_distance_by_position"])}
+    return shown | {f"acceptance_{i + 1}": value for i, value in enumerate(row["point"]["by_position"])}
 
 
 def main(root: str, output: str = "results/drafts") -> int:
     folder = Path(output)
     path = folder / "drafts.json"
-    rows = json.loads(path.read_text())["drafts"] if path.is_file() else []
+    measured = {}
+    if path.is_file():
+        measured = {(row["group"], row["draft"]): row for row in json.loads(path.read_text())["drafts"]}
     wanted = []
     for group, (data, target, horizon, drafts) in GROUPS.items():
         for draft, name in drafts.items():
+            key = group, draft
+            wanted.append(key)
             files = [Path("checkpoints") / part / "checkpoint.pth" for part in (target, name)]
-            digest = [hashlib.sha256(f.read_bytes()).hexdigest() if f.is_file() else None for f in files]
-            wanted.append((group, draft, digest))
-            done = [
-                [r["group"], r["draft"], [r["models"][role]["sha256"] for role in ("target", "draft")]] for r in rows
-            ]
-            if [group, draft, digest] in done:
+            made_from = [checkpoint.digest(file) if file.is_file() else None for file in files]
+            if key in measured and [measured[key]["models"][r]["sha256"] for r in ("target", "draft")] == made_from:
                 continue
             print(f"== {group}: {draft}", flush=True)
             args = build_parser().parse_args(arguments(root, data, target, horizon, name))
             experiment = ExpCompare(args)
             where = {"created": now(), "environment": environment(experiment.device)}
-            row = {"group": group, "draft": draft} | where | experiment.compare()
-            rows = [r for r in rows if (r["group"], r["draft"]) != (group, draft)] + [row]
-            write_json(path, {"schema": 1, "drafts": rows})
-    order = {(group, draft): i for i, (group, draft, _) in enumerate(wanted)}
-    rows = sorted((r for r in rows if (r["group"], r["draft"]) in order), key=lambda r: order[r["group"], r["draft"]])
+            measured[key] = {"group": group, "draft": draft} | where | experiment.compare()
+            write_json(path, {"schema": 1, "drafts": list(measured.values())})
+    rows = [measured[key] for key in wanted]
     table = pd.DataFrame([line(row) for row in rows])
     write_atomic(folder / "drafts.csv", lambda temporary: table.to_csv(temporary, index=False, float_format="%.4g"))
     write_atomic(folder / "drafts.png", lambda temporary: drafts_figure(temporary, rows))
