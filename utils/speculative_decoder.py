@@ -137,6 +137,7 @@ class SpeculativeDecoder:
             raise UserError("--spec_sigma calibrated: this target has learned variances, which are used in its place")
         self.target, self.draft, self.config = target, draft, config
         self.trace = trace or (lambda phase: nullcontext())
+        self.rule = _Point if config.mode == "point" else _Sample
 
     @torch.inference_mode()
     def generate(
@@ -163,17 +164,16 @@ class SpeculativeDecoder:
         series = torch.arange(len(x), device=x.device) if series is None else series.to(x.device)
         series = row_series(series, channels, x.shape[2])
         rows = _Rows(self, to_patches(to_rows(x, channels), patch_len), steps, series)
-        make_rule = _Point if self.config.mode == "point" else _Sample
         if samples > 1:  # the prefill is a pass of its own, then shared by all paths
             with self.trace("verify"):
                 verified = rows.prefill(samples)
-            rule, none = make_rule(self.config, rows, 0), torch.zeros(len(rows.index), dtype=torch.long)
+            rule, none = self.rule(self.config, rows, 0), torch.zeros(len(rows.index), dtype=torch.long)
             rule.verified = verified
             rows.commit(none, none, None, rule.emit(none, none))
         while len(rows.index):
             limit = rows.limit()
             k = int(limit.max())
-            rule = make_rule(self.config, rows, k)
+            rule = self.rule(self.config, rows, k)
             if k:
                 with self.trace("draft"):
                     rule.proposals, *rule.drafted = rows.draft.propose(rows.pending(rows.draft), k, rule.draw)
