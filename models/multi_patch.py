@@ -42,10 +42,9 @@ class Model(BlockDraft):
         Returns:
             ``[B, T, k, C, P]``
         """
-        x, size = hidden.flatten(0, 2), k * self.config.output_token_len  # two dimensions: one fused call each
-        x = nn.functional.linear(torch.relu(self.hidden(x)), self.heads.weight[:size], self.heads.bias[:size])
-        block = torch.addcmul(level, x.unflatten(0, hidden.shape[:3]), scale)
-        return block.unflatten(-1, (k, -1)).transpose(2, 3)
+        x = self.heads(torch.relu_(self.hidden(hidden))).to(level.dtype)
+        block = torch.addcmul(level, x, scale)
+        return block.unflatten(-1, (self.config.block_patches, -1))[..., :k, :].transpose(2, 3)
 
     def session(self, target: Session) -> "HeadSession":
         return HeadSession(self, target)

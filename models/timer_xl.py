@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from models.layers.attention import Block
 from models.layers.cache import CachedSession
 from models.layers.normalisation import patch_moments, running_statistics, window_statistics
-from models.layers.rotary import Rotary
+from models.layers.tables import Tables
 from utils.errors import UserError
 
 MIN_LOG_VAR = -9.2  # variance floor 1e-4 in normalised units: a likelihood must not grow without bound
@@ -103,7 +103,7 @@ class Model(nn.Module):
         self.head = nn.Linear(configs.d_model, configs.output_token_len)
         if configs.stochastic_head:
             self.log_var_head = nn.Linear(configs.d_model, configs.output_token_len)
-        self.rotary = Rotary(self.head_dim)
+        self.kept_tables: dict[tuple, Tables] | None = None  # where weights change no more, see utils/inference.py
 
     def forward(self, x: Tensor, x_mark: Tensor | None = None, y_mark: Tensor | None = None) -> Tensor:
         """The mean of the patch that follows each patch of x.
@@ -124,16 +124,27 @@ class Model(nn.Module):
     def features(self, patches: Tensor, want: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """What the heads read at these positions, see :meth:`run`; ``want`` as in :meth:`predict`."""
         count = patches.shape[1]
-        position = torch.arange(count, device=patches.device).unsqueeze(0)
         if self.config.norm == "window":
             level, scale = window_statistics(patches)
         elif self.config.norm == "causal":
             window = self.config.seq_len // self.config.input_token_len
             moments = nn.functional.pad(patch_moments(patches), (0, 0, 0, 0, window - 1, 0))
-            level, scale = running_statistics(moments, position[:, 0], window, patches.shape[-1])
+            level, scale = running_statistics(moments, window, torch.zeros(1, dtype=torch.long, device=patches.device))
         else:
             level, scale = patches.new_zeros(len(patches), 1, 1), patches.new_ones(len(patches), 1, 1)
-        return self.run(patches, level, scale, position, count, want or count, lambda layer, key, value: (key, value))
+        tables = self.tables(count, patches.shape[2])
+        return self.run(
+            patches, level, scale, tables, slice(0, count), count, want or count, lambda layer, key, value: (key, value)
+        )
+
+    def tables(self, capacity: int, variables: int, attention_window: int = 0) -> Tables:
+        """What passes over at most ``capacity`` patches look up."""
+        key = capacity, variables, attention_window
+        if self.kept_tables is None:
+            return Tables(self, *key)
+        if key not in self.kept_tables:
+            self.kept_tables[key] = Tables(self, *key)
+        return self.kept_tables[key]
 
     def session(self, context: Tensor, capacity: int, attention_window: int = 0) -> CachedSession:
         """A decoding session with a key/value cache for rows with this context ``[B, N, C, P]``."""
@@ -144,54 +155,42 @@ class Model(nn.Module):
         patches: Tensor,
         level: Tensor,
         scale: Tensor,
-        position: Tensor,
+        tables: Tables,
+        index: slice | Tensor,
         keys: int,
         want: int,
         store,
-        attention_window: int = 0,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """One pass over T new patches ``[B, T, C, P]``.
 
         Args:
             level, scale: what the patches are normalised by, ``[B, T or 1, C]``.
-            position: ``[1 or B, T]``, their index in the series.
+            tables: see :meth:`tables`.
+            index: of the patches in their series; a slice, or ``[B, T]`` where rows differ.
             keys: how many patches ``store`` returns.
             want: the number of last positions whose prediction is needed; in the last layer only these are computed.
             store: ``store(layer, keys, values)``, see :class:`Attention`.
-            attention_window: how many patches back a query sees; 0 means all.
 
         Returns:
             last hidden states ``[B, want, C, d_model]``, and what their patches were normalised by: level and scale,
             each ``[B, want or 1, C, 1]``. :meth:`emit` makes predictions of them.
         """
         count, variables = patches.shape[1:3]
-        x = self.embedding((patches - level.unsqueeze(-1)) / scale.unsqueeze(-1)).flatten(1, 2)
-
-        key_index = torch.arange(keys, device=patches.device)
-        allowed = key_index <= position.unsqueeze(-1)
-        if attention_window:
-            allowed &= key_index > position.unsqueeze(-1) - attention_window
-        if self.config.rope_index == "flat":  # variable-major token index
-            index = position.unsqueeze(-1) + keys * torch.arange(variables, device=patches.device)
-            index = index.flatten(1)
-            cos, sin = self.rotary.tables(keys * variables, x)
-        else:
-            index = position.repeat_interleave(variables, 1)
-            cos, sin = self.rotary.tables(keys, x)
-        cos, sin = cos[index].unsqueeze(2), sin[index].unsqueeze(2)
-
+        normalised = (patches - level.unsqueeze(-1)) / scale.unsqueeze(-1)
+        x = self.embedding(normalised.to(self.blocks.norm.weight.dtype)).flatten(1, 2)
+        turn = tables.rotations(index)
         last = len(self.blocks.attn_layers) - 1
         for i, block in enumerate(self.blocks.attn_layers):
             queries = want if i == last else count
-            mask = block.attention.mask(allowed[:, -queries:], variables)
-            x = block(x, queries * variables, mask, cos, sin, lambda key, value, i=i: store(i, key, value))
+            mask = tables.mask(i, index, queries, keys)
+            x = block(x, queries * variables, mask, turn, lambda key, value, i=i: store(i, key, value))
         x = self.blocks.norm(x).unflatten(1, (want, variables))
 
         return x, level[:, -want:].unsqueeze(-1), scale[:, -want:].unsqueeze(-1)
 
     def emit(self, hidden: Tensor, level: Tensor, scale: Tensor) -> tuple[Tensor, Tensor | None]:
         """Mean and log-variance (None without ``stochastic_head``) of the next patch, each ``[B, want, C, P]``."""
-        mean = self.head(hidden) * scale + level
+        mean = torch.addcmul(level, self.head(hidden).to(level.dtype), scale)
         if not self.config.stochastic_head:
             return mean, None
-        return mean, self.log_var_head(hidden).clamp(min=MIN_LOG_VAR) + 2 * scale.log()
+        return mean, self.log_var_head(hidden).to(level.dtype).clamp(min=MIN_LOG_VAR) + 2 * scale.log()

@@ -83,12 +83,12 @@ class CachedSession(Session):
     def __init__(self, model, context: Tensor, capacity: int, attention_window: int = 0):
         batch, _, variables, _ = context.shape
         config = model.config
-        self.model, self.attention_window, self.variables = model, attention_window, variables
+        self.model, self.variables, self.tables = model, variables, model.tables(capacity, variables, attention_window)
         self.lengths = self.features_end = self.features_at = torch.zeros(batch, dtype=torch.long)
         # zeros, not empty: masked slots enter the softmax with weight 0, and 0 times garbage may be NaN
         size = (batch, model.n_heads, capacity * variables, model.head_dim)
-        self.keys = [context.new_zeros(size) for _ in model.blocks.attn_layers]
-        self.values = [context.new_zeros(size) for _ in model.blocks.attn_layers]
+        self.keys = [self.tables.seen.new_zeros(size) for _ in model.blocks.attn_layers]
+        self.values = [self.tables.seen.new_zeros(size) for _ in model.blocks.attn_layers]
         self.window = config.seq_len // config.input_token_len
         self.moments = context.new_zeros(batch, self.window - 1 + capacity, variables, 2)
         self.level = context.new_zeros(batch, 1, variables)
@@ -108,45 +108,41 @@ class CachedSession(Session):
         keys = int(lengths.max()) + count
         # Rows in step share their positions and mask, and are written as one slice.
         start = int(lengths[0]) if rows is None and bool((lengths == lengths[0]).all()) else None
-        first = torch.tensor([start], device=device) if start is not None else lengths.to(device)
-        position = first.unsqueeze(1) + torch.arange(count, device=device)
-        if start is None:
-            index = (torch.arange(len(self.lengths)) if rows is None else rows).to(device)
-
-        def put(buffer: Tensor, offset: int, new: Tensor) -> None:
-            if start is not None:
-                buffer[:, start + offset : start + offset + count] = new
-            else:
-                buffer[index.unsqueeze(1), position + offset] = new
+        if start is not None:
+            patch, token = slice(start, start + count), slice(start * self.variables, (start + count) * self.variables)
+        else:
+            patch = lengths.to(device).unsqueeze(1) + torch.arange(count, device=device)
+            row = (torch.arange(len(self.lengths)) if rows is None else rows).to(device).unsqueeze(1)
 
         def store(layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
             held = []
             for buffer, new in ((self.keys[layer], key), (self.values[layer], value)):
                 if start is not None:
-                    first_token = start * self.variables
-                    buffer[:, :, first_token : first_token + new.shape[2]] = new
+                    buffer[:, :, token] = new
                 else:
                     by_time = buffer.unflatten(2, (-1, self.variables)).permute(0, 2, 3, 1, 4)
-                    put(by_time, 0, new.unflatten(2, (-1, self.variables)).permute(0, 2, 3, 1, 4))
+                    by_time[row, patch] = new.unflatten(2, (-1, self.variables)).permute(0, 2, 3, 1, 4)
                 buffer = buffer[:, :, : keys * self.variables]
-                held.append(buffer if rows is None else buffer[index])
+                held.append(buffer if rows is None else buffer[row.squeeze(1)])
             return held[0], held[1]
 
         if self.model.config.norm == "causal":
-            put(self.moments, self.window - 1, patch_moments(patches))
+            before = self.window - 1
             if start is not None:
-                moments = self.moments[:, start : start + self.window - 1 + count]
+                self.moments[:, before + start : before + start + count] = patch_moments(patches)
+                moments = self.moments[:, start : before + start + count]
             else:
-                slots = first.unsqueeze(1) + torch.arange(self.window - 1 + count, device=device)
-                moments = self.moments[index.unsqueeze(1), slots]
-            level, scale = running_statistics(moments, first, self.window, patches.shape[-1])
+                self.moments[row, before + patch] = patch_moments(patches)
+                moments = self.moments[row, patch[:, :1] + torch.arange(before + count, device=device)]
+            full = int(lengths.min()) >= before
+            level, scale = running_statistics(moments, self.window, None if full else lengths.to(device))
         else:
             level, scale = (s if rows is None else s[rows] for s in (self.level, self.scale))
         if rows is None:
             self.lengths = self.lengths + count
         else:
             self.lengths[rows] += count
-        features = self.model.run(patches, level, scale, position, keys, want, store, self.attention_window)
+        features = self.model.run(patches, level, scale, self.tables, patch, keys, want, store)
         if rows is None:
             self.features, self.features_end = features, self.lengths.clone()
             self.features_at = self.features_end

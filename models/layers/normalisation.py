@@ -11,10 +11,8 @@ CAUSAL_EPS = 1e-2  # larger: the first patches are normalised by few values, and
 
 
 def patch_moments(patches: Tensor) -> Tensor:
-    """Mean and sum of squared deviations of every patch: ``[B, T, C, P]`` -> ``[B, T, C, 2]``."""
-    mean = patches.mean(-1)
-    deviations = (patches - mean.unsqueeze(-1)).square().sum(-1)
-    return torch.stack((mean, deviations), -1)
+    """Variance and mean of every patch: ``[B, T, C, P]`` -> ``[B, T, C, 2]``."""
+    return torch.stack(torch.var_mean(patches, -1, correction=0), -1)
 
 
 def window_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
@@ -24,7 +22,7 @@ def window_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
     return mean.squeeze(-1), (variance + WINDOW_EPS).sqrt().squeeze(-1)
 
 
-def running_statistics(moments: Tensor, first: Tensor, window: int, patch_len: int) -> tuple[Tensor, Tensor]:
+def running_statistics(moments: Tensor, window: int, first: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of the last N patches up to and including each of T positions.
 
     The moments of single patches are combined (Chan, Golub, LeVeque 1983), not taken as differences of prefix sums,
@@ -32,21 +30,24 @@ def running_statistics(moments: Tensor, first: Tensor, window: int, patch_len: i
 
     Args:
         moments: ``[B, N - 1 + T, C, 2]`` from :func:`patch_moments`, beginning N - 1 patches before the first
-            position; what lies before the start of a series is not read.
-        first: ``[B]`` or ``[1]``, the index of the first of the T positions in its series, from 0.
+            position; what lies before the start of a series is not counted.
         window: N.
-        patch_len: P.
+        first: ``[B]`` or ``[1]``, the index of the first of the T positions in its series, from 0; None where that is
+            at least N - 1 for all.
 
     Returns:
         mean and standard deviation, each ``[B, T, C]``.
     """
     windows = moments.unfold(1, window, 1)  # [B, T, C, 2, N]
+    variances, means = windows.unbind(3)
+    if first is None:
+        between, mean = torch.var_mean(means, -1, correction=0)
+        return mean, (variances.mean(-1) + between + CAUSAL_EPS).sqrt()
     position = first.unsqueeze(1) + torch.arange(windows.shape[1], device=first.device)  # [B, T]
     slot = position.unsqueeze(-1) + torch.arange(1 - window, 1, device=first.device)  # [B, T, N]
     exists = (slot >= 0).unsqueeze(2).to(moments.dtype)  # [B, T, 1, N]
     count = exists.sum(-1)
-    means, deviations = windows.unbind(3)
     mean = (means * exists).sum(-1) / count
     between = (means - mean.unsqueeze(-1)).square() * exists
-    variance = ((deviations * exists).sum(-1) / patch_len + between.sum(-1)) / count
+    variance = ((variances * exists).sum(-1) + between.sum(-1)) / count
     return mean, (variance + CAUSAL_EPS).sqrt()

@@ -42,7 +42,9 @@ def test_causal_statistics_are_those_of_the_last_patches():
     from models.layers.normalisation import CAUSAL_EPS, patch_moments, running_statistics
 
     padded = torch.nn.functional.pad(patch_moments(patches), (0, 0, 0, 0, 2, 0))
-    level, scale = running_statistics(padded, torch.zeros(1, dtype=torch.long), 3, 4)
+    level, scale = running_statistics(padded, 3, torch.zeros(1, dtype=torch.long))
+    later, later_scale = running_statistics(padded[:, 2:], 3)  # all slots exist
+    torch.testing.assert_close((later, later_scale), (level[:, 2:], scale[:, 2:]))
     for n in range(5):
         seen = patches[:, max(0, n - 2) : n + 1].transpose(1, 2).flatten(2)
         torch.testing.assert_close(level[:, n], seen.mean(-1))

@@ -1,0 +1,45 @@
+"""What a pass looks up by position, made once: rotations, which keys a query sees, the bias of its scores."""
+
+import torch
+from torch import Tensor
+
+from models.layers.rotary import turns
+
+
+class Tables:
+    """For a Timer-XL network and at most ``capacity`` patches of C variables.
+
+    Args:
+        model: see ``models/timer_xl.py``.
+        attention_window: how many patches back a query sees; 0 means all.
+    """
+
+    def __init__(self, model, capacity: int, variables: int, attention_window: int):
+        like = model.blocks.norm.weight
+        time = torch.arange(capacity)
+        index = time.unsqueeze(1).expand(-1, variables)
+        if model.config.rope_index == "flat":  # variable-major token index
+            index = index + capacity * torch.arange(variables)
+        precise = like.dtype == torch.float64
+        rotations = turns(index, model.head_dim).unsqueeze(2)
+        self.turn = rotations.to(like.device, torch.complex128 if precise else torch.complex64)  # [capacity, C, 1, D/2]
+        back = time.unsqueeze(1) - time
+        seen = (back >= 0) & (back < (attention_window or capacity))
+        self.seen = torch.zeros(seen.shape).masked_fill(~seen, float("-inf")).to(like)  # [capacity, capacity]
+        self.biases = [block.attention.bias(variables) for block in model.blocks.attn_layers]
+        self.attention_window = attention_window
+
+    def rotations(self, index: slice | Tensor) -> Tensor:
+        """Of the tokens of patches ``index``, a slice for all rows or ``[B, T]``: ``[(B,) T·C, 1, D / 2]``."""
+        return self.turn[index].flatten(-4, -3)
+
+    def mask(self, layer: int, index: slice | Tensor, queries: int, keys: int) -> Tensor | None:
+        """For the last ``queries`` of the patches ``index`` and the first ``keys`` patches; None: all are seen."""
+        bias = self.biases[layer]
+        if bias is None and queries == 1 and isinstance(index, slice) and not self.attention_window:
+            return None
+        seen = self.seen[index][..., -queries:, :keys]
+        if bias is None:
+            return seen.unsqueeze(-3) if seen.ndim == 3 else seen
+        mask = seen[..., None, :, None, :, None] + bias  # tokens are time-major
+        return mask.flatten(-2).flatten(-3, -2).expand(-1 if seen.ndim == 3 else 1, -1, -1, -1)
