@@ -1,0 +1,106 @@
+"""The scheme of public speculative decoders of forecasts, written plainly: what ours is measured against."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from models.timer_xl import to_patches
+from utils import noise
+from utils.acceptance import mean_square
+from utils.errors import UserError
+from utils.rollout import row_series, to_rows, windows_of
+from utils.speculative_decoder import SpeculativeConfig, Statistics, paths, proposal_noise
+
+
+@torch.inference_mode()
+def reference_speculative(
+    target, draft, x: Tensor, steps: int, config: SpeculativeConfig, series: Tensor | None = None
+) -> tuple[Tensor, Statistics]:
+    """Forecast ``steps`` patches with a sliding window, every window from scratch and at all its positions.
+
+    A round is K draft passes, one target pass over the K windows of every row in one batch and, for rows that accepted
+    all, one more target pass for the patch after them. Mode ``sample`` repeats a mistake of the public code: after a
+    rejection it draws from the target itself, not from what the draft left over, so it is never lossless.
+
+    Args:
+        target, draft: Timer-XL models in evaluation mode on one device, of one patch length P.
+        x: ``[B, L, C]`` standardised context, L a multiple of the patch.
+        steps: patches to forecast, at least 1.
+        config: mode, k, sigma (a number), accept_bias, accept_mse_tol and seed are used. An infinite tolerance accepts
+            everything in both modes; mode ``point`` emits the target's means.
+        series: ``[B]`` numbers that key the noise of each window; 0 … B - 1 by default.
+
+    Returns:
+        forecast ``[B, steps·P, C]`` and the statistics.
+    """
+    if draft.block or not isinstance(config.sigma, float):
+        raise UserError("the reference takes a draft that proposes patch by patch, and one number as --spec_sigma")
+    channels, sampling = target.config.channels, config.mode == "sample"
+    context = to_patches(to_rows(x, channels), target.config.input_token_len)
+    window, shape = context.shape[1], context.shape[2:]
+    series = torch.arange(len(x), device=x.device) if series is None else series
+    series = row_series(series, channels, x.shape[2])
+    histories = [list(row) for row in context]  # of each row, its patches
+    statistics = Statistics.empty(config.k)
+    while going := [b for b, history in enumerate(histories) if len(history) < window + steps]:
+        done = [len(histories[b]) - window for b in going]
+        k = min(config.k, steps - min(done) - 1)
+        first = torch.tensor(done, device=x.device).unsqueeze(1)
+        key = series[going].unsqueeze(1), first + torch.arange(k + 1, device=x.device)
+        shift = context.new_zeros(len(going), k + 1, *shape)
+        if sampling:
+            shift = config.sigma * proposal_noise(config.seed, *key, context)
+            log_u = noise.uniform(config.seed, noise.ACCEPTANCE, *key, 1).squeeze(-1).log().tolist()
+
+        span = torch.stack([torch.stack(histories[b][-window:]) for b in going])
+        drafted = []
+        for i in range(k):
+            drafted.append(_next(draft, span[:, -window:]))
+            span = torch.cat((span, (drafted[-1] + shift[:, i]).unsqueeze(1)), 1)
+            statistics.draft_passes += 1
+        if k:
+            verified = _next(target, windows_of(span[:, :-1], window)).unflatten(0, (-1, k))
+            _count(statistics, len(going))
+
+        complete = []  # (row, the noise of its next patch)
+        for j, b in enumerate(going):
+            limit, accepted = min(k, steps - done[j] - 1), True
+            for i in range(limit):
+                proposal, own, its = span[j, window + i], verified[j, i], drafted[i][j]
+                accepted = False
+                if not sampling or config.accept_mse_tol > 0:
+                    accepted = float(mean_square(own.flatten(), proposal.flatten())) <= config.accept_mse_tol
+                if sampling and not accepted:
+                    ratio = ((proposal - its).square().sum() - (proposal - own).square().sum()) / (2 * config.sigma**2)
+                    accepted = log_u[j][i] <= math.log(config.accept_bias) + float(ratio)
+                statistics.attempted[i] += 1
+                statistics.accepted[i] += accepted
+                statistics.squared[i] += float(mean_square(own.flatten(), its.flatten()))
+                if sampling and not accepted:
+                    where = key[0][j : j + 1], key[1][j : j + 1, i : i + 1]
+                    z = noise.normal(config.seed, noise.RESIDUAL, *where, shape.numel()).to(own.dtype)
+                    proposal = own + config.sigma * z.view(shape)
+                histories[b].append(proposal if sampling else own)
+                if not accepted:
+                    break
+            if accepted:
+                complete.append((b, shift[j, limit]))
+        if complete:
+            means = _next(target, torch.stack([torch.stack(histories[b][-window:]) for b, _ in complete]))
+            _count(statistics, len(complete))
+            for (b, own_shift), mean in zip(complete, means, strict=True):
+                histories[b].append(mean + own_shift)
+    statistics.emitted = steps * len(histories)
+    forecast = torch.stack([torch.stack(history[window:]) for history in histories])
+    return paths(forecast, 1, channels, x.shape[2]), statistics
+
+
+def _next(model, windows: Tensor) -> Tensor:
+    """The mean of the patch after each window: ``[B, N, C, P]`` -> ``[B, C, P]``."""
+    return model.predict(windows)[0][:, -1]
+
+
+def _count(statistics: Statistics, rows: int) -> None:
+    statistics.target_passes += 1
+    statistics.row_passes += rows
