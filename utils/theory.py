@@ -1,6 +1,7 @@
 """Closed forms: what a configuration gives before it is run. Imports nothing of the project."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -24,3 +25,27 @@ def patches_per_round(rates: list[float]) -> float:
         reached *= rate
         expected += reached
     return expected
+
+
+def expected_time(
+    first_cost: Callable[[int], float], cost: Callable[[int], float], rates: list[float], steps: int
+) -> float:
+    """Expected seconds to forecast ``steps`` patches by rounds of at most K = ``len(rates)`` proposals.
+
+    T(r) = cost(k) + Σ_j P(j patches emitted) T(r - j) with k = min(K, r - 1); T(0) = 0.
+
+    Args:
+        first_cost: seconds of the first round by its number of proposals: the prefill is its verification.
+        cost: the same of every later round, what is drafted, verified and tested in it.
+        rates: α_i, the acceptance at position i of a round once it is reached.
+        steps: at least 1.
+    """
+    expected = [0.0]
+    for left in range(1, steps + 1):
+        k = min(len(rates), left - 1)
+        total, reached = (first_cost if left == steps else cost)(k), 1.0
+        for emitted, rate in enumerate(rates[:k], 1):  # the rejected proposal is replaced, and ends the round
+            total += reached * (1 - rate) * expected[left - emitted]
+            reached *= rate
+        expected.append(total + reached * expected[left - k - 1])
+    return expected[steps]
