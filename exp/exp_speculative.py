@@ -22,6 +22,7 @@ from utils.results import SCHEMA, append_text, environment, now, table, write_at
 from utils.rollout import (
     SlidingSession,
     autoregress,
+    autoregress_heads,
     cacheable,
     check_rollout,
     mean_draw,
@@ -174,17 +175,13 @@ class ExpSpeculative(ExpBasic):
 
     @torch.inference_mode()
     def run_heads(self, x: Tensor) -> Tensor:
-        """Target and heads in turn, nothing verified: one target pass for 1 + ``block_patches`` patches."""
-        pending = to_patches(to_rows(x, self.channels), self.patch_len)
-        capacity, config, patches = pending.shape[1] + self.steps, self.config, []
-        session = open_session(self.target, pending, capacity, config.rollout, config.attention_window)
-        heads = open_draft(self.draft, pending, capacity, session)
-        while len(patches) < self.steps:
-            mean, _ = session.extend(pending, 1)
-            left = min(self.steps - len(patches) - 1, self.draft.config.block_patches)
-            pending = torch.cat((mean, heads.propose(mean, left, mean_draw)[0]), 1) if left else mean
-            patches += pending.split(1, 1)
-        return paths(torch.cat(patches, 1), 1, self.channels, x.shape[2])[:, : self.args.test_pred_len]
+        """Target and heads in turn, nothing verified."""
+        context = to_patches(to_rows(x, self.channels), self.patch_len)
+        capacity, config = context.shape[1] + self.steps, self.config
+        session = open_session(self.target, context, capacity, config.rollout, config.attention_window)
+        heads = open_draft(self.draft, context, capacity, session)
+        patches = autoregress_heads(session, heads, self.draft.config.block_patches, context, self.steps)
+        return paths(patches, 1, self.channels, x.shape[2])[:, : self.args.test_pred_len]
 
     def run_speculative(self, x: Tensor, series: Tensor) -> Tensor:
         forecast, self.last = self.decoder.generate(x, self.steps, series, self.samples)

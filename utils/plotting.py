@@ -8,6 +8,7 @@ from torch import Tensor
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.ticker import LogFormatter
 
 COLOURS = {"truth": "#000000", "target": "#0072B2", "speculative": "#D55E00"}
 ACCEPTED = "#009E73"
@@ -137,3 +138,76 @@ def drafts_figure(file: Path, rows: list[dict]) -> None:
         axes.legend(bbox_to_anchor=(0.5, -0.06), **below)
     figure.savefig(file, dpi=110)
     plt.close(figure)
+
+
+METHODS = {  # those of the benchmark that are drawn
+    "target_cached": "#000000",
+    "floor": "#999999",
+    "speculative_point": "#0072B2",
+    "forced": "#D55E00",
+    "simulated0.7": "#CC79A7",
+    "simulated0.9": "#E69F00",
+    "simulated1.0": "#56B4E9",
+}
+DRAFTS = {"": ("-", "D"), "half": ("-", "o"), "heads": ("--", "s")}  # of a method: its line and marker
+
+
+def benchmark_figure(file: Path, rows: list[dict]) -> None:
+    """Speed-up over the sliding target, and distance to the floor, against batch; one column a horizon.
+
+    Args:
+        rows: lines of benchmark.csv.
+    """
+    groups = list(dict.fromkeys((row["target"], row["dtype"], row["device"]) for row in rows))
+    horizons = sorted({row["horizon"] for row in rows})
+    quantities = {"x_sliding": "× sliding target", "distance_to_floor": "time / floor"}
+    figure, all_axes = plt.subplots(
+        len(groups),
+        2 * len(horizons),
+        figsize=(1 + 3.3 * 2 * len(horizons), 1.5 + 2.8 * len(groups)),
+        layout="constrained",
+        squeeze=False,
+    )
+    legend = {}
+    for line, group in zip(all_axes, groups, strict=True):
+        columns = [(quantity, horizon) for quantity in quantities for horizon in horizons]
+        for axes, (quantity, horizon) in zip(line, columns, strict=True):
+            curves = {}
+            for row in rows:
+                here = (row["target"], row["dtype"], row["device"]) == group and row["horizon"] == horizon
+                here = here and (quantity, row["method"]) != ("distance_to_floor", "floor")
+                if here and row.get(quantity) is not None and row["method"].split(":")[0] in METHODS:
+                    curves.setdefault(row["method"], []).append((row["batch"], row[quantity]))
+            for name, points in curves.items():
+                kind, _, draft = name.partition(":")
+                style, marker = DRAFTS[draft]
+                label = name.replace("forced", "forced (all accepted)").replace("simulated", "SIMULATED acceptance ")
+                (legend[label],) = axes.plot(
+                    *zip(*sorted(points), strict=True),
+                    color=METHODS[kind],
+                    linestyle=style,
+                    marker=marker,
+                    markersize=4,
+                )
+            axes.set_title(f"{group[0]}, {group[1]}, horizon {horizon}", fontsize="medium")
+            if not curves:
+                axes.text(0.5, 0.5, "not run", ha="center", transform=axes.transAxes, color="#666666")
+                axes.set(xticks=[], yticks=[])
+                continue
+            axes.axhline(1, color="#444444", linewidth=0.8)
+            axes.set(xlabel="rows a batch", ylabel=quantities[quantity])
+            _plain_logarithmic(axes, sorted({row["batch"] for row in rows}))
+    if legend:
+        figure.legend(legend.values(), legend, loc="outside lower center", ncols=2 * len(horizons), frameon=False)
+    figure.suptitle("medians of per-batch ratios; " + ", ".join(dict.fromkeys(group[2] for group in groups)))
+    figure.savefig(file, dpi=100)
+    plt.close(figure)
+
+
+def _plain_logarithmic(axes, ticks: list[int]) -> None:
+    """Both axes logarithmic, with numbers written plainly."""
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.set_yscale("log")
+    for axis in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        axis(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))

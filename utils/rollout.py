@@ -190,3 +190,22 @@ def autoregress(
         patches, _, _ = session.propose(pending, count, lambda i, *moments, done=done: draw(done + i, *moments))
         history, done = torch.cat((history, patches), 1), done + count
     return history[:, window:]
+
+
+def autoregress_heads(session: Session, heads: Session, block: int, context: Tensor, steps: int) -> Tensor:
+    """Target and heads in turn, nothing verified: one target pass for 1 + ``block`` patches.
+
+    Args:
+        session, heads: fresh sessions of the target and of heads that read it.
+        context: ``[B, N, C, P]``.
+
+    Returns:
+        ``[B, steps, C, P]``
+    """
+    pending, patches = context, []
+    while len(patches) < steps:
+        mean, _ = session.extend(pending, 1)
+        left = min(steps - len(patches) - 1, block)
+        pending = torch.cat((mean, heads.propose(mean, left, mean_draw)[0]), 1) if left else mean
+        patches += pending.split(1, 1)
+    return torch.cat(patches, 1)

@@ -1,0 +1,377 @@
+"""The benchmark: every way to forecast, timed in turn, one cell of a matrix after the other."""
+
+import json
+import math
+import statistics
+import subprocess
+import sys
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from data_provider.data_loader import Mixture, Windows
+from exp.exp_basic import ExpBasic
+from models import multi_patch, timer_xl, timer_xl_draft
+from models.timer_xl import to_patches
+from utils import noise
+from utils.inference import for_inference
+from utils.memory import peak_mib
+from utils.metrics import Accuracy
+from utils.reference_speculative import reference_speculative
+from utils.results import SCHEMA, environment, now, write_json
+from utils.rollout import (
+    SlidingSession,
+    autoregress,
+    autoregress_heads,
+    mean_draw,
+    open_draft,
+    open_session,
+    row_series,
+    to_rows,
+)
+from utils.speculative_decoder import SpeculativeConfig, SpeculativeDecoder, Statistics, _Point, paths, target_draw
+from utils.timing import timed
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "benchmark" / "benchmark.py"
+CHECKPOINTS = {
+    "S": {"target": "ETTh1_timer_xl_causal_joint_2021", "half": "ETTh1_draft_rollout", "heads": "ETTh1_multi_patch"},
+    "M": {"target": "ETTh1_M", "half": "ETTh1_M_0.5", "heads": "ETTh1_M_heads"},
+}
+TARGETS = (*CHECKPOINTS, "L")
+UNTRAINED = timer_xl.Config(d_model=1024, n_heads=16, d_ff=2048, e_layers=8, channels="independent")  # L
+POINT_K, MSE_TOL, SAMPLE_K, SIGMA = 7, 0.005, 3, 0.5
+SIMULATED = (0.7, 0.9, 1.0)  # acceptance rates for L: a tolerance means nothing where nothing is trained
+REFERENCE_K = (1, 2, 3, 7)
+BASELINES = ("target_sliding", "target_sliding_lean", "target_cached")
+WITH_TRUTH = 720  # windows of longer horizons are taken from anywhere in the series: no accuracy
+LEAST, MOST = 3, 200  # repetitions
+GOLDEN = (math.sqrt(5) - 1) / 2
+
+
+@dataclass
+class Method:
+    """A way to forecast."""
+
+    call: Callable  # (x, series) -> forecast [B, steps·P, C] or None, and Statistics or None
+    passes: float  # a guess of what it costs, in target passes over whole windows
+
+
+@dataclass
+class Race:
+    """What :meth:`ExpBenchmark.race` measured of each method."""
+
+    seconds: dict[str, list[float]]
+    accuracy: dict[str, Accuracy]
+    statistics: dict[str, Statistics]
+    not_run: dict[str, float]  # estimated seconds a batch of those that did not fit
+
+
+class Simulated(_Point):
+    """Point mode with SIMULATED acceptance: a coin for each patch in place of the distance, which is computed too."""
+
+    def __init__(self, rate: float, *rest):
+        super().__init__(*rest)
+        self.rate = rate
+
+    def test(self) -> Tensor:
+        tested, rows = super().test(), self.rows
+        patch = (rows.held - rows.context_len).to(tested.device).unsqueeze(1)
+        patch = patch + torch.arange(self.k, device=tested.device)
+        key = rows.series.unsqueeze(1), patch, 1
+        return noise.uniform(self.config.seed, noise.ACCEPTANCE, *key).squeeze(-1) < self.rate
+
+
+def fitting(estimates: dict[str, float], seconds: float) -> list[str]:
+    """The methods of which the least repetitions fit together: the dearest are left out first, target_cached last."""
+    kept = sorted(estimates, key=lambda name: (name != "target_cached", estimates[name]))
+    while kept and LEAST * sum(estimates[name] for name in kept) > seconds:
+        kept.pop()
+    return [name for name in estimates if name in kept]
+
+
+def ratio(over: list[float], under: list[float]) -> dict:
+    """Of the times of the same batches: median and quartiles of the ratios, and the ratio of the totals."""
+    q1, median, q3 = quartiles([a / b for a, b in zip(over, under, strict=True)])
+    return {"median": median, "q1": q1, "q3": q3, "total": sum(over) / sum(under)}
+
+
+def quartiles(values: list[float]) -> list[float]:
+    return statistics.quantiles(values, n=4, method="inclusive")
+
+
+class ExpBenchmark(ExpBasic):
+    """``args`` are those of scripts/benchmark/benchmark.py."""
+
+    def __init__(self, args: Namespace):
+        super().__init__(args)
+        self.series.borders["all"] = (0, len(self.series.values))
+
+    def use(self, target: str, dtype: str) -> None:
+        """Load a target and its drafts, ready for decoding."""
+        self.name, self.models = target, {}
+        if target in CHECKPOINTS:
+            loaded = {role: self.load(role, vars(self.args)[f"{target}_{role}"], role) for role in CHECKPOINTS[target]}
+        else:
+            loaded = self.untrained()
+        amp = "bf16" if dtype == "bfloat16" else "off"
+        ready = {role: for_inference(model, amp, self.args.compile) for role, model in loaded.items()}
+        self.target, self.drafts = ready.pop("target"), ready
+        config = self.target.config
+        self.channels, self.patch_len, self.context = config.channels, config.input_token_len, config.seq_len
+
+    def untrained(self) -> dict:
+        torch.manual_seed(0)
+        modules = {"target": timer_xl, "half": timer_xl_draft, "heads": multi_patch}
+        loaded = {role: module.Model(module.Config(**asdict(UNTRAINED))) for role, module in modules.items()}
+        for role, model in loaded.items():
+            name = modules[role].__name__.removeprefix("models.")
+            self.models[role] = {"path": None, "model": name, "sha256": None, "config": asdict(model.config)}
+        return {role: model.to(self.device).eval() for role, model in loaded.items()}
+
+    # ---------------------------------------------------------------- methods
+
+    def methods(self, steps: int, most: int = POINT_K) -> dict[str, Method]:
+        """Name -> method, to forecast ``steps`` patches with at most ``most`` proposals in point mode."""
+        target, half, heads = self.target, self.drafts["half"], self.drafts["heads"]
+        config, patches = target.config, self.context // self.patch_len
+        grown = 1 + (steps - 1) / patches  # passes over whole windows that context and forecast make
+        ks = {"half": most, "heads": min(most, heads.config.block_patches)}
+
+        def speculative(draft: str, passes: float, rule=None, **how) -> Method:
+            decoder = SpeculativeDecoder(target, self.drafts[draft], SpeculativeConfig(**how))
+            decoder.rule = rule or decoder.rule
+            return Method(lambda x, series: decoder.generate(x, steps, series), passes)
+
+        def point(draft: str, tolerance: float, rule=None) -> Method:
+            return speculative(draft, 1.5 * grown, rule, mode="point", k=ks[draft], accept_mse_tol=tolerance)
+
+        def reference(passes: float, **how) -> Method:
+            how = SpeculativeConfig(sigma=SIGMA, **how)
+            return Method(lambda x, series: reference_speculative(target, half, x, steps, how, series), passes)
+
+        sampling = SpeculativeConfig("sample", SAMPLE_K, SIGMA)
+        found = {
+            "target_sliding": Method(self.alone(target, steps, partial(SlidingSession, lean=False)), steps),
+            "target_sliding_lean": Method(
+                self.alone(target, steps, SlidingSession), steps * (1 - 0.5 / config.e_layers)
+            ),
+            "target_cached": Method(self.alone(target, steps, partial(open_session, rollout="cached")), grown),
+            "floor": Method(partial(self.floor, steps), grown),
+            "draft:half": Method(self.alone(half, steps, open_draft), 0.3 * grown),
+            "draft:heads": Method(partial(self.target_and_heads, steps), grown),
+        }
+        if self.name not in CHECKPOINTS:
+            for rate in SIMULATED:
+                for draft in self.drafts:
+                    found[f"simulated{rate}:{draft}"] = point(draft, MSE_TOL, partial(Simulated, rate))
+            return found
+        for draft in self.drafts:
+            found[f"speculative_point:{draft}"] = point(draft, MSE_TOL)
+            found[f"forced:{draft}"] = point(draft, math.inf)
+        found["target_sampled"] = Method(
+            self.alone(target, steps, partial(open_session, rollout="cached"), sampling), grown
+        )
+        found["speculative_sample:half"] = speculative("half", 2 * grown, mode="sample", k=SAMPLE_K, sigma=SIGMA)
+        if self.name == "S":
+            found["reference:original"] = reference(3 * steps, mode="sample", k=SAMPLE_K)
+            for k in REFERENCE_K:
+                if k < max(steps, 2):  # no round proposes more
+                    passes = steps * (1.3 * k + 1) / (k + 1)
+                    found[f"reference:all_K{k}"] = reference(passes, mode="point", k=k, accept_mse_tol=math.inf)
+        return found
+
+    def rows(self, x: Tensor) -> Tensor:
+        return to_patches(to_rows(x, self.channels), self.patch_len)
+
+    def alone(self, model, steps: int, open_: Callable, sampling: SpeculativeConfig | None = None) -> Callable:
+        """A model's own rollout, in a session from ``open_(model, context, capacity)``."""
+
+        def call(x: Tensor, series: Tensor) -> tuple[Tensor, None]:
+            context, draw = self.rows(x), mean_draw
+            if sampling:
+                draw = target_draw(sampling, row_series(series, self.channels, x.shape[2]), context)
+            patches = autoregress(open_(model, context, context.shape[1] + steps), context, steps, draw)
+            return paths(patches, 1, self.channels, x.shape[2]), None
+
+        return call
+
+    def target_and_heads(self, steps: int, x: Tensor, series: Tensor) -> tuple[Tensor, None]:
+        context, draft = self.rows(x), self.drafts["heads"]
+        capacity = context.shape[1] + steps
+        session = open_session(self.target, context, capacity, "cached")
+        heads = open_draft(draft, context, capacity, session)
+        patches = autoregress_heads(session, heads, draft.config.block_patches, context, steps)
+        return paths(patches, 1, self.channels, x.shape[2]), None
+
+    def floor(self, steps: int, x: Tensor, series: Tensor) -> tuple[None, None]:
+        """One target pass over all patches that the forecast is made from, with the outputs that it is made of."""
+        context = self.rows(x)
+        known = context[:, torch.arange(context.shape[1] + steps - 1, device=x.device) % context.shape[1]]
+        open_session(self.target, context, context.shape[1] + steps, "cached").extend(known, steps)
+        return None, None
+
+    # ---------------------------------------------------------------- measuring
+
+    def draw(self, batch: int, horizon: int) -> Callable[[int], tuple[Tensor, Tensor, Tensor]]:
+        """Batch number i -> x ``[B, L, C]``, truth ``[B, H, C]``, series ``[B]``; rows are evenly spaced windows.
+
+        With independent channels a row is one variable of a window. However many batches are drawn, they are spread.
+        """
+        windows = Windows(self.series, "test" if horizon <= WITH_TRUTH else "all", self.context, horizon)
+        source = windows if self.channels == "joint" else Mixture([windows], [1.0])
+
+        def numbered(i: int) -> tuple[Tensor, Tensor, Tensor]:
+            place = (torch.arange(batch, dtype=torch.float64) / batch + i * GOLDEN) % 1
+            index = (place * len(source)).long()
+            return tuple(t.to(self.device) for t in (*source.batch(index), index))
+
+        return numbered
+
+    @torch.inference_mode()
+    def race(self, methods: dict[str, Method], draw: Callable[[int], tuple]) -> Race:
+        """Run the methods in turn on every batch, as often as fits ``--seconds``."""
+        x, _, series = draw(0)
+        context = self.rows(x)
+        self.target.predict(context[:1])
+        _, spent = timed(self.target.predict, self.device, context)
+        cost = {name: method.passes * spent for name, method in methods.items()}
+        names = fitting(cost, self.args.seconds)
+        for name in names:  # warm-up: allocators, tables, kernels
+            methods[name].call(x, series)
+        seconds = {name: [] for name in names}
+        accuracy = {name: Accuracy(self.patch_len) for name in names}
+        counts = {}
+        bar = tqdm(total=LEAST, desc="repetitions", leave=False)
+        while names and bar.n < bar.total:
+            x, truth, series = draw(bar.n)
+            shift = bar.n % len(names)
+            for name in names[shift:] + names[:shift]:  # no method is always first
+                (forecast, done), spent = timed(methods[name].call, self.device, x, series)
+                seconds[name].append(spent)
+                if forecast is not None:
+                    accuracy[name].add(forecast[:, : truth.shape[1]], truth)
+                if done is not None:
+                    counts.setdefault(name, Statistics.empty(len(done.accepted))).add(done)
+            if bar.n == 0:  # what the first repetition took says how many fit, and of which methods
+                cost |= {name: spent for name, (spent,) in seconds.items()}
+                names = fitting({name: cost[name] for name in names}, self.args.seconds)
+                if names:
+                    fit = self.args.seconds / sum(cost[name] for name in names)
+                    bar.total = min(max(int(fit), LEAST), MOST)
+            bar.update()
+        bar.close()
+        not_run = {name: cost[name] for name in methods if name not in names}
+        return Race({name: seconds[name] for name in names}, accuracy, counts, not_run)
+
+    def cell(self, batch: int, horizon: int, dtype: str) -> dict:
+        """The record of one cell for the target in use."""
+        draw, methods = self.draw(batch, horizon), self.methods(self.steps(horizon))
+        race = self.race(methods, draw)
+        x, *_ = draw(0)
+        seconds, told = race.seconds, {}
+        truth_known = horizon <= WITH_TRUTH and self.name in CHECKPOINTS
+        mse = {name: race.accuracy[name].record()["mse"] for name in seconds if truth_known and name != "floor"}
+        for name in methods:
+            if name in race.not_run:
+                told[name] = {"not_run": True, "estimated_s": race.not_run[name]}
+                continue
+            q1, median, q3 = quartiles(seconds[name])
+            ours = name.startswith(("speculative", "forced", "simulated"))
+            against = [b for b in seconds if b in BASELINES or (ours and b.startswith("reference"))]
+            done = race.statistics.get(name)
+            told[name] = {
+                "not_run": False,
+                "per_batch_s": [round(value, 6) for value in seconds[name]],
+                "median_s": median,
+                "quartiles_s": [q1, q3],
+                "vs": {b: ratio(seconds[b], seconds[name]) for b in against if b != name},
+                "distance_to_floor": ratio(seconds[name], seconds["floor"]) if "floor" in seconds else None,
+                "simulated_acceptance": name.startswith("simulated"),
+                "acceptance": done and done.rate,
+                "patches_per_target_pass": done and done.patches_per_target_pass,
+                "tested_per_target_pass": done and int(done.attempted.sum()) / done.row_passes,
+                "mse": mse.get(name),
+                "mse_over_sliding": mse[name] / mse["target_sliding"] if {name, "target_sliding"} <= set(mse) else None,
+            }
+        return {
+            "schema": SCHEMA,
+            "created": now(),
+            "cell": {"target": self.name, "batch": batch, "horizon": horizon, "dtype": dtype},
+            "args": vars(self.args),
+            "environment": environment(self.device),
+            "models": self.models,
+            "data": {
+                "name": self.series.name,
+                "rows": "windows" if self.channels == "joint" else "variables of windows",
+                "variables": x.shape[2],
+                "context": self.context,
+                "patch": self.patch_len,
+                "steps": self.steps(horizon),
+            },
+            "repetitions": max(map(len, seconds.values()), default=0),
+            "methods": told,
+        }
+
+    def steps(self, horizon: int) -> int:
+        return math.ceil(horizon / self.patch_len)
+
+    def matrix(self) -> None:
+        """Measure the cells that are not there yet; each leaves a file."""
+        args = self.args
+        cells = [(t, d, h, b) for t in args.targets for d in args.dtypes for h in args.horizons for b in args.batches]
+        in_use = None
+        for target, dtype, horizon, batch in tqdm(cells, desc="cells"):
+            if in_use != (target, dtype):
+                self.use(target, dtype)
+                in_use = target, dtype
+            path = Path(args.output) / f"{target}_B{batch}_H{horizon}_{dtype}_{self.device.type}.json"
+            record = self.known(path, list(self.methods(self.steps(horizon))))
+            if record is None:
+                record = self.cell(batch, horizon, dtype)
+                write_json(path, record)
+            lacking = [n for n, told in record["methods"].items() if not told["not_run"] and "peak_mib" not in told]
+            if args.memory and lacking:
+                cell = {"targets": [target], "dtypes": [dtype], "horizons": [horizon], "batches": [batch]}
+                for name in tqdm(lacking, desc="memory", leave=False):
+                    record["methods"][name]["peak_mib"] = self.peak_in_own_process(cell | {"only_memory": name})
+                write_json(path, record)
+
+    def known(self, path: Path, names: list[str]) -> dict | None:
+        """The record in this file if these very models were measured so."""
+        if not path.is_file():
+            return None
+        record = json.loads(path.read_text())
+        same = all(record["args"][key] == vars(self.args)[key] for key in ("threads", "compile", "seconds"))
+        made_from = {role: model["sha256"] for role, model in record["models"].items()}
+        same = same and made_from == {role: model["sha256"] for role, model in self.models.items()}
+        return record if same and list(record["methods"]) == names else None
+
+    # ---------------------------------------------------------------- memory
+
+    def peak_in_own_process(self, changes: dict) -> float | None:
+        """Run the script again for one method of one cell."""
+        command = [sys.executable, str(SCRIPT)]
+        for key, value in (vars(self.args) | changes).items():
+            if value is True:
+                command.append(f"--{key}")
+            elif value is not None and value is not False:
+                command += [f"--{key}", *map(str, value if isinstance(value, list) else [value])]
+        ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        return json.loads(ran.stdout.splitlines()[-1])
+
+    @torch.inference_mode()
+    def peak(self) -> float | None:
+        """MiB above the loaded models and data that ``--only_memory`` needs in the first cell asked for."""
+        args = self.args
+        horizon, batch = args.horizons[0], args.batches[0]
+        self.use(args.targets[0], args.dtypes[0])
+        call = self.methods(self.steps(horizon))[args.only_memory].call
+        x, _, series = self.draw(batch, horizon)(0)
+        call(x[:1], series[:1])  # libraries and kernels are loaded at first use
+        return peak_mib(lambda: call(x, series), self.device)
