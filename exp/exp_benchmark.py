@@ -140,7 +140,8 @@ class ExpBenchmark(ExpBasic):
         """Name -> method, to forecast ``steps`` patches with at most ``most`` proposals in point mode."""
         target, half, heads = self.target, self.drafts["half"], self.drafts["heads"]
         config, patches = target.config, self.context // self.patch_len
-        grown = 1 + (steps - 1) / patches  # passes over whole windows that context and forecast make
+        lean = 1 - 0.5 / config.e_layers  # of a pass, where the last layer computes few positions only
+        grown = lean * (1 + (steps - 1) / patches)  # context and forecast, in such passes
         ks = {"half": most, "heads": min(most, heads.config.block_patches)}
 
         def speculative(draft: str, passes: float, rule=None, **how) -> Method:
@@ -158,9 +159,7 @@ class ExpBenchmark(ExpBasic):
         sampling = SpeculativeConfig("sample", SAMPLE_K, SIGMA)
         found = {
             "target_sliding": Method(self.alone(target, steps, partial(SlidingSession, lean=False)), steps),
-            "target_sliding_lean": Method(
-                self.alone(target, steps, SlidingSession), steps * (1 - 0.5 / config.e_layers)
-            ),
+            "target_sliding_lean": Method(self.alone(target, steps, SlidingSession), steps * lean),
             "target_cached": Method(self.alone(target, steps, partial(open_session, rollout="cached")), grown),
             "floor": Method(partial(self.floor, steps), grown),
             "draft:half": Method(self.alone(half, steps, open_draft), 0.3 * grown),
@@ -335,22 +334,30 @@ class ExpBenchmark(ExpBasic):
             if record is None:
                 record = self.cell(batch, horizon, dtype)
                 write_json(path, record)
-            lacking = [n for n, told in record["methods"].items() if not told["not_run"] and "peak_mib" not in told]
+            lacking = [n for n, told in record["methods"].items() if "peak_mib" not in told and self.once(told)]
             if args.memory and lacking:
                 cell = {"targets": [target], "dtypes": [dtype], "horizons": [horizon], "batches": [batch]}
                 for name in tqdm(lacking, desc="memory", leave=False):
                     record["methods"][name]["peak_mib"] = self.peak_in_own_process(cell | {"only_memory": name})
                 write_json(path, record)
 
+    def once(self, told: dict) -> bool:
+        """Whether a single call fits: that is enough for memory."""
+        return not told["not_run"] or told["estimated_s"] <= self.args.seconds
+
     def known(self, path: Path, names: list[str]) -> dict | None:
-        """The record in this file if these very models were measured so."""
+        """The record in this file if these very models were measured so, by these methods."""
         if not path.is_file():
             return None
         record = json.loads(path.read_text())
-        same = all(record["args"][key] == vars(self.args)[key] for key in ("threads", "compile", "seconds"))
+        return record if self.same(record) and list(record["methods"]) == names else None
+
+    def same(self, record: dict) -> bool:
+        """Whether this was measured on the models in use with the options of this run."""
+        if any(record["args"][key] != vars(self.args)[key] for key in ("threads", "compile", "seconds")):
+            return False
         made_from = {role: model["sha256"] for role, model in record["models"].items()}
-        same = same and made_from == {role: model["sha256"] for role, model in self.models.items()}
-        return record if same and list(record["methods"]) == names else None
+        return made_from == {role: model["sha256"] for role, model in self.models.items()}
 
     # ---------------------------------------------------------------- memory
 

@@ -211,3 +211,46 @@ def _plain_logarithmic(axes, ticks: list[int]) -> None:
     axes.set_yscale("log")
     for axis in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
         axis(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
+
+
+def growth_figure(file: Path, rows: list[dict]) -> None:
+    """Time of a forecast against what it grows with: measured (marks) and predicted (lines); one row a target.
+
+    Args:
+        rows: lines of growth.csv.
+    """
+    targets, axes_names = (list(dict.fromkeys(row[key] for row in rows)) for key in ("target", "axis"))
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    units = {
+        "horizon": "horizon, patches",
+        "batch": "rows a batch",
+        "variables": "variables together",
+        "K": "K, patches",
+    }
+    figure, all_axes = plt.subplots(
+        len(targets),
+        len(axes_names),
+        figsize=(1 + 3.6 * len(axes_names), 1.2 + 3.2 * len(targets)),
+        layout="constrained",
+        squeeze=False,
+    )
+    legend = {}
+    for line, target in zip(all_axes, targets, strict=True):
+        for axes, name in zip(line, axes_names, strict=True):
+            here = [row for row in rows if (row["target"], row["axis"]) == (target, name)]
+            for i, method in enumerate(methods):
+                own = [row for row in here if row["method"] == method]
+                values = [row["value"] for row in own]
+                axes.plot(values, [row["predicted_ms"] for row in own], color=OKABE_ITO[i])
+                marks = [row["measured_ms"] for row in own]
+                label = method.replace("forced", "forced (all accepted)")
+                (legend[label],) = axes.plot(values, marks, color=OKABE_ITO[i], marker="o", linestyle="none")
+            if not here:
+                axes.set_axis_off()
+                continue
+            _plain_logarithmic(axes, sorted({row["value"] for row in here}))
+            axes.set(title=f"{target}: {name}", xlabel=units[name], ylabel="ms a batch")
+    figure.legend(legend.values(), legend, loc="outside lower center", ncols=len(methods), frameon=False)
+    figure.suptitle("measured (marks) and predicted (lines)")
+    figure.savefig(file, dpi=100)
+    plt.close(figure)

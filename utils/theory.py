@@ -38,7 +38,7 @@ def expected_time(
         first_cost: seconds of the first round by its number of proposals: the prefill is its verification.
         cost: the same of every later round, what is drafted, verified and tested in it.
         rates: α_i, the acceptance at position i of a round once it is reached.
-        steps: at least 1.
+        steps: patches; none take no time.
     """
     expected = [0.0]
     for left in range(1, steps + 1):

@@ -2,8 +2,10 @@
 
 A cell is a target, a batch, a horizon and a type of numbers. Each leaves a JSON file in --output; cells that are there,
 of the same models and options, are kept. Of all files there benchmark.csv (a line a cell and method) and benchmark.png
-are made. benchmark.sh runs the whole matrix. Targets: S (ETTh1, 7 variables together; a row is a window), M (8 layers;
-a row is one variable), L (67 M parameters, untrained: acceptance is SIMULATED at 0.7, 0.9 and 1, and named so).
+are made; --growth makes growth.json, growth.csv and growth.png. benchmark.sh runs everything.
+
+Targets: S (ETTh1, 7 variables together; a row is a window), M (8 layers; a row is one variable) and L (67 M parameters,
+untrained: acceptance is SIMULATED at 0.7, 0.9 and 1, and named so).
 """
 
 import json
@@ -17,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from data_provider.data_factory import NAMES
 from exp.exp_benchmark import CHECKPOINTS, TARGETS, ExpBenchmark
+from exp.exp_growth import ExpGrowth
 from utils.arguments import Formatter, Parser, real, whole
 from utils.errors import UserError
 from utils.plotting import benchmark_figure
@@ -39,6 +42,7 @@ def build_parser() -> ArgumentParser:
     add("--compile", action="store_true", help="torch.compile the passes")
     add("--memory", action="store_true", help="measure the peak memory of every method too, in a process of its own")
     add("--only_memory", metavar="METHOD", help="print the peak memory, in MiB, of this method in the first cell")
+    add("--growth", action="store_true", help="instead: time against horizon, batch, variables and K, with predictions")
     add("--output", default="results/benchmark", help="folder of the results")
     for target, folders in CHECKPOINTS.items():
         for role, folder in folders.items():
@@ -57,7 +61,7 @@ def lines(record: dict) -> list[dict]:
     for name, told in record["methods"].items():
         row = cell | {"method": name, "status": "not run" if told["not_run"] else "run"}
         if told["not_run"]:
-            rows.append(row | {"median_ms": None, "estimated_s": told["estimated_s"]})
+            rows.append(row | {"estimated_s": told["estimated_s"], "peak_mib": told.get("peak_mib")})
             continue
         vs = {baseline: value["median"] for baseline, value in told["vs"].items()}
         accepting = [value for baseline, value in vs.items() if baseline.startswith("reference:all")]
@@ -98,6 +102,9 @@ def summary(folder: Path) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
+    if args.growth:
+        ExpGrowth(args).run()
+        return 0
     experiment = ExpBenchmark(args)
     if args.only_memory:
         print(json.dumps(experiment.peak()))

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
-from exp import exp_benchmark
+from exp import exp_benchmark, exp_growth
 from exp.exp_benchmark import ExpBenchmark, fitting
 from models import multi_patch, timer_xl, timer_xl_draft
 from scripts.benchmark import benchmark
@@ -133,3 +133,19 @@ def test_memory_is_measured_in_a_process_of_its_own(folder, monkeypatch):
 
 def only(methods, *names):
     return lambda *args: {name: method for name, method in methods(*args).items() if name in names}
+
+
+def test_growth_is_measured_beside_its_prediction_and_resumed(folder, monkeypatch, capsys):
+    few(monkeypatch)
+    monkeypatch.setattr(exp_growth, "AXES", {"horizon": (1, 9), "batch": (2,), "variables": (1, 2, 4), "K": (1, 7)})
+    monkeypatch.setattr(exp_growth, "REPEATS", 1)
+    (folder / "checkpoints" / exp_benchmark.CHECKPOINTS["M"]["target"] / "checkpoint.pth").unlink()
+    assert benchmark.main(options("--growth")) == 0
+    table = pd.read_csv(folder / "results/benchmark/growth.csv")
+    points = [("horizon", 1), ("horizon", 9), ("batch", 2), ("variables", 1), ("variables", 2), ("K", 1), ("K", 7)]
+    assert list(dict.fromkeys(zip(table["axis"], table["value"], strict=True))) == points, "S has two variables here"
+    assert (table[["measured_ms", "predicted_ms"]] > 0).to_numpy().all()
+    assert (folder / "results/benchmark/growth.png").stat().st_size > 10_000
+    before = (folder / "results/benchmark/growth.json").read_bytes()
+    assert benchmark.main(options("--growth")) == 0
+    assert (folder / "results/benchmark/growth.json").read_bytes() == before, "nothing is measured twice"
