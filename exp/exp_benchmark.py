@@ -19,7 +19,8 @@ from data_provider.data_loader import Mixture, Windows
 from exp.exp_basic import ExpBasic
 from models import multi_patch, timer_xl, timer_xl_draft
 from models.timer_xl import to_patches
-from utils import noise
+from utils import checkpoint, noise
+from utils.errors import UserError
 from utils.inference import for_inference
 from utils.memory import peak_mib
 from utils.metrics import Accuracy
@@ -323,6 +324,9 @@ class ExpBenchmark(ExpBasic):
     def matrix(self) -> None:
         """Measure the cells that are not there yet; each leaves a file."""
         args = self.args
+        for target in args.targets:  # what is missing is said before hours are spent
+            for role in CHECKPOINTS.get(target, ()):
+                checkpoint.read(Path(vars(args)[f"{target}_{role}"]))
         cells = [(t, d, h, b) for t in args.targets for d in args.dtypes for h in args.horizons for b in args.batches]
         in_use = None
         for target, dtype, horizon, batch in tqdm(cells, desc="cells"):
@@ -369,7 +373,9 @@ class ExpBenchmark(ExpBasic):
                 command.append(f"--{key}")
             elif value is not None and value is not False:
                 command += [f"--{key}", *map(str, value if isinstance(value, list) else [value])]
-        ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+        if ran.returncode:
+            raise UserError(f"the memory of {changes} could not be measured (exit code {ran.returncode}): see above")
         return json.loads(ran.stdout.splitlines()[-1])
 
     @torch.inference_mode()
@@ -378,7 +384,10 @@ class ExpBenchmark(ExpBasic):
         args = self.args
         horizon, batch = args.horizons[0], args.batches[0]
         self.use(args.targets[0], args.dtypes[0])
-        call = self.methods(self.steps(horizon))[args.only_memory].call
+        methods = self.methods(self.steps(horizon))
+        if args.only_memory not in methods:
+            raise UserError(f"--only_memory {args.only_memory}: give one of {', '.join(methods)}")
+        call = methods[args.only_memory].call
         x, _, series = self.draw(batch, horizon)(0)
         call(x[:1], series[:1])  # libraries and kernels are loaded at first use
         return peak_mib(lambda: call(x, series), self.device)

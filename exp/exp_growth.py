@@ -49,9 +49,8 @@ class ExpGrowth(ExpBenchmark):
             points = [point for point in points if point["target"] != target or self.same(point)]
             measured = {(point["target"], point["axis"], point["value"]) for point in points}
             wanted = [(target, axis, value) for axis in AXES for value in self.values(axis)]
-            ingredients = {}  # of each batch and number of variables
             for key in tqdm([key for key in wanted if key not in measured], desc=f"growth of {target}"):
-                points.append(self.point(*key, ingredients))
+                points.append(self.point(*key))
                 write_json(path, {"schema": SCHEMA, "points": points})
         table = pd.DataFrame([row for point in points for row in lines(point)])
         write_atomic(folder / "growth.csv", lambda file: table.to_csv(file, index=False, float_format="%.4g"))
@@ -64,7 +63,7 @@ class ExpGrowth(ExpBenchmark):
         most = {"variables": self.series.variables if joint else 0, "K": self.drafts["heads"].config.block_patches}
         return [value for value in AXES[axis] if value <= most.get(axis, math.inf)]
 
-    def point(self, target: str, axis: str, value: int, ingredients: dict) -> dict:
+    def point(self, target: str, axis: str, value: int) -> dict:
         everything = self.series.variables if self.channels == "joint" else 1
         at = {"horizon": STEPS, "batch": 1, "variables": everything, "K": POINT_K} | {axis: value}
         steps, batch, variables = at["horizon"], at["batch"], at["variables"]
@@ -74,9 +73,7 @@ class ExpGrowth(ExpBenchmark):
             x, truth, series = numbered(i)
             return x[..., :variables], truth[..., :variables], series
 
-        if (batch, variables) not in ingredients:
-            ingredients[batch, variables] = self.ingredients(*draw(0))
-        parts = ingredients[batch, variables]
+        parts = self.ingredients(*draw(0))  # anew for each point: a machine has its moods
         predicted = self.predict(parts, steps, at["K"])
         methods = self.methods(steps, at["K"])
         race = self.race({name: methods[name] for name in COMPARED}, draw)
@@ -101,7 +98,7 @@ class ExpGrowth(ExpBenchmark):
         }
 
     @torch.inference_mode()
-    def ingredients(self, x: Tensor, truth: Tensor, series: Tensor) -> dict[str, dict[int, float]]:
+    def ingredients(self, x: Tensor, _: Tensor, series: Tensor) -> dict[str, dict[int, float]]:
         """Seconds of the parts of a round by number of patches, medians; caches hold the context and no more."""
         context, half, heads = self.rows(x), self.drafts["half"], self.drafts["heads"]
         count, device = context.shape[1], self.device

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The benchmark. Usage: benchmark.sh ROOT_PATH [PART ...], PART of: bars memory matrix growth (default: all)
-# It needs the checkpoints of scripts/forecast, scripts/distill and scripts/benchmark/train_m.sh. Cells that are there
-# are kept: "bars" and "memory" measure part of the matrix first.
+# It needs the checkpoints that benchmark.py --help names. Cells that are there are kept: "bars" and "memory" measure
+# part of the matrix first.
 source "$(dirname "$0")/../setup.sh"
 ROOT=$1
 shift

@@ -12,6 +12,7 @@ from models import multi_patch, timer_xl, timer_xl_draft
 from scripts.benchmark import benchmark
 from tests.test_run import series_file
 from utils import checkpoint
+from utils.errors import UserError
 
 SIZES = {"input_token_len": 4, "output_token_len": 4, "seq_len": 12, "d_model": 16, "n_heads": 2, "d_ff": 24}
 
@@ -129,6 +130,15 @@ def test_memory_is_measured_in_a_process_of_its_own(folder, monkeypatch):
     (record,) = records(folder).values()
     peak = record["methods"]["target_cached"]["peak_mib"]
     assert peak is None or 0 <= peak < 100
+
+
+def test_what_cannot_be_run_is_said_in_one_line(folder):
+    with pytest.raises(UserError, match="give one of target_sliding"):
+        benchmark.main(options("--targets", "S", "--only_memory", "nothing"))
+    (folder / "checkpoints" / exp_benchmark.CHECKPOINTS["M"]["heads"] / "checkpoint.pth").unlink()
+    with pytest.raises(UserError, match="no checkpoint"):
+        benchmark.main(options())
+    assert not records(folder), "it is said before anything is measured"
 
 
 def only(methods, *names):
