@@ -7,7 +7,7 @@ import subprocess
 import sys
 from argparse import Namespace
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 
@@ -49,6 +49,9 @@ UNTRAINED = timer_xl.Config(d_model=1024, n_heads=16, d_ff=2048, e_layers=8, cha
 POINT_K, MSE_TOL, SAMPLE_K, SIGMA = 7, 0.005, 3, 0.5
 SIMULATED = (0.7, 0.9, 1.0)  # acceptance rates for L: a tolerance means nothing where nothing is trained
 REFERENCE_K = (1, 2, 3, 7)
+ADAPTING = {"": {}}  # what is added to a method's name: what is added to its configuration
+if "adaptive" in {field.name for field in fields(SpeculativeConfig)}:
+    ADAPTING["_adaptive"] = {"adaptive": True}
 BASELINES = ("target_sliding", "target_sliding_lean", "target_cached")
 WITH_TRUTH = 720  # windows of longer horizons are taken from anywhere in the series: no accuracy
 LEAST, MOST = 3, 200  # repetitions
@@ -150,8 +153,9 @@ class ExpBenchmark(ExpBasic):
             decoder.rule = rule or decoder.rule
             return Method(lambda x, series: decoder.generate(x, steps, series), passes)
 
-        def point(draft: str, tolerance: float, rule=None) -> Method:
-            return speculative(draft, 1.5 * grown, rule, mode="point", k=ks[draft], accept_mse_tol=tolerance)
+        def point(draft: str, tolerance: float, rule=None, **how) -> Method:
+            how = {"mode": "point", "k": ks[draft], "accept_mse_tol": tolerance} | how
+            return speculative(draft, 1.5 * grown, rule, **how)
 
         def reference(passes: float, **how) -> Method:
             how = SpeculativeConfig(sigma=SIGMA, **how)
@@ -169,10 +173,13 @@ class ExpBenchmark(ExpBasic):
         if self.name not in CHECKPOINTS:
             for rate in SIMULATED:
                 for draft in self.drafts:
-                    found[f"simulated{rate}:{draft}"] = point(draft, MSE_TOL, partial(Simulated, rate))
+                    for name, how in ADAPTING.items():
+                        rule = partial(Simulated, rate)
+                        found[f"simulated{rate}{name}:{draft}"] = point(draft, MSE_TOL, rule, **how)
             return found
         for draft in self.drafts:
-            found[f"speculative_point:{draft}"] = point(draft, MSE_TOL)
+            for name, how in ADAPTING.items():
+                found[f"speculative{name or '_point'}:{draft}"] = point(draft, MSE_TOL, **how)
             found[f"forced:{draft}"] = point(draft, math.inf)
         found["target_sampled"] = Method(
             self.alone(target, steps, partial(open_session, rollout="cached"), sampling), grown

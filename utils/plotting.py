@@ -144,6 +144,7 @@ METHODS = {  # those of the benchmark that are drawn
     "target_cached": "#000000",
     "floor": "#999999",
     "speculative_point": "#0072B2",
+    "speculative_adaptive": "#009E73",
     "forced": "#D55E00",
     "simulated0.7": "#CC79A7",
     "simulated0.9": "#E69F00",

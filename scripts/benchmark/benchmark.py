@@ -80,6 +80,7 @@ def lines(record: dict) -> list[dict]:
                 "distance_to_floor": distance and distance["median"],
                 "acceptance": told["acceptance"],
                 "patches_per_pass": told["patches_per_target_pass"],
+                "tested_per_pass": told["tested_per_target_pass"],
                 "mse": told["mse"],
                 "mse_over_sliding": told["mse_over_sliding"],
                 "peak_mib": told.get("peak_mib"),
