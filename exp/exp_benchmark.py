@@ -7,7 +7,7 @@ import subprocess
 import sys
 from argparse import Namespace
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -49,9 +49,7 @@ UNTRAINED = timer_xl.Config(d_model=1024, n_heads=16, d_ff=2048, e_layers=8, cha
 POINT_K, MSE_TOL, SAMPLE_K, SIGMA = 7, 0.005, 3, 0.5
 SIMULATED = (0.7, 0.9, 1.0)  # acceptance rates for L: a tolerance means nothing where nothing is trained
 REFERENCE_K = (1, 2, 3, 7)
-ADAPTING = {"": {}}  # what is added to a method's name: what is added to its configuration
-if "adaptive" in {field.name for field in fields(SpeculativeConfig)}:
-    ADAPTING["_adaptive"] = {"adaptive": True}
+ADAPTING = {"": {}, "_adaptive": {"adaptive": True}}  # added to a method's name: added to its configuration
 BASELINES = ("target_sliding", "target_sliding_lean", "target_cached")
 WITH_TRUTH = 720  # windows of longer horizons are taken from anywhere in the series: no accuracy
 LEAST, MOST = 3, 200  # repetitions
@@ -124,7 +122,7 @@ class ExpBenchmark(ExpBasic):
         else:
             loaded = self.untrained()
         amp = "bf16" if dtype == "bfloat16" else "off"
-        ready = {role: for_inference(model, amp, self.args.compile) for role, model in loaded.items()}
+        ready = {role: for_inference(m, amp, self.args.compile and role == "half") for role, m in loaded.items()}
         self.target, self.drafts = ready.pop("target"), ready
         config = self.target.config
         self.channels, self.patch_len, self.context = config.channels, config.input_token_len, config.seq_len
@@ -365,7 +363,9 @@ class ExpBenchmark(ExpBasic):
 
     def same(self, record: dict) -> bool:
         """Whether this was measured on the models in use with the options of this run."""
-        if any(record["args"][key] != vars(self.args)[key] for key in ("threads", "compile", "seconds")):
+        if any(record["args"][key] != vars(self.args)[key] for key in ("threads", "compile")):
+            return False
+        if record["args"]["seconds"] < self.args.seconds:
             return False
         made_from = {role: model["sha256"] for role, model in record["models"].items()}
         return made_from == {role: model["sha256"] for role, model in self.models.items()}

@@ -8,6 +8,7 @@ from torch import Tensor
 from exp.exp_forecast import ExpForecast
 from utils.covariance import Spread
 from utils.errors import UserError
+from utils.inference import for_inference
 from utils.rollout import mean_draw
 
 SHARED = ("seq_len", "input_token_len", "output_token_len", "d_model", "n_heads", "d_ff", "e_layers", "channels")
@@ -17,7 +18,7 @@ class ExpDistill(ExpForecast):
     """``--distill``. Sizes, patch, context and channels are the target's (scaled by ``--draft_scale_*``)."""
 
     def build(self):
-        self.teacher = self.load("distillation target", self.args.distill_target_ckpt, "timer_xl")
+        self.teacher = for_inference(self.load("distillation target", self.args.distill_target_ckpt, "timer_xl"))
         if self.args.stochastic_head and not self.teacher.config.stochastic_head:
             raise UserError("--distill --stochastic_head needs a target trained with --stochastic_head")
         self.sigma = self.args.spec_sigma

@@ -29,7 +29,7 @@ LOG_EVERY = 20  # steps
 NOT_TRAINING = {"is_training", "setting", "device", "threads", "checkpoints", "results", "checkpoint"}
 NOT_TRAINING |= {"data", "root_path", "data_path", "test_pred_len", "split", "max_windows", "distill_target_ckpt"}
 NOT_TRAINING |= {"reference_ckpt", "rollout", "renorm_every", "attention_window", "use_speculative", "num_samples"}
-NOT_TRAINING |= {"season", "trace_inference_breakdown"}
+NOT_TRAINING |= {"season", "trace_inference_breakdown", "amp", "compile"}
 
 
 class ExpForecast(ExpBasic):

@@ -16,6 +16,7 @@ from models import seasonal_naive
 from models.timer_xl import to_patches
 from utils import checkpoint, theory
 from utils.errors import UserError
+from utils.inference import for_inference
 from utils.metrics import Accuracy
 from utils.plotting import forecast_figure
 from utils.results import SCHEMA, append_text, environment, now, table, write_atomic, write_json
@@ -67,8 +68,10 @@ class ExpSpeculative(ExpBasic):
             rollout=args.rollout,
             renorm_every=args.renorm_every,
             attention_window=args.attention_window,
+            adaptive=args.spec_adaptive,
             seed=args.seed,
         )
+        self.target = for_inference(self.target, args.amp)
         self.phases = PhaseTimer(self.device)
         self.windows = Windows(self.series, args.split, self.context, args.test_pred_len)
         check_rollout(sizes, self.series.variables, args)
@@ -78,12 +81,12 @@ class ExpSpeculative(ExpBasic):
             "target_sliding_lean": self.run_lean,
         }
         if args.use_speculative:
-            self.draft = self.load_draft()
+            self.draft = for_inference(self.load_draft(), args.amp, args.compile)
             trace = self.phases if args.trace_inference_breakdown else None
             self.decoder = SpeculativeDecoder(self.target, self.draft, self.config, trace)
             self.methods |= {"draft": self.run_draft, "speculative": self.run_speculative}
         if args.reference_ckpt:
-            self.reference = self.load("reference", args.reference_ckpt, "timer_xl")
+            self.reference = for_inference(self.load("reference", args.reference_ckpt, "timer_xl"), args.amp)
             if self.context % self.reference.config.input_token_len:
                 raise UserError(f"--seq_len {self.context} is no multiple of the patch of {args.reference_ckpt}")
             self.methods["reference"] = self.run_reference
@@ -288,6 +291,7 @@ class ExpSpeculative(ExpBasic):
                 "by_position": statistics.by_position,
                 "rms_distance_by_position": statistics.rms_by_position,
                 "predicted_rate": predicted,
+                "rounds_by_proposals": statistics.rounds.tolist(),
                 "patches_per_target_pass": statistics.patches_per_target_pass,
                 "target_passes": statistics.target_passes,
                 "draft_passes": statistics.draft_passes,

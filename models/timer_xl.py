@@ -103,7 +103,9 @@ class Model(nn.Module):
         self.head = nn.Linear(configs.d_model, configs.output_token_len)
         if configs.stochastic_head:
             self.log_var_head = nn.Linear(configs.d_model, configs.output_token_len)
-        self.kept_tables: dict[tuple, Tables] | None = None  # where weights change no more, see utils/inference.py
+        # set by utils/inference.py where weights change no more: tables made so far, and a compiled pass
+        self.kept_tables: dict[tuple, Tables] | None = None
+        self.compiled_pass = None
 
     def forward(self, x: Tensor, x_mark: Tensor | None = None, y_mark: Tensor | None = None) -> Tensor:
         """The mean of the patch that follows each patch of x.

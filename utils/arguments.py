@@ -77,6 +77,14 @@ def build_parser() -> argparse.ArgumentParser:
     g.add_argument("--seed", type=whole(0), default=2021, help="seed of training and of sampling")
     g.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="auto: CUDA where there is one")
     g.add_argument("--threads", type=whole(0), default=0, help="CPU threads; 0 leaves them to torch")
+    g.add_argument(
+        "--amp", choices=["off", "bf16"], default="off", help="testing: bf16 runs networks and caches in bfloat16"
+    )
+    g.add_argument(
+        "--compile",
+        action="store_true",
+        help="testing: compile the draft's passes (takes minutes; pays at batch 1)",
+    )
     g.add_argument("--checkpoints", default="checkpoints", help="folder of checkpoints")
     g.add_argument("--results", default="results", help="folder of results")
 
@@ -174,5 +182,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--spec_accept_mse_tol", type=float, help="accept below this mean square (default: sample 0 = off, point 0.005)"
     )
     g.add_argument("--spec_max_draws", type=int, default=256, help="bound on residual draws (learned variances)")
+    g.add_argument(
+        "--spec_adaptive",
+        action="store_true",
+        help="every round proposes what is expected to be quickest: --spec_k patches at most, perhaps none",
+    )
     g.add_argument("--trace_inference_breakdown", action="store_true", help="time drafting, verifying and accepting")
     return parser

@@ -1,10 +1,18 @@
 """Models made ready for decoding, once, after loading."""
 
+from functools import cache
+
 import torch
+import torch._inductor.config
 from torch import nn
 
 from models import timer_xl
+from models.layers.cache import CachedSession
 from models.layers.linear import pack
+
+# weights are constants, laid out once; small matrix products have kernels of their own
+INDUCTOR = {"freezing": True, "max_autotune": True, "max_autotune_gemm_backends": "CPP,ATEN"}
+MOST_SHAPES = 64  # passes of different shapes that are compiled
 
 
 def for_inference(model: nn.Module, amp: str = "off", compiled: bool = False) -> nn.Module:
@@ -13,12 +21,30 @@ def for_inference(model: nn.Module, amp: str = "off", compiled: bool = False) ->
     Args:
         model: in evaluation mode, on its device.
         amp: ``bf16`` keeps weights, hidden states and caches in bfloat16; inputs, statistics and outputs stay float32.
-        compiled: compile the passes with static shapes (``torch.compile``).
+        compiled: compile the passes of a cached session with static shapes (``torch.compile``), for small networks,
+            where starting kernels is most of the time: the first pass of every shape then takes half a minute.
     """
     network = isinstance(model, timer_xl.Model)
     if amp == "bf16" and (network or model.reads_target):  # other drafts are small
         model.to(torch.bfloat16)
-    pack(model)
     if network:
         model.kept_tables = {}
+    if compiled and network and _toolchain():
+        model.compiled_pass = torch.compile(CachedSession.advance, dynamic=False)
+    else:
+        pack(model)
     return model
+
+
+@cache
+def _toolchain() -> bool:
+    """Whether torch.compile works here; says so if it does not."""
+    try:
+        torch.compile(lambda x: x + 1, dynamic=False)(torch.zeros(1))
+    except Exception as error:  # without a compiler it may be almost anything
+        print(f"--compile: no working toolchain ({str(error).strip().splitlines()[0]}): going on without", flush=True)
+        return False
+    torch._dynamo.config.recompile_limit = MOST_SHAPES
+    for name, value in INDUCTOR.items():  # freezing is passed over among torch.compile's options
+        setattr(torch._inductor.config, name, value)
+    return True

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from models.layers.cache import Session
+from models.layers.cache import Session, shared
 from utils.errors import UserError
 
 
@@ -26,15 +26,17 @@ def row_series(series: Tensor, channels: str, variables: int) -> Tensor:
 
 def take(history: Tensor, first: Tensor, count: int) -> Tensor:
     """Patches first[b] … first[b] + count - 1 of every row: ``[B, capacity, C, P]`` -> ``[B, count, C, P]``."""
-    if bool((first == first[0]).all()):
-        return history[:, int(first[0]) : int(first[0]) + count]
+    start = shared(first)
+    if start is not None:
+        return history[:, start : start + count]
     return history[_ragged(history, first, count)]
 
 
 def put(history: Tensor, first: Tensor, patches: Tensor) -> None:
     """Write patches ``[B, count, C, P]`` to where :func:`take` would read them."""
-    if bool((first == first[0]).all()):
-        history[:, int(first[0]) : int(first[0]) + patches.shape[1]] = patches
+    start = shared(first)
+    if start is not None:
+        history[:, start : start + patches.shape[1]] = patches
     else:
         history[_ragged(history, first, patches.shape[1])] = patches
 

@@ -6,7 +6,7 @@ Leviathan, Kalman, Matias 2023 (https://arxiv.org/abs/2211.17192), for continuou
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 from torch import Tensor
@@ -14,9 +14,11 @@ from torch import Tensor
 from models.layers.cache import Session
 from models.timer_xl import from_patches, to_patches
 from utils import acceptance, noise
+from utils.adaptive import Pace, Prices
 from utils.covariance import Calibration, Spread
 from utils.errors import UserError
 from utils.rollout import (
+    autoregress,
     check_rollout,
     from_rows,
     mean_draw,
@@ -48,6 +50,7 @@ class SpeculativeConfig:
     rollout: str = "cached"
     renorm_every: int = 0
     attention_window: int = 0
+    adaptive: bool = False  # k is the most: each round proposes as many as is expected to be quickest, perhaps none
     seed: int = 0
 
     def __post_init__(self):
@@ -76,13 +79,15 @@ class Statistics:
     target_passes: int = 0
     draft_passes: int = 0
     row_passes: int = 0  # target passes summed over the rows that took part
+    rounds: Tensor | int = 0  # [K + 1], by the number of patches proposed
     emitted: int = 0  # patches, over all rows
     bound_hits: int | Tensor = 0  # residual draws that ended at max_draws
     accepted_patches: Tensor | None = None  # [rows, steps], of the last call: emitted after an accepted proposal
 
     @classmethod
     def empty(cls, k: int) -> "Statistics":
-        return cls(*(torch.zeros(k, dtype=torch.long) for _ in range(2)), torch.zeros(k, dtype=torch.double))
+        counts = (torch.zeros(k, dtype=torch.long) for _ in range(2))
+        return cls(*counts, torch.zeros(k, dtype=torch.double), rounds=torch.zeros(k + 1, dtype=torch.long))
 
     def add(self, other: "Statistics") -> None:
         """Count another call's in."""
@@ -138,6 +143,7 @@ class SpeculativeDecoder:
         self.target, self.draft, self.config = target, draft, config
         self.trace = trace or (lambda phase: nullcontext())
         self.rule = _Point if config.mode == "point" else _Sample
+        self.pace = Pace(config.k)
 
     @torch.inference_mode()
     def generate(
@@ -163,7 +169,11 @@ class SpeculativeDecoder:
         check_rollout(self.target.config, x.shape[2], self.config)
         series = torch.arange(len(x), device=x.device) if series is None else series.to(x.device)
         series = row_series(series, channels, x.shape[2])
-        rows = _Rows(self, to_patches(to_rows(x, channels), patch_len), steps, series)
+        context = to_patches(to_rows(x, channels), patch_len)
+        plan = self._plan(x, context, steps, series, samples)
+        if not any(plan):
+            return self._alone(x, context, steps, series, samples)
+        rows = _Rows(self, context, steps, series)
         if samples > 1:  # the prefill is a pass of its own, then shared by all paths
             with self.trace("verify"):
                 verified = rows.prefill(samples)
@@ -171,7 +181,7 @@ class SpeculativeDecoder:
             rule.verified = verified
             rows.commit(none, none, None, rule.emit(none, none))
         while len(rows.index):
-            limit = rows.limit()
+            limit = rows.limit(plan)
             k = int(limit.max())
             rule = self.rule(self.config, rows, k)
             if k:
@@ -186,7 +196,45 @@ class SpeculativeDecoder:
                 rows.commit(accepted, limit, rule.proposals, rule.emit(accepted, limit), rule.squared)
         rows.statistics.bound_hits = int(rows.statistics.bound_hits)
         rows.statistics.squared = rows.statistics.squared.cpu()
+        self._learn(rows.statistics)
         return paths(rows.forecast, samples, channels, x.shape[2]), rows.statistics
+
+    def _plan(self, x: Tensor, context: Tensor, steps: int, series: Tensor, samples: int) -> list[int]:
+        """Patches to propose with 0 … ``steps`` patches left to forecast; the last is for the first round."""
+        config, rows = self.config, samples * len(context)
+        if not config.adaptive or steps == 1:
+            return [0, *(min(config.k, left) for left in range(steps))]
+        if self.pace.known(rows) is None:
+
+            def forecast(count: int, k: int) -> None:
+                if k == 0:
+                    self._alone(x, context, count, series, samples)
+                    return
+                forced = replace(config, k=k, accept_mse_tol=math.inf, adaptive=False)
+                SpeculativeDecoder(self.target, self.draft, forced).generate(x, count, series, samples)
+
+            opens = samples == 1 and not self.draft.reads_target
+            self.pace.prices[rows] = Prices.measure(forecast, self.config.k, steps, opens, x.device)
+        return self.pace.plan(rows, steps)
+
+    def _learn(self, statistics: Statistics) -> None:
+        if self.config.adaptive:
+            self.pace.learn(statistics.accepted, statistics.attempted)
+
+    def _alone(self, x: Tensor, context: Tensor, steps: int, series: Tensor, samples: int) -> tuple[Tensor, Statistics]:
+        """Nothing is worth proposing: the target's own rollout, as it is without a draft."""
+        config, statistics = self.config, Statistics.empty(self.config.k)
+        with self.trace("verify"):
+            session = open_session(
+                self.target, context, context.shape[1] + steps, config.rollout, config.attention_window
+            )
+            draw = target_draw(config, series, context, samples)
+            forecast = autoregress(session, context, steps, draw, config.renorm_every, samples)
+        statistics.target_passes = statistics.rounds[0] = steps
+        statistics.emitted = statistics.row_passes = steps * len(forecast)
+        statistics.accepted_patches = torch.zeros(len(forecast), steps, dtype=torch.bool)
+        self._learn(statistics)
+        return paths(forecast, samples, self.target.config.channels, x.shape[2]), statistics
 
 
 def paths(forecast: Tensor, samples: int, channels: str, variables: int) -> Tensor:
@@ -343,7 +391,7 @@ class _Rows:
         config, batch = decoder.config, len(context)
         self.context_len, self.steps, self.series = context.shape[1], steps, series
         self.spread = Spread(config.sigma, context)
-        self.renorm_every, self.k = config.renorm_every, config.k
+        self.renorm_every = config.renorm_every
         self.at_once = decoder.draft.config.block_patches if decoder.draft.block else 1  # patches a draft pass
         self.stochastic = decoder.target.config.stochastic_head
         self.draft_stochastic = decoder.draft.config.stochastic_head
@@ -354,23 +402,22 @@ class _Rows:
         capacity = self.context_len + steps + min(config.k, steps)
         self.emitted = context.new_zeros(batch, capacity, *context.shape[2:])
         self.emitted[:, : self.context_len] = context
-        # in sample mode an accepted proposal is what is emitted; with a single patch nothing is proposed
-        self.shared = config.mode == "sample" or steps == 1
-        self.conditioned = self.emitted if self.shared else self.emitted.clone()
+        self.shared = config.mode == "sample"  # there an accepted proposal is what is emitted
+        self.conditioned = self.emitted  # another tensor as soon as they differ
+        self.accepted = torch.zeros(batch, capacity, dtype=torch.bool)  # patches emitted after an accepted proposal
         self.forecast = context.new_empty(batch, steps, *context.shape[2:])
         self.target = open_session(decoder.target, context, capacity, config.rollout, config.attention_window)
-        if steps > 1:
-            self.draft = open_draft(decoder.draft, context, capacity, self.target)
+        self.draft = open_draft(decoder.draft, context, capacity, self.target)
         # heads on the target's hidden states cannot propose before its first pass
         self.can_propose = not decoder.draft.reads_target
         self.statistics = Statistics.empty(config.k)
         self.statistics.squared = self.statistics.squared.to(context.device)
-        self.statistics.accepted_patches = torch.zeros(batch, steps, dtype=torch.bool)
+        self.statistics.accepted_patches = torch.empty(batch, steps, dtype=torch.bool)
 
     def prefill(self, samples: int) -> tuple[Tensor, Tensor | None]:
         """Both models take in the context; then every row becomes ``samples``. What follows the context is returned."""
         moments = self.target.extend(self.emitted[:, : self.context_len], 1)
-        if self.steps > 1 and self.can_propose:
+        if self.can_propose:
             self.draft.extend(self.emitted[:, : self.context_len], 1)
         keys = path_series(self.series, samples)
         self._select(torch.arange(len(self.index)).repeat_interleave(samples))
@@ -378,14 +425,15 @@ class _Rows:
         self.index = torch.arange(len(self.index))
         steps = self.forecast.shape[1:]
         self.forecast = self.forecast.new_empty(len(self.index), *steps)
-        self.statistics.accepted_patches = torch.zeros(len(self.index), self.steps, dtype=torch.bool)
+        self.statistics.accepted_patches = torch.empty(len(self.index), self.steps, dtype=torch.bool)
         return tuple(None if m is None else m.repeat_interleave(samples, 0) for m in moments)
 
-    def limit(self) -> Tensor:
+    def limit(self, plan: list[int]) -> Tensor:
         """Proposals for each row: never past its horizon or segment."""
         if not self.can_propose:
             return torch.zeros_like(self.held)
-        return (self.left() - 1).clamp(max=self.k)
+        left = self.left()
+        return (left - 1).clamp(max=plan[int(left.max())])
 
     def left(self) -> Tensor:
         """Patches to the row's horizon or, with ``renorm_every``, to the end of its segment, whichever is nearer."""
@@ -429,31 +477,52 @@ class _Rows:
         squared: Tensor | None = None,
     ) -> None:
         """Row b gains the first ``accepted[b] + 1`` of ``emitted``; both sessions keep its accepted proposals."""
+        k, end = emitted.shape[1] - 1, self.context_len + self.steps
         put(self.emitted, self.held, emitted)
-        k = emitted.shape[1] - 1
-        if not self.shared:
-            put(self.conditioned, self.held, emitted)
-        if k:
-            position = torch.arange(k).unsqueeze(0)
-            kept = position < accepted.unsqueeze(1)
-            if not self.shared:
-                taken = torch.where(kept[..., None, None].to(emitted.device), proposals, emitted[:, :-1])
-                put(self.conditioned, self.held, taken)
-            self._rollback(self.draft, self.held, accepted)
-            self.statistics.draft_passes += -(-k // self.at_once)
-            tested = position < (accepted + 1).minimum(limit).unsqueeze(1)
-            self.statistics.attempted[:k] += tested.sum(0)
-            self.statistics.squared[:k] += (squared * tested.to(squared.device)).sum(0)
-            self.statistics.accepted[:k] += kept.sum(0)
-            row, offset = torch.nonzero(kept, as_tuple=True)
-            patch = self.held[row] - self.context_len + offset
-            self.statistics.accepted_patches[self.index[row], patch] = True
-        self._rollback(self.target, self.held - self.start, accepted)
-        self.can_propose = True
         self._count_pass(len(self.index))
-        self.held = self.held + accepted + 1
-        self.statistics.emitted += int((accepted + 1).sum())
-        self._leave()
+        self.statistics.rounds[k] += 1
+        self.statistics.emitted += int(accepted.sum()) + len(accepted)
+        if k:
+            position = torch.arange(k)
+            kept = position < accepted.unsqueeze(1)
+            put(self.accepted, self.held, kept)
+            self._count(kept, position < (accepted + 1).minimum(limit).unsqueeze(1), squared)
+        held, self.held = self.held, self.held + accepted + 1
+        finished = self.held == end
+        if finished.all():
+            self._leave(slice(None), self.index)
+            self.index = self.index[:0]
+            return
+        if k:
+            self._rollback(self.draft, held, accepted)
+        self._rollback(self.target, held - self.start, accepted)
+        self.can_propose = True
+        if not self.shared:
+            if self.conditioned is self.emitted:
+                self.conditioned = self.emitted.clone()
+            put(self.conditioned, held, emitted)
+            if k:
+                taken = torch.where(kept[..., None, None].to(emitted.device), proposals, emitted[:, :-1])
+                put(self.conditioned, held, taken)
+        if finished.any():  # these rows leave the batch
+            off, on = (torch.nonzero(rows).squeeze(1) for rows in (finished, ~finished))
+            self._leave(off, self.index[off])
+            self._select(on)
+
+    def _leave(self, rows: Tensor | slice, place: Tensor) -> None:
+        """What was found of these rows goes to its place."""
+        found = slice(self.context_len, self.context_len + self.steps)
+        self.statistics.accepted_patches[place] = self.accepted[rows, found]
+        if isinstance(rows, Tensor):
+            rows = rows.to(self.emitted.device)
+        self.forecast[place.to(self.emitted.device)] = self.emitted[rows, found]
+
+    def _count(self, kept: Tensor, tested: Tensor, squared: Tensor) -> None:
+        k, told = kept.shape[1], self.statistics
+        told.draft_passes += -(-k // self.at_once)
+        told.attempted[:k] += tested.sum(0)
+        told.accepted[:k] += kept.sum(0)
+        told.squared[:k] += (squared * tested.to(squared.device)).sum(0)
 
     @staticmethod
     def _rollback(session: Session, held: Tensor, accepted: Tensor) -> None:
@@ -461,27 +530,12 @@ class _Rows:
         session.rollback(session.lengths.minimum(held) if session.emitted_only else kept)
         session.features_at = kept  # heads on the target read on after the accepted, whatever the window slides over
 
-    def _leave(self) -> None:
-        """Rows that have reached the horizon leave the batch."""
-        finished = self.held - self.context_len == self.steps
-        if not finished.any():
-            return
-        device, end = self.emitted.device, self.context_len + self.steps
-        if finished.all():
-            self.forecast[self.index.to(device)] = self.emitted[:, self.context_len : end]
-            self.index = self.index[:0]
-            return
-        off, on = (torch.nonzero(rows).squeeze(1) for rows in (finished, ~finished))
-        self.forecast[self.index[off].to(device)] = self.emitted[off.to(device), self.context_len : end]
-        self._select(on)
-
     def _select(self, rows: Tensor) -> None:
         """Go on with these rows, in this order."""
         self.index, self.held, self.start = self.index[rows], self.held[rows], self.start[rows]
-        self.spread = self.spread.select(rows)
+        self.accepted, self.spread = self.accepted[rows], self.spread.select(rows)
         self.target.keep(rows)
-        if self.steps > 1:
-            self.draft.keep(rows)
+        self.draft.keep(rows)
         rows = rows.to(self.emitted.device)
         self.emitted, self.series = self.emitted[rows], self.series[rows]
-        self.conditioned = self.emitted if self.shared else self.conditioned[rows]
+        self.conditioned = self.emitted if self.shared else self.conditioned[rows]  # copies in any case

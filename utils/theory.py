@@ -43,9 +43,34 @@ def expected_time(
     expected = [0.0]
     for left in range(1, steps + 1):
         k = min(len(rates), left - 1)
-        total, reached = (first_cost if left == steps else cost)(k), 1.0
-        for emitted, rate in enumerate(rates[:k], 1):  # the rejected proposal is replaced, and ends the round
-            total += reached * (1 - rate) * expected[left - emitted]
-            reached *= rate
-        expected.append(total + reached * expected[left - k - 1])
+        expected.append((first_cost if left == steps else cost)(k) + _afterwards(expected, rates, k))
     return expected[steps]
+
+
+def best_rounds(first: list[float], later: list[float], rates: list[float], steps: int) -> tuple[float, list[int]]:
+    """As :func:`expected_time`, with the k of every round chosen so that the expected time is least.
+
+    T(r) = min_k cost(k) + Σ_j P(j emitted | k) T(r - j).
+
+    Args:
+        first, later: seconds of the first round and of others with k = 0 … K proposals.
+
+    Returns:
+        seconds, and the best k with 0 … ``steps`` patches left; the last is for the first round.
+    """
+    expected, best = [0.0], [0]
+    for left in range(1, steps + 1):
+        prices = first if left == steps else later
+        seconds, k = min((prices[k] + _afterwards(expected, rates, k), k) for k in range(min(len(rates), left - 1) + 1))
+        expected.append(seconds)
+        best.append(k)
+    return expected[steps], best
+
+
+def _afterwards(expected: list[float], rates: list[float], k: int) -> float:
+    """Σ_j P(j emitted) T(r - j) of a round with k proposals, r the patches left; ``expected`` is T(0) … T(r - 1)."""
+    total, reached = 0.0, 1.0
+    for emitted, rate in enumerate(rates[:k], 1):  # the rejected proposal is replaced, and ends the round
+        total += reached * (1 - rate) * expected[-emitted]
+        reached *= rate
+    return total + reached * expected[-k - 1]

@@ -10,6 +10,12 @@ from torch import Tensor
 from models.layers.normalisation import patch_moments, running_statistics, window_statistics
 
 
+def shared(lengths: Tensor) -> int | None:
+    """The number that all these, on the host, are; None where they differ."""
+    first = int(lengths[0])
+    return first if len(lengths) == 1 or bool((lengths == first).all()) else None
+
+
 class Session:
     """The part that all sessions share."""
 
@@ -38,11 +44,11 @@ class Session:
 
     def last_features(self) -> tuple[Tensor, ...]:
         """Targets only: what the heads read at ``features_at``, each ``[B, 1, C, ...]``."""
-        back = (self.features_end - self.features_at).tolist()  # few rows are the case that must be quick
-        first, device = back[0], self.features[0].device
-        if all(b == first for b in back):
-            return tuple(f.narrow(1, max(f.shape[1] - 1 - first, 0), 1) for f in self.features)
-        rows, back = torch.arange(len(back), device=device), torch.tensor(back, device=device)
+        back = self.features_end - self.features_at
+        same, device = shared(back), self.features[0].device
+        if same is not None:
+            return tuple(f.narrow(1, max(f.shape[1] - 1 - same, 0), 1) for f in self.features)
+        rows, back = torch.arange(len(back), device=device), back.to(device)
         return tuple(f[rows, (f.shape[1] - 1 - back).clamp(min=0)].unsqueeze(1) for f in self.features)
 
     def repeat(self, samples: int) -> None:
@@ -83,17 +89,18 @@ class CachedSession(Session):
     def __init__(self, model, context: Tensor, capacity: int, attention_window: int = 0):
         batch, _, variables, _ = context.shape
         config = model.config
-        self.model, self.variables, self.tables = model, variables, model.tables(capacity, variables, attention_window)
+        self.model, self.capacity, self.tables = model, capacity, model.tables(capacity, variables, attention_window)
         self.lengths = self.features_end = self.features_at = torch.zeros(batch, dtype=torch.long)
         # zeros, not empty: masked slots enter the softmax with weight 0, and 0 times garbage may be NaN
         size = (batch, model.n_heads, capacity * variables, model.head_dim)
         self.keys = [self.tables.seen.new_zeros(size) for _ in model.blocks.attn_layers]
         self.values = [self.tables.seen.new_zeros(size) for _ in model.blocks.attn_layers]
         self.window = config.seq_len // config.input_token_len
+        self.static = model.compiled_pass is not None
         self.moments = context.new_zeros(batch, self.window - 1 + capacity, variables, 2)
-        self.level = context.new_zeros(batch, 1, variables)
-        self.scale = context.new_ones(batch, 1, variables)
-        self.restart(context, torch.arange(batch))
+        self.level, self.scale = context.new_zeros(batch, 1, variables), context.new_ones(batch, 1, variables)
+        if config.norm == "window":
+            self.level, self.scale = window_statistics(context)
 
     def restart(self, context: Tensor, rows: Tensor) -> None:
         """These rows start anew, empty, with the statistics of this context ``[len(rows), N, C, P]``."""
@@ -105,52 +112,77 @@ class CachedSession(Session):
         """As :meth:`Session.extend`; with ``rows``, only these rows take in patches ``[len(rows), T, C, P]``."""
         count, device = patches.shape[1], patches.device
         lengths = self.lengths if rows is None else self.lengths[rows]
-        keys = int(lengths.max()) + count
+        static = self.static and rows is None
         # Rows in step share their positions and mask, and are written as one slice.
-        start = int(lengths[0]) if rows is None and bool((lengths == lengths[0]).all()) else None
+        start = None if static or rows is not None else shared(lengths)
         if start is not None:
-            patch, token = slice(start, start + count), slice(start * self.variables, (start + count) * self.variables)
+            row, patch, keys = None, slice(start, start + count), start + count
         else:
-            patch = lengths.to(device).unsqueeze(1) + torch.arange(count, device=device)
             row = (torch.arange(len(self.lengths)) if rows is None else rows).to(device).unsqueeze(1)
-
-        def store(layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-            held = []
-            for buffer, new in ((self.keys[layer], key), (self.values[layer], value)):
-                if start is not None:
-                    buffer[:, :, token] = new
-                else:
-                    by_time = buffer.unflatten(2, (-1, self.variables)).permute(0, 2, 3, 1, 4)
-                    by_time[row, patch] = new.unflatten(2, (-1, self.variables)).permute(0, 2, 3, 1, 4)
-                buffer = buffer[:, :, : keys * self.variables]
-                held.append(buffer if rows is None else buffer[row.squeeze(1)])
-            return held[0], held[1]
-
-        if self.model.config.norm == "causal":
-            before = self.window - 1
-            if start is not None:
-                self.moments[:, before + start : before + start + count] = patch_moments(patches)
-                moments = self.moments[:, start : before + start + count]
-            else:
-                self.moments[row, before + patch] = patch_moments(patches)
-                moments = self.moments[row, patch[:, :1] + torch.arange(before + count, device=device)]
-            full = int(lengths.min()) >= before
-            level, scale = running_statistics(moments, self.window, None if full else lengths.to(device))
-        else:
-            level, scale = (s if rows is None else s[rows] for s in (self.level, self.scale))
+            patch = lengths.to(device).unsqueeze(1) + torch.arange(count, device=device)
+            keys = self.capacity if static else int(lengths.max()) + count
+        full = (int(lengths.min()) if start is None else start) >= self.window - 1
+        first = None if full or self.model.config.norm != "causal" else lengths.to(device)
         if rows is None:
             self.lengths = self.lengths + count
         else:
             self.lengths[rows] += count
-        features = self.model.run(patches, level, scale, self.tables, patch, keys, want, store)
+        advance = self.model.compiled_pass if static else CachedSession.advance
+        features, moments = advance(self, patches, row, patch, keys, want, first, whole=rows is None)
         if rows is None:
             self.features, self.features_end = features, self.lengths.clone()
             self.features_at = self.features_end
-        return self.model.emit(*features)
+        return moments
+
+    def advance(
+        self,
+        patches: Tensor,
+        row: Tensor | None,
+        patch: slice | Tensor,
+        keys: int,
+        want: int,
+        first: Tensor | None,
+        whole: bool,
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, Tensor | None]]:
+        """The arithmetic of :meth:`extend`: what the heads read, and mean and log-variance.
+
+        Args:
+            row: ``[b, 1]``, and ``patch``, ``[b, T]``: where the patches go; None and a slice for rows in step.
+            keys: how many patches are attended to.
+            first: see :func:`running_statistics`.
+            whole: whether the rows are all rows.
+        """
+        count, variables, before = patches.shape[1], patches.shape[2], self.window - 1
+
+        def store(layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+            held = []
+            for buffer, new in ((self.keys[layer], key), (self.values[layer], value)):
+                if row is None:
+                    buffer[:, :, patch.start * variables : patch.stop * variables] = new
+                else:
+                    by_time = buffer.unflatten(2, (-1, variables)).permute(0, 2, 3, 1, 4)
+                    by_time[row, patch] = new.unflatten(2, (-1, variables)).permute(0, 2, 3, 1, 4)
+                buffer = buffer[:, :, : keys * variables]
+                held.append(buffer if whole else buffer[row.squeeze(1)])
+            return held[0], held[1]
+
+        if self.model.config.norm == "causal":
+            if row is None:
+                self.moments[:, before + patch.start : before + patch.stop] = patch_moments(patches)
+                moments = self.moments[:, patch.start : before + patch.stop]
+            else:
+                self.moments[row, before + patch] = patch_moments(patches)
+                moments = self.moments[row, patch[:, :1] + torch.arange(before + count, device=patches.device)]
+            level, scale = running_statistics(moments, self.window, first)
+        else:
+            level, scale = (s if whole else s[row.squeeze(1)] for s in (self.level, self.scale))
+        features = self.model.run(patches, level, scale, self.tables, patch, keys, want, store)
+        return features, self.model.emit(*features)
 
     def keep(self, rows: Tensor) -> None:
         self.lengths = self.lengths[rows]
         self.features_end, self.features_at = self.features_end[rows], self.features_at[rows]
+        self.static = False  # a new number of rows would be compiled anew
         rows = rows.to(self.level.device)
         self.keys = [k[rows] for k in self.keys]
         self.values = [v[rows] for v in self.values]

@@ -1,0 +1,103 @@
+"""How many patches to propose: the K, possibly 0, that minimises the expected time.
+
+The price of a round is measured once for a batch size, by forecasts that accept everything; how likely a proposal is
+accepted is estimated from those tested so far.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from utils.theory import best_rounds
+from utils.timing import timed
+
+TRIALS = 2.0  # as many accepted proposals are assumed at first: what was never tried is worth a try
+FORGET = 0.99  # a call: what was learned long ago is tried again
+OFTEN = 16  # calls between two plans
+WORTH = 0.97  # of the target's own time: what is expected to save less is not tried
+SECONDS = 0.3  # of measuring one price, or at least LEAST times
+LEAST, MOST = 2, 9
+
+
+@dataclass(frozen=True)
+class Prices:
+    """Seconds of a round by its number of proposals, 0 … K. The first includes the prefill; inf: it cannot be."""
+
+    first: list[float]
+    later: list[float]
+
+    @classmethod
+    def measure(cls, forecast: Callable, most: int, steps: int, opens: bool, device: torch.device) -> "Prices":
+        """By ``forecast(steps, k)``, which accepts every proposal; k = 0 is the target alone.
+
+        Args:
+            most: K; K + 1 patches fit into the horizon, ``steps``.
+            opens: whether the draft can propose before the target's first pass.
+        """
+
+        def price(count: int, k: int) -> float:
+            forecast(count, k)  # warm-up
+            spent = []
+            while len(spent) < LEAST or (len(spent) < MOST and sum(spent) < SECONDS):
+                spent.append(timed(forecast, device, count, k)[1])
+            return min(spent)  # differences are taken: no noise, which only ever adds
+
+        prefill = price(1, 0)
+        first, later = {0: prefill}, {0: (price(steps, 0) - prefill) / (steps - 1)}
+        for k in {1, (1 + most) // 2, most}:
+            if opens:
+                first[k] = price(k + 1, k)
+                later[k] = price(2 * (k + 1), k) - first[k]
+            else:
+                later[k] = price(k + 2, k) - prefill
+            later[k] = max(later[k], later[0])  # a difference of two noisy numbers
+        between = [_interpolated(later, k) for k in range(most + 1)]
+        opening = [_interpolated(first, k) if opens else float("inf") for k in range(1, most + 1)]
+        return cls([prefill, *opening], between)
+
+
+def _interpolated(points: dict[int, float], k: int) -> float:
+    if k in points:
+        return points[k]
+    low, high = max(p for p in points if p < k), min(p for p in points if p > k)
+    return points[low] + (points[high] - points[low]) * (k - low) / (high - low)
+
+
+class Pace:
+    """What a decoder has learned of its prices and of acceptance."""
+
+    def __init__(self, most: int):
+        self.most = most
+        self.prices: dict[int, Prices] = {}  # of a number of rows
+        self.accepted, self.tested = torch.zeros(most, dtype=torch.double), torch.zeros(most, dtype=torch.double)
+        self.calls, self.plans = 0, {}
+
+    def known(self, rows: int) -> Prices | None:
+        """Prices measured with about as many rows: neither more than twice nor less than half."""
+        near = [n for n in self.prices if rows <= 2 * n and n <= 2 * rows]
+        return self.prices[min(near, key=lambda n: abs(n - rows))] if near else None
+
+    def rates(self) -> list[float]:
+        """α_i: the acceptance at each position of a round once it is reached."""
+        return ((self.accepted + TRIALS) / (self.tested + TRIALS)).tolist()
+
+    def learn(self, accepted: Tensor, tested: Tensor) -> None:
+        """Count what a call tested; ``[K]`` each."""
+        self.accepted, self.tested = FORGET * self.accepted + accepted, FORGET * self.tested + tested
+        self.calls += 1
+        if self.calls < OFTEN or self.calls % OFTEN == 0:  # to plan is not free either
+            self.plans = {}
+
+    def plan(self, rows: int, steps: int) -> list[int]:
+        """How many patches to propose with 0 … ``steps`` patches left; the last is for the first round.
+
+        All 0 where the target alone is expected to be as quick.
+        """
+        if (rows, steps) not in self.plans:
+            prices = self.known(rows)
+            seconds, plan = best_rounds(prices.first, prices.later, self.rates(), steps)
+            alone = prices.first[0] + (steps - 1) * prices.later[0]
+            self.plans[rows, steps] = plan if seconds < WORTH * alone else [0] * (steps + 1)
+        return self.plans[rows, steps]
