@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 import statistics
 import subprocess
 import sys
@@ -40,9 +41,14 @@ from utils.speculative_decoder import SpeculativeConfig, SpeculativeDecoder, Sta
 from utils.timing import timed
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "benchmark" / "benchmark.py"
-CHECKPOINTS = {
-    "S": {"target": "ETTh1_timer_xl_causal_joint_2021", "half": "ETTh1_draft_rollout", "heads": "ETTh1_multi_patch"},
-    "M": {"target": "ETTh1_M", "half": "ETTh1_M_0.5", "heads": "ETTh1_M_heads"},
+CHECKPOINTS = {  # of a target and its drafts: half its sizes, heads on its hidden states, dlinear
+    "S": {
+        "target": "ETTh1_timer_xl_causal_joint_2021",
+        "half": "ETTh1_draft_rollout",
+        "heads": "ETTh1_multi_patch",
+        "linear": "ETTh1_dlinear",
+    },
+    "M": {"target": "ETTh1_M", "half": "ETTh1_M_0.5", "heads": "ETTh1_M_heads", "linear": "ETTh1_M_dlinear"},
 }
 TARGETS = (*CHECKPOINTS, "L")
 UNTRAINED = timer_xl.Config(d_model=1024, n_heads=16, d_ff=2048, e_layers=8, channels="independent")  # L
@@ -140,11 +146,13 @@ class ExpBenchmark(ExpBasic):
 
     def methods(self, steps: int, most: int = POINT_K) -> dict[str, Method]:
         """Name -> method, to forecast ``steps`` patches with at most ``most`` proposals in point mode."""
-        target, half, heads = self.target, self.drafts["half"], self.drafts["heads"]
+        target, half = self.target, self.drafts["half"]
         config, patches = target.config, self.context // self.patch_len
         lean = 1 - 0.5 / config.e_layers  # of a pass, where the last layer computes few positions only
         grown = lean * (1 + (steps - 1) / patches)  # context and forecast, in such passes
-        ks = {"half": most, "heads": min(most, heads.config.block_patches)}
+        ks = {
+            role: min(most, draft.config.block_patches) if draft.block else most for role, draft in self.drafts.items()
+        }
 
         def speculative(draft: str, passes: float, rule=None, **how) -> Method:
             decoder = SpeculativeDecoder(target, self.drafts[draft], SpeculativeConfig(**how))
@@ -168,6 +176,8 @@ class ExpBenchmark(ExpBasic):
             "draft:half": Method(self.alone(half, steps, open_draft), 0.3 * grown),
             "draft:heads": Method(partial(self.target_and_heads, steps), grown),
         }
+        if "linear" in self.drafts:
+            found["draft:linear"] = Method(self.alone(self.drafts["linear"], steps, open_draft), 0.3 * grown)
         if self.name not in CHECKPOINTS:
             for rate in SIMULATED:
                 for draft in self.drafts:
@@ -175,10 +185,12 @@ class ExpBenchmark(ExpBasic):
                         rule = partial(Simulated, rate)
                         found[f"simulated{rate}{name}:{draft}"] = point(draft, MSE_TOL, rule, **how)
             return found
-        for draft in self.drafts:
+        for draft in ("half", "heads"):
             for name, how in ADAPTING.items():
                 found[f"speculative{name or '_point'}:{draft}"] = point(draft, MSE_TOL, **how)
+        for draft in self.drafts:
             found[f"forced:{draft}"] = point(draft, math.inf)
+        found["forced_adaptive:heads"] = point("heads", math.inf, adaptive=True)
         found["target_sampled"] = Method(
             self.alone(target, steps, partial(open_session, rollout="cached"), sampling), grown
         )
@@ -252,11 +264,10 @@ class ExpBenchmark(ExpBasic):
         seconds = {name: [] for name in names}
         accuracy = {name: Accuracy(self.patch_len) for name in names}
         counts = {}
-        bar = tqdm(total=LEAST, desc="repetitions", leave=False)
+        bar, order = tqdm(total=LEAST, desc="repetitions", leave=False), random.Random(0)
         while names and bar.n < bar.total:
             x, truth, series = draw(bar.n)
-            shift = bar.n % len(names)
-            for name in names[shift:] + names[:shift]:  # no method is always first
+            for name in order.sample(names, len(names)):  # what ran before leaves its traces in the caches
                 (forecast, done), spent = timed(methods[name].call, self.device, x, series)
                 seconds[name].append(spent)
                 if forecast is not None:

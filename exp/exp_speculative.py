@@ -1,6 +1,7 @@
 """Testing: a target alone, or decoded with a draft, next to its baselines. Writes the record of the run."""
 
 import math
+import random
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -213,10 +214,11 @@ class ExpSpeculative(ExpBasic):
         for name in names:  # warm-up: allocators, tables, kernels
             self.methods[name](x.to(self.device), index[:batch_size].to(self.device))
         self.phases.seconds.clear()
-        for i, batch in enumerate(tqdm(index.split(batch_size), desc="forecast", unit="batch")):
+        order = random.Random(0)
+        for batch in tqdm(index.split(batch_size), desc="forecast", unit="batch"):
             x, truth = (t.to(self.device) for t in windows.batch(batch))
             series = batch.to(self.device)
-            for name in names[i % len(names) :] + names[: i % len(names)]:  # no method is always first
+            for name in order.sample(names, len(names)):  # what ran before leaves its traces in the caches
                 forecast, spent = timed(self.methods[name], self.device, x, series)
                 accuracy[name].add(forecast, truth)
                 seconds[name].append(spent)

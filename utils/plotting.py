@@ -150,7 +150,12 @@ METHODS = {  # those of the benchmark that are drawn
     "simulated0.9": "#E69F00",
     "simulated1.0": "#56B4E9",
 }
-DRAFTS = {"": ("-", "D"), "half": ("-", "o"), "heads": ("--", "s")}  # of a method: its line and marker
+DRAFTS = {
+    "": ("-", "D"),
+    "half": ("-", "o"),
+    "heads": ("--", "s"),
+    "linear": (":", "^"),
+}  # of a method: its line and marker
 
 
 def benchmark_figure(file: Path, rows: list[dict]) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from exp import exp_benchmark, exp_growth
 from exp.exp_benchmark import ExpBenchmark, fitting
-from models import multi_patch, timer_xl, timer_xl_draft
+from models import dlinear, multi_patch, timer_xl, timer_xl_draft
 from scripts.benchmark import benchmark
 from tests.test_run import series_file
 from utils import checkpoint
@@ -23,7 +23,7 @@ def folder(tmp_path, monkeypatch):
     series_file(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(exp_benchmark, "UNTRAINED", timer_xl.Config(**SIZES, e_layers=2, channels="independent"))
-    modules = {"target": timer_xl, "half": timer_xl_draft, "heads": multi_patch}
+    modules = {"target": timer_xl, "half": timer_xl_draft, "heads": multi_patch, "linear": dlinear}
     torch.manual_seed(0)
     for target, channels in (("S", "joint"), ("M", "independent")):
         config = timer_xl.Config(**SIZES, e_layers=2, channels=channels)
