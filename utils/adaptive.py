@@ -17,8 +17,7 @@ TRIALS = 2.0  # as many accepted proposals are assumed at first: what was never 
 FORGET = 0.99  # a call: what was learned long ago is tried again
 OFTEN = 16  # calls between two plans
 WORTH = 0.97  # of the target's own time: what is expected to save less is not tried
-SECONDS = 0.3  # of measuring one price, or at least LEAST times
-LEAST, MOST = 2, 9
+SECONDS, MOST = 0.3, 9  # of measuring one price, and how often at most
 
 
 @dataclass(frozen=True)
@@ -38,11 +37,10 @@ class Prices:
         """
 
         def price(count: int, k: int) -> float:
-            forecast(count, k)  # warm-up
-            spent = []
-            while len(spent) < LEAST or (len(spent) < MOST and sum(spent) < SECONDS):
+            spent = []  # the least is taken: the first warms up, and noise only ever adds
+            while len(spent) < MOST and sum(spent) < SECONDS:
                 spent.append(timed(forecast, device, count, k)[1])
-            return min(spent)  # differences are taken: no noise, which only ever adds
+            return min(spent)
 
         prefill = price(1, 0)
         first, later = {0: prefill}, {0: (price(steps, 0) - prefill) / (steps - 1)}

@@ -30,6 +30,7 @@ from utils.rollout import (
     to_rows,
 )
 
+CPU_TOKENS = 8192  # of context and forecast that are decoded together on a CPU
 PATHS = 2**40  # the distance between the numbers of a series' sample paths, which key their noise
 
 
@@ -165,14 +166,29 @@ class SpeculativeDecoder:
             raise UserError(f"context of shape {list(x.shape)}: give [B, L, C], L a multiple of the patch, {patch_len}")
         if steps < 1:
             raise UserError(f"{steps} patches to forecast: at least 1 is needed")
-        channels = self.target.config.channels
         check_rollout(self.target.config, x.shape[2], self.config)
         series = torch.arange(len(x), device=x.device) if series is None else series.to(x.device)
+        # A CPU gains nothing from larger passes, which would only take more memory.
+        tokens = samples * x.shape[2] * (x.shape[1] // patch_len + steps)
+        together = max(1, CPU_TOKENS // tokens) if x.device.type == "cpu" else len(x)
+        if len(x) <= together:
+            return self._generate(x, steps, series, samples)
+        parts = zip(x.split(together), series.split(together), strict=True)
+        parts = [self._generate(windows, steps, numbers, samples) for windows, numbers in parts]
+        forecasts, found = zip(*parts, strict=True)
+        for other in found[1:]:
+            found[0].add(other)
+        found[0].accepted_patches = torch.cat([part.accepted_patches for part in found])
+        return torch.cat(forecasts), found[0]
+
+    def _generate(self, x: Tensor, steps: int, series: Tensor, samples: int) -> tuple[Tensor, Statistics]:
+        """As :meth:`generate`, of windows that are decoded together."""
+        channels = self.target.config.channels
+        plan = self._plan(x, steps, series, samples)
         series = row_series(series, channels, x.shape[2])
-        context = to_patches(to_rows(x, channels), patch_len)
-        plan = self._plan(x, context, steps, series, samples)
         if not any(plan):
-            return self._alone(x, context, steps, series, samples)
+            return self._alone(x, steps, series, samples)
+        context = to_patches(to_rows(x, channels), self.target.config.input_token_len)
         rows = _Rows(self, context, steps, series)
         if samples > 1:  # the prefill is a pass of its own, then shared by all paths
             with self.trace("verify"):
@@ -199,16 +215,16 @@ class SpeculativeDecoder:
         self._learn(rows.statistics)
         return paths(rows.forecast, samples, channels, x.shape[2]), rows.statistics
 
-    def _plan(self, x: Tensor, context: Tensor, steps: int, series: Tensor, samples: int) -> list[int]:
+    def _plan(self, x: Tensor, steps: int, series: Tensor, samples: int) -> list[int]:
         """Patches to propose with 0 … ``steps`` patches left to forecast; the last is for the first round."""
-        config, rows = self.config, samples * len(context)
+        config, rows = self.config, samples * len(x)
         if not config.adaptive or steps == 1:
             return [0, *(min(config.k, left) for left in range(steps))]
         if self.pace.known(rows) is None:
 
             def forecast(count: int, k: int) -> None:
                 if k == 0:
-                    self._alone(x, context, count, series, samples)
+                    self._alone(x, count, row_series(series, self.target.config.channels, x.shape[2]), samples)
                     return
                 forced = replace(config, k=k, accept_mse_tol=math.inf, adaptive=False)
                 SpeculativeDecoder(self.target, self.draft, forced).generate(x, count, series, samples)
@@ -221,9 +237,10 @@ class SpeculativeDecoder:
         if self.config.adaptive:
             self.pace.learn(statistics.accepted, statistics.attempted)
 
-    def _alone(self, x: Tensor, context: Tensor, steps: int, series: Tensor, samples: int) -> tuple[Tensor, Statistics]:
-        """Nothing is worth proposing: the target's own rollout, as it is without a draft."""
+    def _alone(self, x: Tensor, steps: int, series: Tensor, samples: int) -> tuple[Tensor, Statistics]:
+        """Nothing is worth proposing: the target's own rollout, as it is without a draft. ``series``: of the rows."""
         config, statistics = self.config, Statistics.empty(self.config.k)
+        context = to_patches(to_rows(x, self.target.config.channels), self.target.config.input_token_len)
         with self.trace("verify"):
             session = open_session(
                 self.target, context, context.shape[1] + steps, config.rollout, config.attention_window
