@@ -104,6 +104,15 @@ def test_calibrated_paths_leave_crps_and_coverage(here, capsys):
     assert "calibrated" not in capsys.readouterr().out, "calibrated once, then read"
 
 
+def test_adaptive_k_and_bf16(here):
+    options = ["--spec_mode", "point", "--spec_k", "2", "--test_pred_len", "16", "--max_windows", "6", "--amp", "bf16"]
+    assert run.main([*data(), "--use_speculative", *options, "--spec_adaptive", "--setting", "adaptive"]) == 0
+    record = json.loads((here / "results/adaptive/metrics.json").read_text())
+    assert record["args"]["amp"] == "bf16"
+    assert len(record["acceptance"]["rounds_by_proposals"]) == 3
+    assert record["accuracy"]["speculative"]["mse"] == pytest.approx(record["accuracy"]["target"]["mse"], rel=0.2)
+
+
 HEADS = ["--use_speculative", "--checkpoint", "checkpoints/target/checkpoint.pth", "--spec_draft_ckpt"]
 NAIVE = ["--spec_draft_model", "seasonal_naive"]
 

@@ -4,6 +4,7 @@ The price of a round is measured once for a batch size, by forecasts that accept
 accepted is estimated from those tested so far.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ TRIALS = 2.0  # as many accepted proposals are assumed at first: what was never 
 FORGET = 0.99  # a call: what was learned long ago is tried again
 OFTEN = 16  # calls between two plans
 WORTH = 0.97  # of the target's own time: what is expected to save less is not tried
-SECONDS, MOST = 0.3, 9  # of measuring one price, and how often at most
+SECONDS, MOST = 4.0, 9  # of measuring prices, and how often each at most
 
 
 @dataclass(frozen=True)
@@ -36,21 +37,23 @@ class Prices:
             opens: whether the draft can propose before the target's first pass.
         """
 
-        def price(count: int, k: int) -> float:
-            spent = []  # the least is taken: the first warms up, and noise only ever adds
-            while len(spent) < MOST and sum(spent) < SECONDS:
-                spent.append(timed(forecast, device, count, k)[1])
-            return min(spent)
+        some = sorted({1, (1 + most) // 2, most})
+        wanted = [(1, 0), (steps, 0)]
+        wanted += [(k + 1, k) for k in some] + [(2 * k + 2, k) for k in some] if opens else [(k + 2, k) for k in some]
+        spent = dict.fromkeys(wanted, math.inf)  # the least: the first run warms up, and noise only ever adds
+        for done in range(MOST):
+            runs = {point: timed(forecast, device, *point)[1] for point in wanted}
+            spent = {point: min(spent[point], seconds) for point, seconds in runs.items()}
+            if (done + 1) * sum(runs.values()) > SECONDS:
+                break
 
-        prefill = price(1, 0)
-        first, later = {0: prefill}, {0: (price(steps, 0) - prefill) / (steps - 1)}
-        for k in {1, (1 + most) // 2, most}:
+        prefill = spent[1, 0]
+        first, later = {0: prefill}, {0: (spent[steps, 0] - prefill) / (steps - 1)}
+        for k in some:
             if opens:
-                first[k] = price(k + 1, k)
-                later[k] = price(2 * (k + 1), k) - first[k]
-            else:
-                later[k] = price(k + 2, k) - prefill
-            later[k] = max(later[k], later[0])  # a difference of two noisy numbers
+                first[k] = spent[k + 1, k]
+            beyond = spent[2 * k + 2, k] - first[k] if opens else spent[k + 2, k] - prefill
+            later[k] = max(beyond, later[0])  # a difference of two noisy numbers
         between = [_interpolated(later, k) for k in range(most + 1)]
         opening = [_interpolated(first, k) if opens else float("inf") for k in range(1, most + 1)]
         return cls([prefill, *opening], between)

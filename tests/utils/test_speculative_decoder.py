@@ -12,7 +12,8 @@ from scipy.stats import ks_2samp, kstest
 from models.layers.cache import Session
 from models.timer_xl import from_patches, to_patches
 from tests.conftest import tiny, walk
-from utils import acceptance
+from utils import acceptance, speculative_decoder
+from utils.adaptive import Prices
 from utils.covariance import Calibration, Spread, context_scale
 from utils.errors import UserError
 from utils.rollout import autoregress, from_rows, open_session, put, row_series, take, to_rows
@@ -165,6 +166,61 @@ def test_infinite_tolerance_accepts_all_in_one_pass_and_emits_the_targets_means(
     torch.testing.assert_close(forecast, from_patches(target.predict(prefix, 6)[0]))
 
 
+@pytest.mark.parametrize("mode", ["point", "sample"])
+@pytest.mark.parametrize("channels", ["joint", "independent"])
+@pytest.mark.parametrize("samples", [1, 3])
+def test_large_batches_are_decoded_in_parts(mode, channels, samples, monkeypatch):
+    if mode == "point" and samples > 1:
+        pytest.skip("paths are for sample mode")
+    target, draft, x = tiny(1, channels=channels), tiny(2, channels=channels), walk(7, 12, 2)
+    config = SpeculativeConfig(mode, 3, 1.5, accept_mse_tol=0.4 if mode == "point" else 0.0)
+    whole, told = SpeculativeDecoder(target, draft, config).generate(x, 5, samples=samples)
+    monkeypatch.setattr(speculative_decoder, "CPU_TOKENS", 3 * samples * 2 * (3 + 5))  # three windows
+    parts, told_of_parts = SpeculativeDecoder(target, draft, config).generate(x, 5, samples=samples)
+    torch.testing.assert_close(parts, whole, rtol=0, atol=1e-9)
+    assert torch.equal(told.accepted_patches, told_of_parts.accepted_patches)
+    assert torch.equal(told.attempted, told_of_parts.attempted)
+    assert (told.emitted, told.row_passes) == (told_of_parts.emitted, told_of_parts.row_passes)
+
+
+PRICES = {
+    "often": Prices([5.0, 5.1, 5.2, 5.3], [1.0, 1.1, 1.2, 1.3]),
+    "sometimes": Prices([5.0, 5.9, 6.8, 7.7], [1.0, 1.3, 1.9, 2.6]),
+    "never": Prices([5.0, 7.0, 9.0, 11.0], [1.0, 3.0, 5.0, 7.0]),
+}
+
+
+@pytest.mark.parametrize("prices", PRICES)
+@pytest.mark.parametrize("channels", ["joint", "independent"])
+@pytest.mark.parametrize(("norm", "renorm_every"), [("causal", 0), ("window", 2)])
+def test_adaptive_k_leaves_the_targets_rollout_as_it_is(prices, channels, norm, renorm_every, monkeypatch):
+    monkeypatch.setattr(Prices, "measure", lambda *given: PRICES[prices])
+    target, x = tiny(1, norm=norm, channels=channels), walk(4, 12, 2)
+    with torch.no_grad():
+        near = tiny(1, norm=norm, channels=channels)
+        for parameter in near.parameters():
+            parameter *= 1 + 1e-4
+    config = SpeculativeConfig("point", 3, accept_mse_tol=1e-9, renorm_every=renorm_every, adaptive=True)
+    own = own_rollout(target, x, 6, config)
+    decoder = SpeculativeDecoder(target, near, config)
+    for _ in range(4):
+        forecast, statistics = decoder.generate(x, 6)
+        torch.testing.assert_close(forecast, own, rtol=0, atol=1e-3)
+        assert int(statistics.rounds.sum()) == statistics.target_passes or renorm_every
+    assert (statistics.draft_passes == 0) == (prices == "never" or int(statistics.rounds[1:].sum()) == 0)
+    assert statistics.emitted == 6 * 4 * (2 if channels == "independent" else 1)
+
+
+def test_adaptive_k_measures_its_prices_itself():
+    target, heads = tiny(1, channels="independent"), tiny(2, channels="independent")
+    for mode, samples in (("point", 1), ("sample", 1), ("sample", 2)):
+        decoder = SpeculativeDecoder(target, heads, SpeculativeConfig(mode, 2, adaptive=True))
+        forecast, _ = decoder.generate(walk(2, 12, 2), 4, samples=samples)
+        (prices,) = decoder.pace.prices.values()
+        assert all(price > 0 for price in prices.first + prices.later)
+        assert forecast.shape == ((2, 16, 2) if samples == 1 else (2, 2, 16, 2))
+
+
 def test_one_patch_never_calls_the_draft():
     draft = tiny(2)
     draft.session = None
@@ -244,11 +300,11 @@ class GaussianSession(Session):
         self.lengths, self.history = self.lengths[rows], self.history[rows]
 
 
-def check_exact(spreads, steps=4, k=2, sigma=SIGMA, samples=1):
+def check_exact(spreads, steps=4, k=2, sigma=SIGMA, samples=1, adaptive=False):
     """Kolmogorov-Smirnov at 0.1 % for all comparisons together (Bonferroni), per coordinate and along δ."""
     target, draft = GaussianModel(0.0, spreads[0]), GaussianModel(0.45, spreads[1])
     x = torch.tensor([0.3, -0.2, 0.5], dtype=torch.float64).view(1, 3, 1).expand(ROWS, 3, 1)
-    config = SpeculativeConfig("sample", k, sigma, max_draws=64, seed=5)
+    config = SpeculativeConfig("sample", k, sigma, max_draws=64, seed=5, adaptive=adaptive)
     windows = x[: ROWS // samples]
     forecast, statistics = SpeculativeDecoder(target, draft, config).generate(windows, steps, samples=samples)
     forecast = forecast if samples == 1 else forecast.flatten(0, 1)
@@ -285,6 +341,11 @@ SHARED_COVARIANCE, LEARNED = (None, None), (0.3, -0.2)
 @pytest.mark.parametrize("spreads", [SHARED_COVARIANCE, LEARNED], ids=["equal", "different"])
 def test_samples_have_the_targets_distribution(spreads):
     check_exact(spreads)
+
+
+def test_adaptive_k_leaves_the_targets_distribution_as_it_is(monkeypatch):
+    monkeypatch.setattr(Prices, "measure", lambda *given: Prices([5.0, 5.9, 6.8], [1.0, 1.3, 1.9]))
+    check_exact(SHARED_COVARIANCE, adaptive=True)
 
 
 def test_target_with_learned_variance_and_draft_without():
