@@ -179,7 +179,7 @@ class Model(nn.Module):
         """
         count, variables = patches.shape[1:3]
         normalised = (patches - level.unsqueeze(-1)) / scale.unsqueeze(-1)
-        x = self.embedding(normalised.to(self.blocks.norm.weight.dtype)).flatten(1, 2)
+        x = self.embedding(normalised.to(self.blocks.norm.weight.dtype).flatten(1, 2))
         turn = tables.rotations(index)
         last = len(self.blocks.attn_layers) - 1
         for i, block in enumerate(self.blocks.attn_layers):
@@ -192,7 +192,9 @@ class Model(nn.Module):
 
     def emit(self, hidden: Tensor, level: Tensor, scale: Tensor) -> tuple[Tensor, Tensor | None]:
         """Mean and log-variance (None without ``stochastic_head``) of the next patch, each ``[B, want, C, P]``."""
-        mean = torch.addcmul(level, self.head(hidden).to(level.dtype), scale)
+        tokens, shape = hidden.flatten(1, 2), hidden.shape[1:3]  # of more dimensions a linear map would be two calls
+        mean = torch.addcmul(level, self.head(tokens).unflatten(1, shape).to(level.dtype), scale)
         if not self.config.stochastic_head:
             return mean, None
-        return mean, self.log_var_head(hidden).to(level.dtype).clamp(min=MIN_LOG_VAR) + 2 * scale.log()
+        log_var = self.log_var_head(tokens).unflatten(1, shape).to(level.dtype)
+        return mean, log_var.clamp(min=MIN_LOG_VAR) + 2 * scale.log()

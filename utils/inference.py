@@ -8,7 +8,8 @@ from torch import nn
 
 from models import timer_xl
 from models.layers.cache import CachedSession
-from models.layers.linear import pack
+from models.layers.fused import FusedBlock
+from models.layers.linear import freeze
 
 # weights are constants, laid out once; small matrix products have kernels of their own
 INDUCTOR = {"freezing": True, "max_autotune": True, "max_autotune_gemm_backends": "CPP,ATEN"}
@@ -32,7 +33,11 @@ def for_inference(model: nn.Module, amp: str = "off", compiled: bool = False) ->
     if compiled and network and _toolchain():
         model.compiled_pass = torch.compile(CachedSession.advance, dynamic=False)
     else:
-        pack(model)
+        if network:
+            layers = model.blocks.attn_layers
+            for i, block in enumerate(layers):
+                layers[i] = FusedBlock(block, last=i == len(layers) - 1)
+        freeze(model)
     return model
 
 

@@ -24,7 +24,7 @@ class VariableBias(nn.Module):
 class Attention(nn.Module):
     def __init__(self, d_model: int, n_heads: int):
         super().__init__()
-        self.n_heads = n_heads
+        self.n_heads, self.head_dim = n_heads, d_model // n_heads
         self.query_projection = nn.Linear(d_model, d_model)
         self.key_projection = nn.Linear(d_model, d_model)
         self.value_projection = nn.Linear(d_model, d_model)
@@ -39,8 +39,7 @@ class Attention(nn.Module):
         """
         if variables == 1:
             return None
-        head_dim = self.out_projection.in_features // self.n_heads
-        return (self.inner_attention.attn_bias(variables) * head_dim**-0.5)[:, None, :, None]
+        return (self.inner_attention.attn_bias(variables) * self.head_dim**-0.5)[:, None, :, None]
 
     def forward(self, x: Tensor, queries: int, mask: Tensor | None, turn: Tensor, store) -> Tensor:
         """Attend from the last ``queries`` tokens of x ``[B, tokens, d_model]`` to all that ``store`` returns.
@@ -63,7 +62,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Post-norm transformer layer."""
+    """Post-norm transformer layer. ``models/layers/fused.py`` is the same for inference."""
 
     def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float, activation: str):
         super().__init__()
@@ -74,6 +73,10 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(d_model)
         self.dropout = nn.Dropout(dropout)
         self.activation = {"relu": torch.relu_, "gelu": F.gelu}[activation]  # in place: it is the largest tensor
+
+    def bias(self, variables: int) -> Tensor | None:
+        """See :meth:`Attention.bias`."""
+        return self.attention.bias(variables)
 
     def forward(self, x: Tensor, queries: int, mask: Tensor | None, turn: Tensor, store) -> Tensor:
         """x ``[B, tokens, d_model]`` -> the last ``queries`` tokens, ``[B, queries, d_model]``."""

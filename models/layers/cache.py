@@ -91,6 +91,7 @@ class CachedSession(Session):
         config = model.config
         self.model, self.capacity, self.tables = model, capacity, model.tables(capacity, variables, attention_window)
         self.lengths = self.features_end = self.features_at = torch.zeros(batch, dtype=torch.long)
+        self.even = 0  # what all lengths are; None where they differ
         # zeros, not empty: masked slots enter the softmax with weight 0, and 0 times garbage may be NaN
         size = (batch, model.n_heads, capacity * variables, model.head_dim)
         self.keys = [self.tables.seen.new_zeros(size) for _ in model.blocks.attn_layers]
@@ -104,7 +105,8 @@ class CachedSession(Session):
 
     def restart(self, context: Tensor, rows: Tensor) -> None:
         """These rows start anew, empty, with the statistics of this context ``[len(rows), N, C, P]``."""
-        self.lengths[rows] = 0
+        self.lengths = self.lengths.index_fill(0, rows, 0)
+        self.even = shared(self.lengths)
         if self.model.config.norm == "window":
             self.level[rows], self.scale[rows] = window_statistics(context)
 
@@ -114,25 +116,29 @@ class CachedSession(Session):
         lengths = self.lengths if rows is None else self.lengths[rows]
         static = self.static and rows is None
         # Rows in step share their positions and mask, and are written as one slice.
-        start = None if static or rows is not None else shared(lengths)
+        start = None if static or rows is not None else self.even
         if start is not None:
-            row, patch, keys = None, slice(start, start + count), start + count
+            row, patch, keys, least = None, slice(start, start + count), start + count, start
         else:
             row = (torch.arange(len(self.lengths)) if rows is None else rows).to(device).unsqueeze(1)
-            patch = lengths.to(device).unsqueeze(1) + torch.arange(count, device=device)
+            patch, least = lengths.to(device).unsqueeze(1) + torch.arange(count, device=device), int(lengths.min())
             keys = self.capacity if static else int(lengths.max()) + count
-        full = (int(lengths.min()) if start is None else start) >= self.window - 1
-        first = None if full or self.model.config.norm != "causal" else lengths.to(device)
-        if rows is None:
-            self.lengths = self.lengths + count
-        else:
-            self.lengths[rows] += count
+        some = least < self.window - 1 and self.model.config.norm == "causal"
         advance = self.model.compiled_pass if static else CachedSession.advance
-        features, moments = advance(self, patches, row, patch, keys, want, first, whole=rows is None)
+        features, moments = advance(
+            self, patches, row, patch, keys, want, lengths.to(device) if some else None, whole=rows is None
+        )
         if rows is None:
-            self.features, self.features_end = features, self.lengths.clone()
-            self.features_at = self.features_end
+            self.lengths, self.even = self.lengths + count, None if self.even is None else self.even + count
+            self.features, self.features_at, self.features_end = features, self.lengths, self.lengths
+        else:
+            self.lengths = self.lengths.index_add(0, rows, torch.full_like(rows, count))
+            self.even = shared(self.lengths)
         return moments
+
+    def rollback(self, lengths: Tensor) -> None:
+        super().rollback(lengths)
+        self.even = shared(lengths)
 
     def advance(
         self,
@@ -181,6 +187,7 @@ class CachedSession(Session):
 
     def keep(self, rows: Tensor) -> None:
         self.lengths = self.lengths[rows]
+        self.even = shared(self.lengths)
         self.features_end, self.features_at = self.features_end[rows], self.features_at[rows]
         self.static = False  # a new number of rows would be compiled anew
         rows = rows.to(self.level.device)

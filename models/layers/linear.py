@@ -1,8 +1,13 @@
 """Linear maps as decoding uses them."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+LEAST = 2**16  # weights: in smaller maps starting the kernel is most of the work
 
 
 class Pointwise(nn.Conv1d):
@@ -15,37 +20,39 @@ class Pointwise(nn.Conv1d):
         return F.linear(x, self.weight.squeeze(-1), self.bias)
 
 
-class PackedLinear(nn.Module):
-    """A linear map on a CPU whose weight is laid out for oneDNN once, not at every call; for inference.
+class Frozen(nn.Module):
+    """A linear map of inference, see :func:`linear_map`."""
 
-    With the few tokens of a decoding step, where the weight is most of what a call touches, 2 to 4 times as fast;
-    slower below some 2^16 weights, where starting a kernel is most of the work.
-    """
-
-    LEAST = 2**16 + 1  # weights
-
-    def __init__(self, weight: Tensor, bias: Tensor):
+    def __init__(self, linear: nn.Linear):
         super().__init__()
-        self.out_features, self.in_features = weight.shape
-        self.register_buffer("weight", torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), None))
-        self.register_buffer("bias", bias.detach())
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
+        self.forward = linear_map(linear.weight, linear.bias)
 
 
-def pack(module: nn.Module) -> None:
-    """Replace the linear maps below a module by packed ones, where oneDNN can take their type on this CPU."""
-    for name, child in module.named_children():
-        if not isinstance(child, nn.Linear | Pointwise):
-            pack(child)
-        elif child.bias is not None and _packable(child.weight):
-            setattr(module, name, PackedLinear(child.weight.flatten(1), child.bias))
+def linear_map(weight: Tensor, bias: Tensor) -> Callable[[Tensor], Tensor]:
+    """A linear map for inference, of weights that change no more.
+
+    On a CPU a large weight is laid out for oneDNN once, not at every call: with the few tokens of a decoding step,
+    where the weight is most of what a call touches, 2 to 4 times as fast.
+    """
+    weight, bias = weight.detach(), bias.detach()
+    if not _packable(weight):
+        return partial(F.linear, weight=weight, bias=bias)
+    packed, call = torch.ops.mkldnn._reorder_linear_weight(weight, None), torch.ops.mkldnn._linear_pointwise.default
+    return lambda x: call(x, packed, bias, "none", [], "")
 
 
 def _packable(weight: Tensor) -> bool:
-    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available() or weight.numel() < PackedLinear.LEAST:
+    if weight.device.type != "cpu" or weight.numel() <= LEAST or not torch.backends.mkldnn.is_available():
         return False
     return weight.dtype == torch.float32 or (
         weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     )
+
+
+def freeze(module: nn.Module) -> None:
+    """Replace the linear maps below a module by such for inference."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.Linear):
+            setattr(module, name, Frozen(child))
+        else:
+            freeze(child)

@@ -26,7 +26,7 @@ class Tables:
         back = time.unsqueeze(1) - time
         seen = (back >= 0) & (back < (attention_window or capacity))
         self.seen = torch.zeros(seen.shape).masked_fill(~seen, float("-inf")).to(like)  # [capacity, capacity]
-        self.biases = [block.attention.bias(variables) for block in model.blocks.attn_layers]
+        self.biases = [block.bias(variables) for block in model.blocks.attn_layers]
         self.attention_window = attention_window
 
     def rotations(self, index: slice | Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from models import dlinear, multi_patch
-from models.layers.linear import PackedLinear
+from models.layers.linear import LEAST
 from models.timer_xl import Config, to_patches
 from tests.conftest import tiny, walk
 from utils import inference
@@ -30,16 +30,11 @@ def outputs(model):
     return found
 
 
-def packed(model):
-    return sum(isinstance(module, PackedLinear) for module in model.modules())
-
-
 @pytest.mark.parametrize("channels", ["joint", "independent"])
 def test_packed_networks_say_the_same(channels):
     plain, ready = (tiny(1, channels=channels, **WIDE) for _ in range(2))
     for_inference(ready)
-    if torch.backends.mkldnn.is_available():
-        assert packed(ready) == 2 * 6  # the embedding and the head are small
+    assert plain.blocks.attn_layers[0].attention.query_projection.weight.numel() > LEAST
     for got, expected in zip(outputs(ready), outputs(plain), strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
 

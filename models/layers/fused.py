@@ -1,0 +1,61 @@
+"""A Timer-XL block for inference: the arithmetic of ``models/layers/attention.py`` in fewer, larger calls.
+
+With few tokens starting an operation costs more than what it computes.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.layers.attention import Block
+from models.layers.linear import linear_map
+from models.layers.rotary import rotate
+
+
+class FusedBlock(nn.Module):
+    """Made from a :class:`Block` in evaluation mode, whose weights it takes over.
+
+    Args:
+        last: whether it is the last layer, which may compute fewer queries than keys.
+    """
+
+    def __init__(self, block: Block, last: bool):
+        super().__init__()
+        attention = block.attention
+        self.heads = attention.n_heads, attention.head_dim
+        self.bias = attention.bias  # its projections are taken away from it below
+        parts = [attention.query_projection, attention.key_projection, attention.value_projection]
+        self.query_key_value = _joined(parts)
+        self.query, self.key_value = (_joined(parts[:1]), _joined(parts[1:])) if last else (None, None)
+        self.out = _joined([attention.out_projection])
+        del attention.query_projection, attention.key_projection, attention.value_projection, attention.out_projection
+        self.widen, self.narrow = _joined([block.conv1]), _joined([block.conv2])
+        self.norm1, self.norm2 = _layer_norm(block.norm1), _layer_norm(block.norm2)
+        self.activation = block.activation
+
+    def forward(self, x: Tensor, queries: int, mask: Tensor | None, turn: Tensor, store) -> Tensor:
+        """As :meth:`Block.forward`."""
+        if queries == x.shape[1]:
+            new = self.query_key_value(x).unflatten(-1, (3, *self.heads))
+            query, key = rotate(new[:, :, :2], turn.unsqueeze(-2)).unbind(2)
+        else:
+            new = self.key_value(x).unflatten(-1, (2, *self.heads))
+            key, x = rotate(new[:, :, 0], turn), x[:, -queries:]
+            query = rotate(self.query(x).unflatten(-1, self.heads), turn[..., -queries:, :, :])
+        key, value = store(key.transpose(1, 2), new[:, :, -1].transpose(1, 2))
+        attended = F.scaled_dot_product_attention(query.transpose(1, 2), key, value, attn_mask=mask)
+        x = self.norm1(x + self.out(attended.transpose(1, 2).flatten(2)))
+        return self.norm2(x + self.narrow(self.activation(self.widen(x))))
+
+
+def _joined(maps: list[nn.Module]) -> Callable[[Tensor], Tensor]:
+    """One map whose outputs are those of all, one after the other."""
+    return linear_map(torch.cat([m.weight.flatten(1) for m in maps]), torch.cat([m.bias for m in maps]))
+
+
+def _layer_norm(norm: nn.LayerNorm) -> Callable[[Tensor], Tensor]:
+    shape, weight, bias = list(norm.normalized_shape), norm.weight.detach(), norm.bias.detach()
+    return partial(F.layer_norm, normalized_shape=shape, weight=weight, bias=bias, eps=norm.eps)
