@@ -144,7 +144,7 @@ class SpeculativeDecoder:
         self.target, self.draft, self.config = target, draft, config
         self.trace = trace or (lambda phase: nullcontext())
         self.rule = _Point if config.mode == "point" else _Sample
-        self.pace = Pace(config.k)
+        self.pace, self.nothing = Pace(config.k), Statistics.empty(config.k)
 
     @torch.inference_mode()
     def generate(
@@ -223,11 +223,12 @@ class SpeculativeDecoder:
         if self.pace.known(rows) is None:
 
             def forecast(count: int, k: int) -> None:
-                if k == 0:
-                    self._alone(x, count, row_series(series, self.target.config.channels, x.shape[2]), samples)
-                    return
-                forced = replace(config, k=k, accept_mse_tol=math.inf, adaptive=False)
-                SpeculativeDecoder(self.target, self.draft, forced).generate(x, count, series, samples)
+                forced = replace(config, k=max(k, 1), accept_mse_tol=math.inf, adaptive=False)
+                decoder = SpeculativeDecoder(self.target, self.draft, forced)
+                if k:
+                    decoder.generate(x, count, series, samples)
+                else:
+                    decoder._alone(x, count, row_series(series, self.target.config.channels, x.shape[2]), samples)
 
             opens = samples == 1 and not self.draft.reads_target
             self.pace.prices[rows] = Prices.measure(forecast, self.config.k, steps, opens, x.device)
@@ -239,19 +240,21 @@ class SpeculativeDecoder:
 
     def _alone(self, x: Tensor, steps: int, series: Tensor, samples: int) -> tuple[Tensor, Statistics]:
         """Nothing is worth proposing: the target's own rollout, as it is without a draft. ``series``: of the rows."""
-        config, statistics = self.config, Statistics.empty(self.config.k)
-        context = to_patches(to_rows(x, self.target.config.channels), self.target.config.input_token_len)
+        config, channels = self.config, self.target.config.channels
+        context = to_patches(to_rows(x, channels), self.target.config.input_token_len)
         with self.trace("verify"):
             session = open_session(
                 self.target, context, context.shape[1] + steps, config.rollout, config.attention_window
             )
             draw = target_draw(config, series, context, samples)
             forecast = autoregress(session, context, steps, draw, config.renorm_every, samples)
-        statistics.target_passes = statistics.rounds[0] = steps
-        statistics.emitted = statistics.row_passes = steps * len(forecast)
-        statistics.accepted_patches = torch.zeros(len(forecast), steps, dtype=torch.bool)
+        patches, rounds = steps * len(forecast), self.nothing.rounds.clone()
+        rounds[0] = steps
+        done = {"target_passes": steps, "rounds": rounds, "emitted": patches, "row_passes": patches}
+        accepted = torch.zeros(len(forecast), steps, dtype=torch.bool)
+        statistics = replace(self.nothing, **done, accepted_patches=accepted)
         self._learn(statistics)
-        return paths(forecast, samples, self.target.config.channels, x.shape[2]), statistics
+        return paths(forecast, samples, channels, x.shape[2]), statistics
 
 
 def paths(forecast: Tensor, samples: int, channels: str, variables: int) -> Tensor:
