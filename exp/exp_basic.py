@@ -41,7 +41,9 @@ class ExpBasic:
     def calibration(self, role: str, model) -> Calibration:
         """Of this loaded model's next-patch residuals on validation; kept beside its checkpoint."""
         path = Path(self.models[role]["path"]).with_name("calibration.pth")
-        identity = {"format": 1, "checkpoint": self.models[role]["sha256"], "data": self.series.digest()}
+        identity = {"format": 1, "checkpoint": self.models[role]["sha256"], "data": self.series.digest()} | (
+            {} if self.args.amp == "off" else {"amp": self.args.amp}
+        )
         if path.is_file():
             saved = checkpoint.read_state(path, torch.device("cpu"))
             if saved["identity"] == identity:
@@ -84,9 +86,10 @@ class ExpBasic:
             "model": name,
             "sha256": checkpoint.digest(path),
             "config": asdict(sizes),
+            "parameters": sum(p.numel() for p in model.parameters()),
         }
         self.say(
             f"{role} {path}: d_model {sizes.d_model}, layers {sizes.e_layers}, patch {sizes.input_token_len}, "
-            f"norm {sizes.norm}, channels {sizes.channels}, {sum(p.numel() for p in model.parameters()):,} parameters"
+            f"norm {sizes.norm}, channels {sizes.channels}, {self.models[role]['parameters']:,} parameters"
         )
         return model

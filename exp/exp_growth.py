@@ -46,7 +46,7 @@ class ExpGrowth(ExpBenchmark):
             if target not in args.targets or not Path(vars(args)[f"{target}_target"]).is_file():
                 continue
             self.use(target, args.dtypes[0])
-            points = [point for point in points if point["target"] != target or self.same(point)]
+            points = [p for p in points if p["target"] != target or (self.same(p) and p["dtype"] == args.dtypes[0])]
             measured = {(point["target"], point["axis"], point["value"]) for point in points}
             wanted = [(target, axis, value) for axis in AXES for value in self.values(axis)]
             for key in tqdm([key for key in wanted if key not in measured], desc=f"growth of {target}"):
@@ -79,6 +79,7 @@ class ExpGrowth(ExpBenchmark):
         race = self.race({name: methods[name] for name in COMPARED}, draw)
         return {
             "target": target,
+            "dtype": self.args.dtypes[0],
             "axis": axis,
             "value": value,
             "at": at,

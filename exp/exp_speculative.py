@@ -115,6 +115,7 @@ class ExpSpeculative(ExpBasic):
             own["season"] = args.season or SEASONS.get(self.series.name, 1)
             config = seasonal_naive.Config.of(SimpleNamespace(**(asdict(self.target.config) | own)))
             self.models["draft"] = {"path": None, "model": name, "sha256": None, "config": asdict(config)}
+            self.models["draft"]["parameters"] = 0
             return seasonal_naive.Model(config)
         draft = self.load("draft", args.spec_draft_ckpt, name, self.fits_heads if name == "multi_patch" else self.fits)
         training = checkpoint.read(Path(self.models["draft"]["path"]))["training"]
@@ -211,8 +212,9 @@ class ExpSpeculative(ExpBasic):
         seconds = {name: [] for name in names}
         statistics = Statistics.empty(self.config.k)
         x, _ = windows.batch(index[:batch_size])
-        for name in names:  # warm-up: allocators, tables, kernels
-            self.methods[name](x.to(self.device), index[:batch_size].to(self.device))
+        for size in {len(batch) for batch in index.split(batch_size)}:  # warm-up: allocators, tables, kernels, prices
+            for name in names:
+                self.methods[name](x[:size].to(self.device), index[:size].to(self.device))
         self.phases.seconds.clear()
         order = random.Random(0)
         for batch in tqdm(index.split(batch_size), desc="forecast", unit="batch"):
@@ -234,6 +236,7 @@ class ExpSpeculative(ExpBasic):
         if args.use_speculative and self.models["draft"]["model"] != "timer_xl_draft":
             how += f"_{self.models['draft']['model']}"
         how += f"_S{self.samples}" if self.samples > 1 else ""
+        how += "_adaptive" * (args.use_speculative and args.spec_adaptive) + f"_{args.amp}" * (args.amp != "off")
         return f"{self.series.name}_{self.target.config.norm}_{config.rollout}_H{args.test_pred_len}_{how}"
 
     def record(self, windows: int, accuracy: dict, seconds: dict, statistics: Statistics) -> dict:

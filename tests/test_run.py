@@ -59,7 +59,7 @@ def test_speculative_run_leaves_the_whole_record(here, capsys):
     options += ["--spec_accept_mse_tol", "inf", "--max_windows", "5", "--batch_size", "2", "--setting", "whole"]
     assert run.main([*data(), "--use_speculative", *options]) == 0
     out = capsys.readouterr().out
-    assert "speculative point, K 2" in out
+    assert "speculative point, timer_xl_draft, K 2, all accepted" in out
     assert "checkpoints/target/checkpoint.pth" in out
     assert "checkpoints/draft/checkpoint.pth" in out
     record = json.loads((here / "results/whole/metrics.json").read_text())

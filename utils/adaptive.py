@@ -17,6 +17,7 @@ from utils.timing import timed
 TRIALS = 2.0  # as many accepted proposals are assumed at first: what was never tried is worth a try
 FORGET = 0.99  # a call: what was learned long ago is tried again
 OFTEN = 16  # calls between two plans
+TRUST = 0.3  # in the time of the last call
 WORTH = 0.97  # of the target's own time: what is expected to save less is not tried
 SECONDS, MOST = 4.0, 9  # of measuring prices, and how often each at most
 
@@ -33,14 +34,17 @@ class Prices:
         """By ``forecast(steps, k)``, which accepts every proposal; k = 0 is the target alone.
 
         Args:
-            most: K; K + 1 patches fit into the horizon, ``steps``.
+            most: K.
+            steps: patches of the horizon, at least 2; for the price of a step of the target alone.
             opens: whether the draft can propose before the target's first pass.
         """
 
         some = sorted({1, (1 + most) // 2, most})
         wanted = [(1, 0), (steps, 0)]
         wanted += [(k + 1, k) for k in some] + [(2 * k + 2, k) for k in some] if opens else [(k + 2, k) for k in some]
-        spent = dict.fromkeys(wanted, math.inf)  # the least: the first run warms up, and noise only ever adds
+        spent = dict.fromkeys(wanted, math.inf)  # the least: noise only ever adds
+        for point in ((1, 0), (2, 1)):  # warm-up
+            forecast(*point)
         for done in range(MOST):
             runs = {point: timed(forecast, device, *point)[1] for point in wanted}
             spent = {point: min(spent[point], seconds) for point, seconds in runs.items()}
@@ -71,34 +75,39 @@ class Pace:
 
     def __init__(self, most: int):
         self.most = most
-        self.prices: dict[int, Prices] = {}  # of a number of rows
+        self.prices: dict[tuple, dict[int, Prices]] = {}  # of a shape of windows and a number of rows
         self.accepted, self.tested = torch.zeros(most, dtype=torch.double), torch.zeros(most, dtype=torch.double)
         self.calls, self.plans = 0, {}
+        self.slower = 1.0  # than expected, by what factor calls with a draft were: a batch waits for its slowest row
 
-    def known(self, rows: int) -> Prices | None:
+    def known(self, shape: tuple, rows: int) -> Prices | None:
         """Prices measured with about as many rows: neither more than twice nor less than half."""
-        near = [n for n in self.prices if rows <= 2 * n and n <= 2 * rows]
-        return self.prices[min(near, key=lambda n: abs(n - rows))] if near else None
+        prices = self.prices.get(shape, {})
+        near = [n for n in prices if rows <= 2 * n and n <= 2 * rows]
+        return prices[min(near, key=lambda n: abs(n - rows))] if near else None
 
     def rates(self) -> list[float]:
         """α_i: the acceptance at each position of a round once it is reached."""
         return ((self.accepted + TRIALS) / (self.tested + TRIALS)).tolist()
 
-    def learn(self, accepted: Tensor, tested: Tensor) -> None:
-        """Count what a call tested; ``[K]`` each."""
+    def learn(self, accepted: Tensor, tested: Tensor, slower: float | None = None) -> None:
+        """Count what a call tested, ``[K]`` each, and how much slower than expected it was; None without a draft."""
         self.accepted, self.tested = FORGET * self.accepted + accepted, FORGET * self.tested + tested
+        self.slower += (1 - FORGET) * (1 - self.slower) if slower is None else TRUST * (slower - self.slower)
         self.calls += 1
         if self.calls < OFTEN or self.calls % OFTEN == 0:  # to plan is not free either
             self.plans = {}
 
-    def plan(self, rows: int, steps: int) -> list[int]:
-        """How many patches to propose with 0 … ``steps`` patches left; the last is for the first round.
+    def plan(self, shape: tuple, rows: int, steps: int) -> tuple[float, list[int]]:
+        """Expected seconds, and how many patches to propose with 0 … ``steps`` left; the last is for the first round.
 
         All 0 where the target alone is expected to be as quick.
         """
-        if (rows, steps) not in self.plans:
-            prices = self.known(rows)
+        key = shape, rows, steps
+        if key not in self.plans:
+            prices = self.known(shape, rows)
             seconds, plan = best_rounds(prices.first, prices.later, self.rates(), steps)
             alone = prices.first[0] + (steps - 1) * prices.later[0]
-            self.plans[rows, steps] = plan if seconds < WORTH * alone else [0] * (steps + 1)
-        return self.plans[rows, steps]
+            pays = seconds * self.slower < WORTH * alone
+            self.plans[key] = (seconds, plan) if pays else (alone, [0] * (steps + 1))
+        return self.plans[key]

@@ -83,7 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
     g.add_argument(
         "--compile",
         action="store_true",
-        help="testing: compile the draft's passes (takes minutes; pays at batch 1)",
+        help="testing: compile the draft's passes (takes minutes; pays at batch 1, costs elsewhere)",
     )
     g.add_argument("--checkpoints", default="checkpoints", help="folder of checkpoints")
     g.add_argument("--results", default="results", help="folder of results")

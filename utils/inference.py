@@ -17,7 +17,7 @@ MOST_SHAPES = 64  # passes of different shapes that are compiled
 
 
 def for_inference(model: nn.Module, amp: str = "off", compiled: bool = False) -> nn.Module:
-    """The same model, changed in place to run faster; its weights must not change any more.
+    """The same model, changed in place, once, to run faster. It can be trained and saved no more.
 
     Args:
         model: in evaluation mode, on its device.

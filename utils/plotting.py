@@ -1,5 +1,6 @@
 """Pictures. Colours are those of Okabe and Ito, which the colour-blind can tell apart."""
 
+import math
 from pathlib import Path
 
 import matplotlib
@@ -8,7 +9,7 @@ from torch import Tensor
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-from matplotlib.ticker import LogFormatter
+from matplotlib.ticker import NullFormatter
 
 COLOURS = {"truth": "#000000", "target": "#0072B2", "speculative": "#D55E00"}
 ACCEPTED = "#009E73"
@@ -210,13 +211,21 @@ def benchmark_figure(file: Path, rows: list[dict]) -> None:
     plt.close(figure)
 
 
-def _plain_logarithmic(axes, ticks: list[int]) -> None:
-    """Both axes logarithmic, with numbers written plainly."""
+def _plain_logarithmic(axes, rows: list[int]) -> None:
+    """Both axes logarithmic, with numbers written plainly; ``rows``: those of the horizontal one."""
     axes.set_xscale("log", base=2)
-    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.set_xticks(rows, [str(row) for row in rows])
     axes.set_yscale("log")
-    for axis in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-        axis(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
+    low, high = axes.get_ylim()
+    if high < 2 * low:  # differences of a few per cent shall look like that
+        middle = math.sqrt(low * high)
+        low, high = middle / math.sqrt(2), middle * math.sqrt(2)
+        axes.set_ylim(low, high)
+    numbers = [digit * 10**power for power in range(-3, 6) for digit in (1, 1.5, 2, 3, 4, 6)]
+    ticks = [number for number in numbers if low <= number <= high]
+    ticks = ticks[:: 1 + len(ticks) // 7]
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def growth_figure(file: Path, rows: list[dict]) -> None:

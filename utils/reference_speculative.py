@@ -42,7 +42,7 @@ def reference_speculative(
     series = torch.arange(len(x), device=x.device) if series is None else series
     series = row_series(series, channels, x.shape[2])
     histories = [list(row) for row in context]  # of each row, its patches
-    statistics = Statistics.empty(config.k)
+    statistics, attempted, counted = Statistics.empty(config.k), [0] * config.k, [0] * config.k
     while going := [b for b, history in enumerate(histories) if len(history) < window + steps]:
         done = [len(histories[b]) - window for b in going]
         k = min(config.k, steps - min(done) - 1)
@@ -52,6 +52,7 @@ def reference_speculative(
         if sampling:
             shift = config.sigma * proposal_noise(config.seed, *key, context)
             log_u = noise.uniform(config.seed, noise.ACCEPTANCE, *key, 1).squeeze(-1).log().tolist()
+            anew = noise.normal(config.seed, noise.RESIDUAL, *key, shape.numel()).to(context).unflatten(-1, shape)
 
         span = torch.stack([torch.stack(histories[b][-window:]) for b in going])
         drafted = []
@@ -74,13 +75,10 @@ def reference_speculative(
                 if sampling and not accepted:
                     ratio = ((proposal - its).square().sum() - (proposal - own).square().sum()) / (2 * config.sigma**2)
                     accepted = log_u[j][i] <= math.log(config.accept_bias) + float(ratio)
-                statistics.attempted[i] += 1
-                statistics.accepted[i] += accepted
-                statistics.squared[i] += float(mean_square(own.flatten(), its.flatten()))
+                attempted[i] += 1
+                counted[i] += accepted
                 if sampling and not accepted:
-                    where = key[0][j : j + 1], key[1][j : j + 1, i : i + 1]
-                    z = noise.normal(config.seed, noise.RESIDUAL, *where, shape.numel()).to(own.dtype)
-                    proposal = own + config.sigma * z.view(shape)
+                    proposal = own + config.sigma * anew[j, i]
                 histories[b].append(proposal if sampling else own)
                 if not accepted:
                     break
@@ -91,6 +89,7 @@ def reference_speculative(
             _count(statistics, len(complete))
             for (b, own_shift), mean in zip(complete, means, strict=True):
                 histories[b].append(mean + own_shift)
+    statistics.attempted, statistics.accepted = torch.tensor(attempted), torch.tensor(counted)
     statistics.emitted = steps * len(histories)
     forecast = torch.stack([torch.stack(history[window:]) for history in histories])
     return paths(forecast, 1, channels, x.shape[2]), statistics

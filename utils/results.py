@@ -82,7 +82,7 @@ def table(records: list[dict]) -> str:
         mse, mae = (accuracy["mse"], accuracy["mae"]) if accuracy else (None, None)
         milliseconds = 1000 * timing["total_s"] / len(timing["per_batch_s"]) if timing else None
         return (
-            f"{name:<34}{number(mse, '.4f'):>8}{number(mae, '.4f'):>8}{number(milliseconds, '.2f'):>10}"
+            f"{name:<52}{number(mse, '.4f'):>8}{number(mae, '.4f'):>8}{number(milliseconds, '.2f'):>10}"
             f"{number(rate, '.1%'):>12}{number(ratio and ratio['vs_target_sliding'], '.2f'):>12}"
             f"{number(ratio and ratio['vs_target_cached'], '.2f'):>12}"
         )
@@ -100,21 +100,30 @@ def table(records: list[dict]) -> str:
         f"{data['name']}, {data['split']}: {data['windows']} of {data['windows_available']} windows, context "
         f"{data['context']}, horizon {data['horizon']}, patch {data['patch']}, batch {first['args']['batch_size']}, "
         f"{first['environment']['device']}, {first['environment']['threads']} threads",
-        f"{'':<34}{'MSE':>8}{'MAE':>8}{'ms/batch':>10}{'acceptance':>12}{'x sliding':>12}{'x cached':>12}",
+        f"{'':<52}{'MSE':>8}{'MAE':>8}{'ms/batch':>10}{'acceptance':>12}{'x sliding':>12}{'x cached':>12}",
         own(first),
         line("target sliding", accuracy["target_sliding"], timing["target_sliding"]),
         line("target sliding, last output only", accuracy["target_sliding"], timing["target_sliding_lean"]),
     ]
     if accuracy["reference"]:
         lines.append(line("reference sliding", accuracy["reference"], None))
-    if accuracy["draft"]:
-        lines.append(line("draft alone", accuracy["draft"], timing["draft"]))
+    alone = {}
+    for record in records:
+        if record["accuracy"]["draft"]:
+            name = record["models"]["draft"]["model"]
+            alone.setdefault(name, line(f"{name} alone", record["accuracy"]["draft"], record["timing"]["draft"]))
+    lines += alone.values()
     for record in records:
         if record is not first:
             lines.append(own(record))
         if record["acceptance"]:
             args = record["args"]
-            how = f"speculative {args['spec_mode']}, K {args['spec_k']}" + (", lossless" if record["lossless"] else "")
+            draft = record["models"]["draft"]["model"]
+            how = f"speculative {args['spec_mode']}, {draft}, K {args['spec_k']}" + (
+                ", lossless" if record["lossless"] else ""
+            )
+            how += ", all accepted" if args["spec_accept_mse_tol"] == "inf" else ""
+            how += ", adaptive" if args.get("spec_adaptive") else ""  # absent from older records
             rate = record["acceptance"]["rate"]
             lines.append(
                 line(how, record["accuracy"]["speculative"], record["timing"]["speculative"], rate, record["speedup"])

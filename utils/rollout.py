@@ -6,6 +6,8 @@ from torch import Tensor
 from models.layers.cache import Session, shared
 from utils.errors import UserError
 
+CPU_TOKENS = 8192  # of context and forecast that are decoded together on a CPU
+
 
 def to_rows(x: Tensor, channels: str) -> Tensor:
     """``[B, L, C]``: as it is with joint channels, else every variable a row of its own, ``[B·C, L, 1]``."""
@@ -39,6 +41,17 @@ def put(history: Tensor, first: Tensor, patches: Tensor) -> None:
         history[:, start : start + patches.shape[1]] = patches
     else:
         history[_ragged(history, first, patches.shape[1])] = patches
+
+
+def windows_together(x: Tensor, patch_len: int, steps: int, samples: int = 1) -> int:
+    """How many of these windows ``[B, L, C]`` are best decoded together, in parts of like size.
+
+    A CPU gains nothing from larger passes, which would only take more memory.
+    """
+    if x.device.type != "cpu":
+        return len(x)
+    most = max(1, CPU_TOKENS // (samples * x.shape[2] * (x.shape[1] // patch_len + steps)))
+    return -(-len(x) // -(-len(x) // most))
 
 
 def windows_of(patches: Tensor, length: int) -> Tensor:

@@ -28,9 +28,10 @@ from utils.rollout import (
     row_series,
     take,
     to_rows,
+    windows_together,
 )
+from utils.timing import clock
 
-CPU_TOKENS = 8192  # of context and forecast that are decoded together on a CPU
 PATHS = 2**40  # the distance between the numbers of a series' sample paths, which key their noise
 
 
@@ -143,7 +144,7 @@ class SpeculativeDecoder:
             raise UserError("--spec_sigma calibrated: this target has learned variances, which are used in its place")
         self.target, self.draft, self.config = target, draft, config
         self.trace = trace or (lambda phase: nullcontext())
-        self.rule = _Point if config.mode == "point" else _Sample
+        self.rule = Point if config.mode == "point" else Sample
         self.pace, self.nothing = Pace(config.k), Statistics.empty(config.k)
 
     @torch.inference_mode()
@@ -168,9 +169,7 @@ class SpeculativeDecoder:
             raise UserError(f"{steps} patches to forecast: at least 1 is needed")
         check_rollout(self.target.config, x.shape[2], self.config)
         series = torch.arange(len(x), device=x.device) if series is None else series.to(x.device)
-        # A CPU gains nothing from larger passes, which would only take more memory.
-        tokens = samples * x.shape[2] * (x.shape[1] // patch_len + steps)
-        together = max(1, CPU_TOKENS // tokens) if x.device.type == "cpu" else len(x)
+        together = windows_together(x, patch_len, steps, samples)
         if len(x) <= together:
             return self._generate(x, steps, series, samples)
         parts = zip(x.split(together), series.split(together), strict=True)
@@ -184,10 +183,11 @@ class SpeculativeDecoder:
     def _generate(self, x: Tensor, steps: int, series: Tensor, samples: int) -> tuple[Tensor, Statistics]:
         """As :meth:`generate`, of windows that are decoded together."""
         channels = self.target.config.channels
-        plan = self._plan(x, steps, series, samples)
+        expected, plan = self._plan(x, steps, series, samples)
         series = row_series(series, channels, x.shape[2])
         if not any(plan):
             return self._alone(x, steps, series, samples)
+        begun = clock(x.device) if self.config.adaptive else 0.0
         context = to_patches(to_rows(x, channels), self.target.config.input_token_len)
         rows = _Rows(self, context, steps, series)
         if samples > 1:  # the prefill is a pass of its own, then shared by all paths
@@ -212,31 +212,31 @@ class SpeculativeDecoder:
                 rows.commit(accepted, limit, rule.proposals, rule.emit(accepted, limit), rule.squared)
         rows.statistics.bound_hits = int(rows.statistics.bound_hits)
         rows.statistics.squared = rows.statistics.squared.cpu()
-        self._learn(rows.statistics)
+        if self.config.adaptive:
+            slower = (clock(x.device) - begun) / expected
+            self.pace.learn(rows.statistics.accepted, rows.statistics.attempted, slower)
         return paths(rows.forecast, samples, channels, x.shape[2]), rows.statistics
 
-    def _plan(self, x: Tensor, steps: int, series: Tensor, samples: int) -> list[int]:
-        """Patches to propose with 0 … ``steps`` patches left to forecast; the last is for the first round."""
+    def _plan(self, x: Tensor, steps: int, series: Tensor, samples: int) -> tuple[float, list[int]]:
+        """Expected seconds (where K adapts), and proposals with 0 … ``steps`` patches left; the last: first round."""
         config, rows = self.config, samples * len(x)
         if not config.adaptive or steps == 1:
-            return [0, *(min(config.k, left) for left in range(steps))]
-        if self.pace.known(rows) is None:
+            return 0.0, [0, *(min(config.k, left) for left in range(steps))]
+        opens = samples == 1 and not self.draft.reads_target
+        shape = opens, *x.shape[1:]
+        if self.pace.known(shape, rows) is None:
 
             def forecast(count: int, k: int) -> None:
                 forced = replace(config, k=max(k, 1), accept_mse_tol=math.inf, adaptive=False)
                 decoder = SpeculativeDecoder(self.target, self.draft, forced)
                 if k:
-                    decoder.generate(x, count, series, samples)
+                    decoder._generate(x, count, series, samples)
                 else:
                     decoder._alone(x, count, row_series(series, self.target.config.channels, x.shape[2]), samples)
 
-            opens = samples == 1 and not self.draft.reads_target
-            self.pace.prices[rows] = Prices.measure(forecast, self.config.k, steps, opens, x.device)
-        return self.pace.plan(rows, steps)
-
-    def _learn(self, statistics: Statistics) -> None:
-        if self.config.adaptive:
-            self.pace.learn(statistics.accepted, statistics.attempted)
+            prices = Prices.measure(forecast, self.config.k, steps, opens, x.device)
+            self.pace.prices.setdefault(shape, {})[rows] = prices
+        return self.pace.plan(shape, rows, steps)
 
     def _alone(self, x: Tensor, steps: int, series: Tensor, samples: int) -> tuple[Tensor, Statistics]:
         """Nothing is worth proposing: the target's own rollout, as it is without a draft. ``series``: of the rows."""
@@ -253,7 +253,8 @@ class SpeculativeDecoder:
         done = {"target_passes": steps, "rounds": rounds, "emitted": patches, "row_passes": patches}
         accepted = torch.zeros(len(forecast), steps, dtype=torch.bool)
         statistics = replace(self.nothing, **done, accepted_patches=accepted)
-        self._learn(statistics)
+        if config.adaptive:
+            self.pace.learn(statistics.accepted, statistics.attempted)
         return paths(forecast, samples, channels, x.shape[2]), statistics
 
 
@@ -295,7 +296,7 @@ def target_draw(config: SpeculativeConfig, series: Tensor, context: Tensor, samp
     return draw
 
 
-class _Point:
+class Point:
     """Proposals are the draft's means; what is emitted are the target's means."""
 
     proposals: Tensor | None = None  # [b, k, C, P]
@@ -320,7 +321,7 @@ class _Point:
         return self.verified[0]
 
 
-class _Sample(_Point):
+class Sample(Point):
     """Proposals are draws of the draft; what is emitted is distributed as the target's own draws.
 
     Without learned variances both have the same covariance; with them the target's is known only after proposing.

@@ -39,7 +39,7 @@ def build_parser() -> ArgumentParser:
     add("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to run")
     add("--threads", type=whole(1), default=2, help="CPU threads")
     add("--seconds", type=real(0, 1e6), default=60.0, help="for the repetitions of a cell")
-    add("--compile", action="store_true", help="torch.compile the passes")
+    add("--compile", action="store_true", help="compile the passes of the half-scale drafts")
     add("--memory", action="store_true", help="measure the peak memory of every method too, in a process of its own")
     add("--only_memory", metavar="METHOD", help="print the peak memory, in MiB, of this method in the first cell")
     add("--growth", action="store_true", help="instead: time against horizon, batch, variables and K, with predictions")
@@ -57,6 +57,7 @@ def build_parser() -> ArgumentParser:
 def lines(record: dict) -> list[dict]:
     """What the CSV shows of a cell."""
     cell = record["cell"] | {"device": record["environment"]["device"], "repetitions": record["repetitions"]}
+    cell["commit"] = (record["environment"]["git_commit"] or "")[:7]
     rows = []
     for name, told in record["methods"].items():
         row = cell | {"method": name, "status": "not run" if told["not_run"] else "run"}

@@ -5,6 +5,8 @@ from utils import adaptive
 from utils.adaptive import Pace, Prices
 from utils.theory import best_rounds, expected_time
 
+SHAPE = (True, 12, 2)
+
 
 def line(start, slope, most=4):
     return [start + slope * k for k in range(most + 1)]
@@ -38,27 +40,38 @@ def test_prices_are_told_apart(opens, monkeypatch):
         return 5.0 + k + (rounds - 1) * (1 + k / 2) if opens else 5.0 + rounds * (1 + k / 2)
 
     monkeypatch.setattr(adaptive, "timed", forecasts(price))
-    prices = Prices.measure(None, 4, 9, opens, torch.device("cpu"))
+    prices = Prices.measure(lambda count, k: None, 4, 9, opens, torch.device("cpu"))
     assert prices.later == pytest.approx(line(1, 0.5))
     assert prices.first == (pytest.approx(line(5, 1)) if opens else [5.0] + [float("inf")] * 4)
 
 
 def test_the_target_alone_where_speculation_does_not_pay():
     pace = Pace(4)
-    pace.prices[8] = Prices(line(3, 0.1), line(1, 0.1))
-    assert pace.plan(8, 5) == [0, 0, 1, 2, 3, 4], "what was never tried is worth a try"
+    pace.prices[SHAPE] = {8: Prices(line(3, 0.1), line(1, 0.1))}
+    assert pace.plan(SHAPE, 8, 5)[1] == [0, 0, 1, 2, 3, 4], "what was never tried is worth a try"
     for _ in range(20):
         pace.learn(torch.zeros(4), torch.tensor([50.0, 0, 0, 0]))
-    assert not any(pace.plan(8, 6))
+    assert not any(pace.plan(SHAPE, 8, 6)[1])
     for _ in range(2000):  # nothing is proposed, what was learned fades
         pace.learn(torch.zeros(4), torch.zeros(4))
-    assert any(pace.plan(8, 6))
+    assert any(pace.plan(SHAPE, 8, 6)[1])
     pace = Pace(4)
-    pace.prices[8] = Prices(line(3, 2), line(1, 2))
-    assert not any(pace.plan(8, 6))
+    pace.prices[SHAPE] = {8: Prices(line(3, 2), line(1, 2))}
+    assert not any(pace.plan(SHAPE, 8, 6)[1])
+
+
+def test_what_turns_out_slower_than_expected_is_left():
+    pace = Pace(4)
+    pace.prices[SHAPE] = {8: Prices(line(3, 0.1), line(1, 0.1))}
+    seconds, plan = pace.plan(SHAPE, 8, 6)
+    assert any(plan)
+    assert seconds == pytest.approx(4.4)
+    for _ in range(4):
+        pace.learn(torch.full((4,), 9.0), torch.full((4,), 9.0), slower=2.5)
+    assert pace.plan(SHAPE, 8, 6) == (8.0, [0] * 7)
 
 
 def test_prices_serve_batches_of_like_size():
     pace = Pace(2)
-    pace.prices[8] = Prices(line(3, 1, 2), line(1, 1, 2))
-    assert [pace.known(rows) is not None for rows in (3, 4, 8, 16, 17)] == [False, True, True, True, False]
+    pace.prices[SHAPE] = {8: Prices(line(3, 1, 2), line(1, 1, 2))}
+    assert [pace.known(SHAPE, rows) is not None for rows in (3, 4, 8, 16, 17)] == [False, True, True, True, False]

@@ -30,9 +30,9 @@ def outputs(model):
     return found
 
 
-@pytest.mark.parametrize("channels", ["joint", "independent"])
-def test_packed_networks_say_the_same(channels):
-    plain, ready = (tiny(1, channels=channels, **WIDE) for _ in range(2))
+@pytest.mark.parametrize("how", [{}, {"channels": "independent"}, {"activation": "gelu"}, {"norm": "window"}])
+def test_packed_networks_say_the_same(how):
+    plain, ready = (tiny(1, **how, **WIDE) for _ in range(2))
     for_inference(ready)
     assert plain.blocks.attn_layers[0].attention.query_projection.weight.numel() > LEAST
     for got, expected in zip(outputs(ready), outputs(plain), strict=True):
@@ -82,10 +82,10 @@ def test_without_a_toolchain_compile_says_so_once_and_goes_on(monkeypatch, capsy
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 def test_compiled_passes_say_the_same(monkeypatch):
+    monkeypatch.setattr(torch._inductor.config, "freezing", False)  # put back afterwards
     monkeypatch.setattr(inference, "INDUCTOR", {"freezing": True})  # without the search for kernels, which takes longer
     plain, ready = (tiny(1, e_layers=1, dtype=torch.float32) for _ in range(2))
     for_inference(ready, compiled=True)
     assert ready.compiled_pass is not None
     for got, expected in zip(outputs(ready), outputs(plain), strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
-    torch._inductor.config.freezing = False
