@@ -114,8 +114,8 @@ class ExpSpeculative(ExpBasic):
             own = {"seq_len": self.context, "stochastic_head": False, "block_patches": args.block_patches}
             own["season"] = args.season or SEASONS.get(self.series.name, 1)
             config = seasonal_naive.Config.of(SimpleNamespace(**(asdict(self.target.config) | own)))
-            self.models["draft"] = {"path": None, "model": name, "sha256": None, "config": asdict(config)}
-            self.models["draft"]["parameters"] = 0
+            told = {"path": None, "model": name, "sha256": None, "config": asdict(config), "parameters": 0}
+            self.models["draft"] = told
             return seasonal_naive.Model(config)
         draft = self.load("draft", args.spec_draft_ckpt, name, self.fits_heads if name == "multi_patch" else self.fits)
         training = checkpoint.read(Path(self.models["draft"]["path"]))["training"]

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -58,16 +59,13 @@ class Prices:
                 first[k] = spent[k + 1, k]
             beyond = spent[2 * k + 2, k] - first[k] if opens else spent[k + 2, k] - prefill
             later[k] = max(beyond, later[0])  # a difference of two noisy numbers
-        between = [_interpolated(later, k) for k in range(most + 1)]
-        opening = [_interpolated(first, k) if opens else float("inf") for k in range(1, most + 1)]
+        between = [_between(later, k) for k in range(most + 1)]
+        opening = [_between(first, k) if opens else float("inf") for k in range(1, most + 1)]
         return cls([prefill, *opening], between)
 
 
-def _interpolated(points: dict[int, float], k: int) -> float:
-    if k in points:
-        return points[k]
-    low, high = max(p for p in points if p < k), min(p for p in points if p > k)
-    return points[low] + (points[high] - points[low]) * (k - low) / (high - low)
+def _between(points: dict[int, float], k: int) -> float:
+    return float(np.interp(k, list(points), list(points.values())))
 
 
 class Pace:

@@ -3,7 +3,6 @@
 from functools import cache
 
 import torch
-import torch._inductor.config
 from torch import nn
 
 from models import timer_xl
@@ -44,6 +43,8 @@ def for_inference(model: nn.Module, amp: str = "off", compiled: bool = False) ->
 @cache
 def _toolchain() -> bool:
     """Whether torch.compile works here; says so if it does not."""
+    import torch._inductor.config  # takes long: only for those who compile
+
     try:
         torch.compile(lambda x: x + 1, dynamic=False)(torch.zeros(1))
     except Exception as error:  # without a compiler it may be almost anything

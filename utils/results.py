@@ -119,9 +119,8 @@ def table(records: list[dict]) -> str:
         if record["acceptance"]:
             args = record["args"]
             draft = record["models"]["draft"]["model"]
-            how = f"speculative {args['spec_mode']}, {draft}, K {args['spec_k']}" + (
-                ", lossless" if record["lossless"] else ""
-            )
+            how = f"speculative {args['spec_mode']}, {draft}, K {args['spec_k']}"
+            how += ", lossless" if record["lossless"] else ""
             how += ", all accepted" if args["spec_accept_mse_tol"] == "inf" else ""
             how += ", adaptive" if args.get("spec_adaptive") else ""  # absent from older records
             rate = record["acceptance"]["rate"]

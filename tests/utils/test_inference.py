@@ -2,6 +2,7 @@ import shutil
 
 import pytest
 import torch
+import torch._inductor.config
 
 from models import dlinear, multi_patch
 from models.layers.linear import LEAST
