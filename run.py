@@ -6,13 +6,13 @@ from exp.exp_distill import ExpDistill
 from exp.exp_forecast import ExpForecast
 from exp.exp_pretrain import ExpPretrain
 from exp.exp_speculative import ExpSpeculative
-from utils.arguments import build_parser
+from utils.arguments import parse
 from utils.errors import UserError
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = build_parser().parse_args(argv)
     try:
+        args = parse(argv)
         if args.task_name == "pretrain":
             ExpPretrain(args).train()
         elif args.is_training:

@@ -128,11 +128,12 @@ class Windows:
         """The order of one epoch."""
         return torch.randperm(self.count, generator=generator)
 
-    def evenly(self, most: int | None) -> Tensor:
-        """The numbers of at most ``most`` evenly spaced windows (all of them for None)."""
-        if most is None or most >= self.count:
-            return self.all()
-        return torch.linspace(0, self.count - 1, most, dtype=torch.float64).round().long()
+    def evenly(self, most: int | None, part: slice = slice(None)) -> Tensor:
+        """The numbers of at most ``most`` evenly spaced windows (all of them for None) of this part."""
+        numbers = self.all()[part]
+        if most is None or most >= len(numbers):
+            return numbers
+        return numbers[torch.linspace(0, len(numbers) - 1, most, dtype=torch.float64).round().long()]
 
 
 class Mixture:

@@ -3,7 +3,6 @@
 import json
 import math
 import statistics
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,7 +13,6 @@ from exp.exp_speculative import ExpSpeculative
 from models.timer_xl import to_patches
 from utils import checkpoint
 from utils.rollout import mean_draw, open_draft, open_session, to_rows
-from utils.speculative_decoder import SpeculativeDecoder
 from utils.timing import speedup, timed
 
 TOLERANCES = (0.001, 0.0025, 0.005)  # of which the largest that costs no accuracy on validation is taken
@@ -26,23 +24,19 @@ ACCURACY_BATCH, TIMED_WINDOWS, PATHS, PATH_WINDOWS = 32, 60, 20, 16
 class ExpCompare(ExpSpeculative):
     """Takes the arguments of a speculative run; ``--max_windows`` is for accuracy."""
 
-    def configure(self, samples: int = 1, **changes) -> None:
-        self.config, self.samples = replace(self.config, **changes), samples
-        self.decoder = SpeculativeDecoder(self.target, self.draft, self.config)
-
     def compare(self) -> dict:
         args = self.args
         k = min(POINT_K, self.draft.config.block_patches) if self.draft.block else POINT_K
-        self.configure(mode="point", k=k)
+        self.configure(1, mode="point", k=k)
         tolerance = self.choose()
         index = self.windows.evenly(args.max_windows)
-        self.configure(accept_mse_tol=tolerance)
+        self.configure(1, accept_mse_tol=tolerance)
         names = ["target", "target_sliding_lean", "draft", "speculative"]
         accuracy, _, chosen = self.measure(names, self.windows, index, ACCURACY_BATCH)
         mse = {name: accuracy[name].record()["mse"] for name in names}
         mse["target_sliding"] = mse.pop("target_sliding_lean")
         point = self.told(chosen) | {"mse_tol": tolerance, "speedup": self.speedups()}
-        self.configure(accept_mse_tol=math.inf)
+        self.configure(1, accept_mse_tol=math.inf)
         accuracy, _, everything = self.measure(["speculative"], self.windows, index, ACCURACY_BATCH)
         all_accepted = self.told(everything) | {"mse": accuracy["speculative"].record()["mse"]}
         all_accepted["speedup"] = self.speedups()
@@ -86,7 +80,7 @@ class ExpCompare(ExpSpeculative):
         index = windows.evenly(2 * ACCURACY_BATCH)
         own = self.measure(["target"], windows, index, ACCURACY_BATCH)[0]["target"].record()["mse"]
         for tolerance in sorted(TOLERANCES, reverse=True):
-            self.configure(accept_mse_tol=tolerance)
+            self.configure(1, accept_mse_tol=tolerance)
             accuracy, _, _ = self.measure(["speculative"], windows, index, ACCURACY_BATCH)
             if accuracy["speculative"].record()["mse"] <= MOST_MSE * own:
                 break

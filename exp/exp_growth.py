@@ -157,21 +157,20 @@ class ExpGrowth(ExpBenchmark):
                 return 0.0
             return float(np.interp(patches, list(parts[part]), list(parts[part].values())))
 
-        def first(k: int) -> float:
-            return cost("half_first", k) + cost("prefill", k + 1) + cost("accept", 1)
+        def later(draft: str) -> list[float]:
+            """Seconds of a round by its number of proposals."""
+            return [cost(draft, i) + cost("verify", i + 1) + cost("accept", 1) for i in range(k + 1)]
 
-        def later(draft: str) -> Callable[[int], float]:
-            return lambda k: cost(draft, k) + cost("verify", k + 1) + cost("accept", 1)
-
-        rounds = min(k, self.drafts["heads"].config.block_patches)
-        heads = theory.expected_time(later("heads"), later("heads"), [1.0] * rounds, steps - 1)
+        first = [cost("half_first", i) + cost("prefill", i + 1) + cost("accept", 1) for i in range(k + 1)]
+        # heads read what the target has computed: its prefill is a round of its own
+        heads_first = [first[0]] + [math.inf] * k
+        accepted = [1.0] * min(k, self.drafts["heads"].config.block_patches)
         return {
             "target_sliding": steps * cost("window", 1),
             "target_cached": cost("prefill", 1) + (steps - 1) * cost("verify", 1),
             "floor": cost("prefill", steps),
             "forced:half": theory.expected_time(first, later("half"), [1.0] * k, steps),
-            # heads read what the target has computed: its prefill is a round of its own
-            "forced:heads": cost("prefill", 1) + cost("accept", 1) + heads,
+            "forced:heads": theory.expected_time(heads_first, later("heads"), accepted, steps),
         }
 
 

@@ -2,7 +2,7 @@
 
 import math
 import random
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -83,14 +83,19 @@ class ExpSpeculative(ExpBasic):
         }
         if args.use_speculative:
             self.draft = for_inference(self.load_draft(), args.amp, args.compile)
-            trace = self.phases if args.trace_inference_breakdown else None
-            self.decoder = SpeculativeDecoder(self.target, self.draft, self.config, trace)
+            self.configure(self.samples)
             self.methods |= {"draft": self.run_draft, "speculative": self.run_speculative}
         if args.reference_ckpt:
             self.reference = for_inference(self.load("reference", args.reference_ckpt, "timer_xl"), args.amp)
             if self.context % self.reference.config.input_token_len:
                 raise UserError(f"--seq_len {self.context} is no multiple of the patch of {args.reference_ckpt}")
             self.methods["reference"] = self.run_reference
+
+    def configure(self, samples: int, **changes) -> None:
+        """Decode with this number of paths and these changes of the configuration from now on."""
+        self.config, self.samples = replace(self.config, **changes), samples
+        trace = self.phases if self.args.trace_inference_breakdown else None
+        self.decoder = SpeculativeDecoder(self.target, self.draft, self.config, trace)
 
     def follows(self, config: dict, training: dict) -> bool:
         """Whether a target of this configuration can follow the run's rollout."""

@@ -1,9 +1,12 @@
 """Every argument of run.py, declared once."""
 
 import argparse
+import json
+from pathlib import Path
 
 from data_provider.data_factory import EMBEDDED, NAMES
 from models import MODELS
+from utils.errors import UserError
 
 
 def whole(least: int):
@@ -58,6 +61,24 @@ class Parser(argparse.ArgumentParser):
 class Formatter(argparse.ArgumentDefaultsHelpFormatter):
     def _get_help_string(self, action):
         return action.help if action.default in (None, False) else super()._get_help_string(action)
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The arguments of run.py; with --spec_config those of the file where the command line says nothing else."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.spec_config is None:
+        return args
+    path = Path(args.spec_config)
+    try:
+        defaults = json.loads(path.read_text())["arguments"]
+        known = {key: value for key, value in defaults.items() if key in vars(args)}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"--spec_config {path} is no best_config.json of optimize_speculative.py: make one") from error
+    if len(known) < len(defaults):
+        raise UserError(f"--spec_config {path} sets unknown arguments: make it again with this version")
+    parser.set_defaults(**known)
+    return parser.parse_args(argv)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -180,6 +201,11 @@ def build_parser() -> argparse.ArgumentParser:
     g.add_argument("--spec_accept_bias", type=float, default=1.0, help="factor on the ratio p/q; 1 is lossless")
     g.add_argument(
         "--spec_accept_mse_tol", type=float, help="accept below this mean square (default: sample 0 = off, point 0.005)"
+    )
+    g.add_argument(
+        "--spec_config",
+        metavar="FILE",
+        help="best_config.json of a sweep: its operating point and models become the defaults of this run",
     )
     g.add_argument("--spec_max_draws", type=int, default=256, help="bound on residual draws (learned variances)")
     g.add_argument(

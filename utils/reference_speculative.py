@@ -15,7 +15,7 @@ from utils.speculative_decoder import SpeculativeConfig, Statistics, paths, prop
 
 @torch.inference_mode()
 def reference_speculative(
-    target, draft, x: Tensor, steps: int, config: SpeculativeConfig, series: Tensor | None = None
+    target, draft, x: Tensor, steps: int, config: SpeculativeConfig, series: Tensor | None = None, beyond: bool = False
 ) -> tuple[Tensor, Statistics]:
     """Forecast ``steps`` patches with a sliding window, every window from scratch and at all its positions.
 
@@ -30,6 +30,7 @@ def reference_speculative(
         config: mode, k, sigma (a number), accept_bias, accept_mse_tol and seed are used. An infinite tolerance accepts
             everything in both modes; mode ``point`` emits the target's means.
         series: ``[B]`` numbers that key the noise of each window; 0 … B - 1 by default.
+        beyond: always propose K patches, even past the horizon, as the first attempt did; what is past it is cut.
 
     Returns:
         forecast ``[B, steps·P, C]`` and the statistics.
@@ -45,7 +46,7 @@ def reference_speculative(
     statistics, attempted, counted = Statistics.empty(config.k), [0] * config.k, [0] * config.k
     while going := [b for b, history in enumerate(histories) if len(history) < window + steps]:
         done = [len(histories[b]) - window for b in going]
-        k = min(config.k, steps - min(done) - 1)
+        k = config.k if beyond else min(config.k, steps - min(done) - 1)
         first = torch.tensor(done, device=x.device).unsqueeze(1)
         key = series[going].unsqueeze(1), first + torch.arange(k + 1, device=x.device)
         shift = context.new_zeros(len(going), k + 1, *shape)
@@ -66,7 +67,7 @@ def reference_speculative(
 
         complete = []  # (row, the noise of its next patch)
         for j, b in enumerate(going):
-            limit, accepted = min(k, steps - done[j] - 1), True
+            limit, accepted = k if beyond else min(k, steps - done[j] - 1), True
             for i in range(limit):
                 proposal, own, its = span[j, window + i], verified[j, i], drafted[i][j]
                 accepted = False
@@ -91,7 +92,7 @@ def reference_speculative(
                 histories[b].append(mean + own_shift)
     statistics.attempted, statistics.accepted = torch.tensor(attempted), torch.tensor(counted)
     statistics.emitted = steps * len(histories)
-    forecast = torch.stack([torch.stack(history[window:]) for history in histories])
+    forecast = torch.stack([torch.stack(history[window : window + steps]) for history in histories])
     return paths(forecast, 1, channels, x.shape[2]), statistics
 
 

@@ -222,21 +222,25 @@ class SpeculativeDecoder:
         config, rows = self.config, samples * len(x)
         if not config.adaptive or steps == 1:
             return 0.0, [0, *(min(config.k, left) for left in range(steps))]
-        opens = samples == 1 and not self.draft.reads_target
-        shape = opens, *x.shape[1:]
+        shape = samples == 1, *x.shape[1:]
         if self.pace.known(shape, rows) is None:
-
-            def forecast(count: int, k: int) -> None:
-                forced = replace(config, k=max(k, 1), accept_mse_tol=math.inf, adaptive=False)
-                decoder = SpeculativeDecoder(self.target, self.draft, forced)
-                if k:
-                    decoder._generate(x, count, series, samples)
-                else:
-                    decoder._alone(x, count, row_series(series, self.target.config.channels, x.shape[2]), samples)
-
-            prices = Prices.measure(forecast, self.config.k, steps, opens, x.device)
-            self.pace.prices.setdefault(shape, {})[rows] = prices
+            self.pace.prices.setdefault(shape, {})[rows] = self.prices(x, steps, series, samples)
         return self.pace.plan(shape, rows, steps)
+
+    @torch.inference_mode()
+    def prices(self, x: Tensor, steps: int, series: Tensor, samples: int = 1) -> Prices:
+        """Measured seconds of rounds of these windows, of which all are decoded together."""
+
+        def forecast(count: int, k: int) -> None:
+            forced = replace(self.config, k=max(k, 1), accept_mse_tol=math.inf, adaptive=False)
+            decoder = SpeculativeDecoder(self.target, self.draft, forced)
+            if k:
+                decoder._generate(x, count, series, samples)
+            else:
+                decoder._alone(x, count, row_series(series, self.target.config.channels, x.shape[2]), samples)
+
+        opens = samples == 1 and not self.draft.reads_target
+        return Prices.measure(forecast, self.config.k, steps, opens, x.device)
 
     def _alone(self, x: Tensor, steps: int, series: Tensor, samples: int) -> tuple[Tensor, Statistics]:
         """Nothing is worth proposing: the target's own rollout, as it is without a draft. ``series``: of the rows."""

@@ -1,7 +1,7 @@
 """Closed forms: what a configuration gives before it is run. Imports nothing of the project."""
 
 import math
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,42 +18,79 @@ def acceptance_rate(distance: Tensor, bias: float = 1.0) -> Tensor:
     return (cdf(shift - d / 2) + bias * cdf(-shift - d / 2)).clamp(max=1.0)
 
 
-def patches_per_round(rates: list[float]) -> float:
-    """Expected patches emitted in one round: 1 + Σ_k Π_{i<=k} α_i, α_i the acceptance at position i once reached."""
-    expected, reached = 1.0, 1.0
-    for rate in rates:
-        reached *= rate
-        expected += reached
-    return expected
+def acceptance_rate_with_tolerance(distance: Tensor, bias: float, tolerance: float, size: int) -> Tensor:
+    """As :func:`acceptance_rate` where a proposal x also passes if MSE(x, μ_p) <= mse_tol, for Σ = σ²I.
 
-
-def expected_time(
-    first_cost: Callable[[int], float], cost: Callable[[int], float], rates: list[float], steps: int
-) -> float:
-    """Expected seconds to forecast ``steps`` patches by rounds of at most K = ``len(rates)`` proposals.
-
-    T(r) = cost(k) + Σ_j P(j patches emitted) T(r - j) with k = min(K, r - 1); T(0) = 0.
+    Along δ the noise z has the component s ~ N(0, 1), on which the first test alone depends, and MSE(x, μ_p) is
+    σ²/D · ((s + d)² + χ²_{D-1}): the share is E_s[a(s) + (1 - a(s)) F(D · mse_tol/σ² - (s + d)²)], with
+    a(s) = min(1, b exp(-s d - d²/2)) and F the distribution of χ²_{D-1}.
 
     Args:
-        first_cost: seconds of the first round by its number of proposals: the prefill is its verification.
-        cost: the same of every later round, what is drafted, verified and tested in it.
-        rates: α_i, the acceptance at position i of a round once it is reached.
-        steps: patches; none take no time.
+        tolerance: mse_tol/σ²; 0 or less is none.
+        size: D, numbers in a patch of a row.
     """
-    expected = [0.0]
+    if tolerance <= 0:
+        return acceptance_rate(distance, bias)
+    d = distance.double().unsqueeze(-1)
+    s = torch.linspace(-6, 6, 121, dtype=d.dtype, device=d.device)
+    weight = torch.exp(-s.square() / 2)
+    passed = torch.exp(math.log(bias) - s * d - d.square() / 2).clamp(max=1.0)
+    below = (size * tolerance - (s + d).square()).clamp(min=0)
+    near = torch.special.gammainc(torch.full_like(below, (size - 1) / 2), below / 2)
+    also = ((1 - passed) * near * weight).sum(-1) / weight.sum()
+    return (acceptance_rate(distance.double(), bias) + also).clamp(max=1.0).to(distance)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What decoding is expected to do, each ``[rows]``."""
+
+    accepted: Tensor
+    tested: Tensor
+    rounds: Tensor  # target passes
+    seconds: Tensor
+
+
+def expected_decoding(rates: Tensor, first: list[float], later: list[float]) -> Expected:
+    """Of rounds that propose as many patches as there is room for, K at most.
+
+    T(r) = cost(k) + Σ_j P(j patches emitted) T(r - j) with k = min(K, r - 1), T(0) = 0; the counts likewise.
+
+    Args:
+        rates: ``[rows, steps, K]`` α_i of a round begun after 0 … steps - 1 patches: the acceptance at position i once
+            it is reached.
+        first, later: seconds of the first round (with the prefill) and of others, by proposals 0 … K; inf where a
+            draft cannot propose.
+    """
+    rows, steps, most = rates.shape
+    expected = [rates.new_zeros(rows, 4)]  # with 0, 1, … patches left: accepted, tested, rounds, seconds
     for left in range(1, steps + 1):
-        k = min(len(rates), left - 1)
-        expected.append((first_cost if left == steps else cost)(k) + _afterwards(expected, rates, k))
-    return expected[steps]
+        prices = first if left == steps else later
+        k = max(i for i in range(min(most, left - 1) + 1) if prices[i] < math.inf)
+        total = rates.new_tensor([0, 0, 1, prices[k]]).expand(rows, 4).clone()
+        reached = rates.new_ones(rows, 1)
+        for i in range(k):
+            rate = rates[:, steps - left, i, None]
+            total[:, 1:2] += reached
+            total[:, 0:1] += reached * rate
+            total += reached * (1 - rate) * expected[left - 1 - i]  # the rejected is replaced, and ends the round
+            reached = reached * rate
+        expected.append(total + reached * expected[left - 1 - k])
+    return Expected(*expected[steps].unbind(1))
+
+
+def expected_time(first: list[float], later: list[float], rates: list[float], steps: int) -> float:
+    """Seconds of :func:`expected_decoding` for rates that depend on the position alone, at most K = len(rates)."""
+    table = torch.tensor(rates, dtype=torch.double).expand(1, steps, len(rates))
+    return expected_decoding(table, first, later).seconds.item()
 
 
 def best_rounds(first: list[float], later: list[float], rates: list[float], steps: int) -> tuple[float, list[int]]:
-    """As :func:`expected_time`, with the k of every round chosen so that the expected time is least.
-
-    T(r) = min_k cost(k) + Σ_j P(j emitted | k) T(r - j).
+    """The k of every round that makes the expected time least: T(r) = min_k cost(k) + Σ_j P(j emitted | k) T(r - j).
 
     Args:
-        first, later: seconds of the first round and of others with k = 0 … K proposals.
+        first, later: seconds of the first round (with the prefill) and of others with k = 0 … K proposals.
+        rates: α_i, the acceptance at position i of a round once it is reached.
 
     Returns:
         seconds, and the best k with 0 … ``steps`` patches left; the last is for the first round.

@@ -70,12 +70,6 @@ def test_leading_counts_up_to_the_first_rejection():
     assert acceptance.leading(accepted).tolist() == [2, 0, 4]
 
 
-def test_patches_per_round_at_constant_acceptance():
-    alpha, k = 0.8, 5
-    assert theory.patches_per_round([alpha] * k) == pytest.approx((1 - alpha ** (k + 1)) / (1 - alpha))
-    assert theory.patches_per_round([1.0] * k) == k + 1
-
-
 def test_noise_is_keyed_by_series_and_patch_not_by_batch():
     series, patch = torch.tensor([[3], [70]]), torch.tensor([[0, 1, 5]])
     together = noise.normal(7, 0, series, patch, 11)

@@ -17,7 +17,7 @@ def line(start, slope, most=4):
 def test_the_best_rounds_are_no_worse_than_any_fixed_k(rate, slope):
     first, later, rates = line(3, slope), line(1, slope), [rate] * 4
     seconds, plan = best_rounds(first, later, rates, 9)
-    fixed = [expected_time(first.__getitem__, later.__getitem__, rates[:k], 9) for k in range(5)]
+    fixed = [expected_time(first, later, rates[:k], 9) for k in range(5)]
     assert seconds <= min(fixed) + 1e-12
     assert all(k <= max(left - 1, 0) for left, k in enumerate(plan))
     if rate == 0 or slope == 2:

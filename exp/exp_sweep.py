@@ -1,0 +1,216 @@
+"""The sweep: many configurations of one target and draft, each measured beside the same baselines."""
+
+import itertools
+import math
+import random
+from argparse import Namespace
+
+from torch import Tensor
+
+from data_provider.data_loader import Windows
+from exp.exp_speculative import ExpSpeculative
+from utils.arguments import build_parser
+from utils.errors import UserError
+from utils.metrics import Accuracy
+from utils.prediction import NOT_PREDICTED, Outlook, joined, watch
+from utils.reference_speculative import reference_speculative
+from utils.rollout import windows_together
+from utils.speculative_decoder import Statistics
+from utils.timing import timed
+
+# what a configuration sets, and its argument of run.py; in point mode there is no noise: neither sigma nor bias
+SWEPT = {"mode": "spec_mode", "sigma": "spec_sigma", "bias": "spec_accept_bias"}
+SWEPT |= {"mse_tol": "spec_accept_mse_tol", "k": "spec_k"}
+PRESETS = {
+    "original": [
+        {
+            "mode": ["sample"],
+            "sigma": [0.5, 1.0, 1.5, 2.0],
+            "bias": [1.0, 2.0, 5.0, 10.0],
+            "mse_tol": [0.0, 0.5, 1.0, 2.0],
+            "k": [1, 2, 3],
+        }
+    ],
+    "point": [
+        {
+            "mode": ["point"],
+            "sigma": [None],
+            "bias": [None],
+            "mse_tol": [0.0, 0.001, 0.0025, 0.005, 0.01, 0.02, math.inf],
+            "k": [1, 2, 3, 5, 7],
+        }
+    ],
+    "sample": [
+        {
+            "mode": ["sample"],
+            "sigma": [0.25, 0.5, 1.0, 2.0, "calibrated"],
+            "bias": [1.0],
+            "mse_tol": [0.0],
+            "k": [1, 2, 3],
+        }
+    ],
+}
+PRESETS["full"] = [part for name in ("original", "point", "sample") for part in PRESETS[name]]
+ALONE = {"mode": "point", "sigma": None, "bias": None, "mse_tol": 0.0, "k": 1}  # for baselines that do not speculate
+CALIBRATION_WINDOWS = 192  # of the first half of validation; what is measured on validation are windows of the second
+
+
+def grid(args: Namespace) -> list[dict]:
+    """The configurations: those of the preset, with the lists that the command line gives in place of its own."""
+    found = []
+    for part in lists(args):
+        found += [dict(zip(SWEPT, values, strict=True)) for values in itertools.product(*(part[n] for n in SWEPT))]
+    return [setting for i, setting in enumerate(found) if setting not in found[:i]]
+
+
+def lists(args: Namespace) -> list[dict]:
+    """The lists that are multiplied, a dict for each part of the preset."""
+    given = {"sigma": args.sigmas, "bias": args.biases, "mse_tol": args.mse_tols, "k": args.ks}
+    given = {name: values for name, values in given.items() if values is not None}
+    return [part | {n: values for n, values in given.items() if part[n] != [None]} for part in PRESETS[args.preset]]
+
+
+def plain(value):
+    """The same for JSON, which has no infinity: the text "inf" stands for it."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return "inf" if value == math.inf else value
+
+
+def label(setting: dict) -> str:
+    """``sample, sigma 0.5, bias 1, mse_tol 0, K 3``."""
+    parts = [f"{name} {value}" for name, value in setting.items() if value is not None and name not in ("mode", "k")]
+    return ", ".join([setting["mode"], *parts, f"K {setting['k']}"])
+
+
+class ExpSweep(ExpSpeculative):
+    """``args``: those of a speculative run, and those of optimize_speculative.py."""
+
+    def __init__(self, args: Namespace):
+        own = vars(build_parser().parse_args([]))
+        super().__init__(Namespace(**{name: value for name, value in vars(args).items() if name in own}))
+        self.told, self.plain_args = args, self.args
+        if args.decoder == "reference" and self.draft.block:
+            raise UserError("--decoder reference takes a draft that proposes patch by patch: timer_xl_draft")
+        self.look_at(args.split)
+        windows = Windows(self.series, "val", self.context, args.test_pred_len)
+        first = windows.evenly(CALIBRATION_WINDOWS, slice(0, len(windows) // 2)).split(args.batch_size)
+        self.calibration_batches = [(*(t.to(self.device) for t in windows.batch(i)), i.to(self.device)) for i in first]
+        self.most = max(k for part in lists(args) for k in part["k"])
+        if self.draft.block:
+            self.most = min(self.most, self.draft.config.block_patches)
+        self.point_mse, self.prices, self.outlooks = None, {}, {}  # for predictions, as far as they were asked for
+
+    def look_at(self, split: str) -> None:
+        """Measure on this part from now on; baselines are measured anew."""
+        args = self.plain_args = Namespace(**vars(self.plain_args) | {"split": split})
+        self.windows = Windows(self.series, split, self.context, args.test_pred_len)
+        second = slice(len(self.windows) // 2 if split == "val" else 0, None)
+        self.batches = self.windows.evenly(args.max_windows, second).split(args.batch_size)
+        self.seconds: dict[str, list[float]] = {}  # of each baseline: the latest time of each batch
+        self.accuracy: dict[str, Accuracy] = {}
+        self.chance = random.Random(0)
+
+    # ---------------------------------------------------------------- one configuration
+
+    def use(self, setting: dict) -> None:
+        """Decode by this configuration from now on."""
+        given = {name: value for name, value in setting.items() if value is not None}
+        self.args = Namespace(**vars(self.plain_args) | {SWEPT[name]: value for name, value in given.items()})
+        if given.get("sigma") == "calibrated":
+            given["sigma"] = self.calibration("target", self.target)
+        names = {"bias": "accept_bias", "mse_tol": "accept_mse_tol"}
+        given = {names.get(name, name): value for name, value in given.items()}
+        self.configure(self.told.num_samples if setting["mode"] == "sample" else 1, **given)
+
+    def run(self, number: int, setting: dict) -> dict:
+        """Its record; one with ``error`` where it cannot be run."""
+        record = {"number": number, "setting": plain(setting), "decoder": self.told.decoder, "error": None}
+        try:
+            return record | self.measured(setting)
+        except Exception as error:  # whatever it is, the others shall be measured
+            return record | {"error": f"{type(error).__name__}: {' '.join(str(error).split())}"}
+
+    def measured(self, setting: dict) -> dict:
+        own = "target_point" if setting["mode"] == "point" else f"target_{setting['sigma']}"
+        baselines = {"target_point": ALONE, own: setting, "target_sliding": ALONE, "draft": ALONE}
+        for name in baselines.keys() - self.seconds.keys():
+            self.use(baselines[name])
+            self.forecast(name, self.batches[0])  # warm-up
+            accuracy = Accuracy(self.patch_len)
+            seconds = [self.forecast(name, batch, accuracy) for batch in self.batches]
+            self.seconds[name], self.accuracy[name] = seconds, accuracy
+        # one batch of one of them again, so that the times beside this configuration stay those of this hour
+        name, i = self.chance.choice(sorted(baselines)), self.chance.randrange(len(self.batches))
+        self.use(baselines[name])
+        self.seconds[name][i] = self.forecast(name, self.batches[i])
+
+        self.use(setting)
+        if self.args.spec_adaptive:  # prices of rounds are measured first
+            for batch in (self.batches[0], self.batches[-1]):
+                self.forecast("speculative", batch)
+        accuracy, seconds, done = Accuracy(self.patch_len), [], Statistics.empty(self.config.k)
+        for batch in self.batches:
+            seconds.append(self.forecast("speculative", batch, accuracy))
+            done.add(self.last)
+        roles = {"target": own, "target_sliding": "target_sliding", "draft": "draft"}
+        accuracies = {role: self.accuracy[name] for role, name in roles.items()} | {"speculative": accuracy}
+        times = {role: self.seconds[name] for role, name in roles.items()} | {"speculative": seconds}
+        record = self.record(sum(map(len, self.batches)), accuracies, times, done)
+        record["accuracy"]["target_point"] = self.accuracy["target_point"].record()
+        if self.told.decoder == "reference" and setting["mode"] == "sample":
+            record["lossless"] = False  # it draws from p after a rejection
+        return record
+
+    def forecast(self, name: str, batch: Tensor, accuracy: Accuracy | None = None) -> float:
+        """Seconds of one batch by a baseline, or by the configuration in use."""
+        x, truth = (t.to(self.device) for t in self.windows.batch(batch))
+        special = {"speculative": self.run_speculative, "target_sliding": self.run_sliding, "draft": self.run_draft}
+        found, spent = timed(special.get(name, self.run_target), self.device, x, batch.to(self.device))
+        if accuracy:
+            accuracy.add(found, truth)
+        return spent
+
+    def run_speculative(self, x: Tensor, series: Tensor) -> Tensor:
+        if self.told.decoder == "ours":
+            return super().run_speculative(x, series)
+        found = reference_speculative(self.target, self.draft, x, self.steps, self.config, series, beyond=True)
+        forecast, self.last = found
+        return forecast[:, : self.args.test_pred_len]
+
+    # ---------------------------------------------------------------- prediction
+
+    def predict(self, setting: dict) -> dict:
+        """Before it is run; None where there is no closed form. See ``utils/prediction.py``."""
+        ours = self.told.decoder == "ours" and not (self.args.renorm_every or self.args.spec_adaptive)
+        if not ours or self.steps == 1 or self.target.config.stochastic_head or setting["k"] > self.most:
+            return dict(NOT_PREDICTED)
+        key = setting["mode"], setting["sigma"]
+        if key not in self.outlooks:
+            self.outlooks[key] = self.outlook(*key)
+        self.use(setting)
+        return self.outlooks[key].predict(self.config, self.samples)
+
+    def outlook(self, mode: str, sigma) -> Outlook:
+        batches = self.calibration_batches
+        if self.point_mse is None:
+            self.use(ALONE)
+            accuracy = Accuracy(self.patch_len)
+            for x, truth, series in batches:
+                accuracy.add(self.run_target(x, series), truth)
+            self.point_mse = accuracy.record()["mse"]
+        self.use(ALONE | {"mode": mode, "sigma": sigma, "k": self.most})
+        if mode not in self.prices:
+            x, _, series = batches[0]
+            together = windows_together(x, self.patch_len, self.steps, self.samples)
+            self.prices[mode] = self.decoder.prices(x[:together], self.steps, series[:together], self.samples)
+        accuracy, found = Accuracy(self.patch_len), []
+        for x, truth, series in batches:
+            path, seen = watch(self.target, self.draft, self.config, x, self.steps, series)
+            accuracy.add(path[:, : self.args.test_pred_len], truth)
+            found.append(seen)
+        size = self.patch_len * (self.series.variables if self.channels == "joint" else 1)
+        noise = accuracy.record()["mse"] - self.point_mse
+        return Outlook(joined(found, self.steps, self.most), noise, self.prices[mode], size)

@@ -1,0 +1,108 @@
+"""Who measures the configurations of a sweep: this process, actors of a Ray cluster, or a search that picks them.
+
+Each is a generator of records, in the order in which they are done.
+"""
+
+import math
+import os
+from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
+
+from exp.exp_sweep import SWEPT, ExpSweep, lists, plain
+from utils.errors import UserError
+from utils.operating_point import Objective
+
+ROOT = Path(__file__).parents[1]
+PENALTY = 1e3  # of an objective, for each unit by which a constraint is missed
+Numbered = list[tuple[int, dict]]  # configurations with their numbers
+
+
+def serial(experiment: ExpSweep, todo: Numbered) -> Iterator[dict]:
+    for number, setting in todo:
+        yield experiment.run(number, setting)
+
+
+class Worker:
+    """An actor: it holds models and data, and measures its own baselines."""
+
+    def __init__(self, args: Namespace, folder: str):
+        os.chdir(folder)
+        self.experiment = ExpSweep(args)
+
+    def run(self, number: int, setting: dict) -> dict:
+        return self.experiment.run(number, setting)
+
+    def process(self) -> int:
+        return os.getpid()
+
+
+def ray_actors(experiment: ExpSweep, todo: Numbered) -> Iterator[dict]:
+    """``--workers`` actors; Ray starts a killed one anew and gives it its configuration again.
+
+    Every machine needs the project, the data and the checkpoints under the same path.
+    """
+    ray = optional("ray")
+    from ray.util import ActorPool
+
+    args = experiment.told
+    ray.init(
+        address=args.ray_address,
+        runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}},
+        log_to_driver=False,
+        include_dashboard=False if args.ray_address is None else None,
+    )
+    try:
+        needs = {"num_cpus": max(1, args.threads), "num_gpus": int(experiment.device.type == "cuda")}
+        actor = ray.remote(max_restarts=-1, max_task_retries=-1, **needs)(Worker)
+        pool = ActorPool([actor.remote(args, os.getcwd()) for _ in range(args.workers)])
+        yield from pool.map_unordered(lambda worker, numbered: worker.run.remote(*numbered), todo)
+    finally:
+        ray.shutdown()
+
+
+def search(experiment: ExpSweep, records: list[dict], objective: Objective) -> Iterator[dict]:
+    """Configurations that Optuna picks inside the lists of the grid, until there are ``--trials`` of them.
+
+    What was measured before is told to Optuna again: the results file is all that a search needs to go on.
+    """
+    optuna = optional("optuna")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    args, parts = experiment.told, {part["mode"][0]: part for part in lists(experiment.told)}
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=args.seed))
+    for number in range(args.trials):
+        known = records[number] if number < len(records) else None
+        if known:
+            study.enqueue_trial(known["trial"])
+        trial = study.ask()
+        mode = trial.suggest_categorical("mode", list(parts))
+        setting = {name: mode if name == "mode" else pick(trial, mode, name, parts[mode][name]) for name in SWEPT}
+        record = known or experiment.run(number, setting) | {"trial": plain(trial.params)}
+        if record["error"] or objective.value(record) is None:
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        else:
+            study.tell(
+                trial, objective.sign * objective.value(record) - PENALTY * sum(objective.missed(record).values())
+            )
+        if not known:
+            yield record
+
+
+def pick(trial, mode: str, name: str, values: list):
+    """One of these values or, where they are finite numbers, one between the least and the greatest."""
+    key = f"{mode} {name}"
+    if len(set(values)) == 1:
+        return values[0]
+    if name == "k":
+        return trial.suggest_int(key, min(values), max(values))
+    if any(not isinstance(value, float) or math.isinf(value) for value in values):
+        return trial.suggest_categorical(key, values)
+    return trial.suggest_float(key, min(values), max(values), log=min(values) > 0)
+
+
+def optional(name: str):
+    """A package that only some need."""
+    try:
+        return __import__(name)
+    except ImportError as error:
+        raise UserError(f"this needs the package {name}: pip install -r requirements-sweep.txt") from error

@@ -1,0 +1,260 @@
+"""Sweep sigma, bias, mse_tol and K of speculative decoding: python optimize_speculative.py --data ETTh1 --root_path DIR
+
+Every configuration is measured beside the same baselines, and predicted before. Writes optimization_results.json and
+optimization_results_processed.csv, and with --objective best_config.json, which run.py --spec_config takes.
+"""
+
+import json
+import math
+import random
+import statistics
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm
+
+from exp.exp_sweep import PRESETS, SWEPT, ExpSweep, grid, label, lists, plain
+from exp.workers import ray_actors, search, serial
+from utils.arguments import build_parser, real, sigma, whole
+from utils.errors import UserError
+from utils.operating_point import METRICS, Objective, pareto
+from utils.results import SCHEMA, now, write_atomic, write_json
+
+RESULTS, TABLE, BEST = "optimization_results.json", "optimization_results_processed.csv", "best_config.json"
+# arguments that may differ between a sweep and its continuation: places, and what is known by its contents
+FREE = ("checkpoint", "spec_draft_ckpt", "checkpoints", "root_path", "data_path", "results", "setting", "output")
+FREE += ("resume", "backend", "ray_address", "workers", "objective", "predict_only", "trials", *SWEPT.values())
+FREE += ("preset", "sigmas", "biases", "mse_tols", "ks")
+
+
+def tolerance(text: str) -> float:
+    return real(-math.inf, math.inf)(text)  # refuses nan
+
+
+def sweep_parser() -> ArgumentParser:
+    parser = build_parser()
+    parser.prog, parser.description = "optimize_speculative.py", __doc__.splitlines()[0]
+    # what the sweep sets itself is None until it does
+    parser.set_defaults(split="val", max_windows=256, use_speculative=True, **dict.fromkeys(SWEPT.values()))
+    g = parser.add_argument_group("sweep (any other argument of run.py holds for every configuration)")
+    add = g.add_argument
+    add("--preset", choices=PRESETS, default="original", help="original: the first attempt's 192 configurations")
+    add("--sigmas", nargs="+", type=sigma, metavar="S", help="numbers, or calibrated (default: the preset's)")
+    add("--biases", nargs="+", type=real(1, 1e6), metavar="B", help="factors on p/q, 1 is lossless")
+    add("--mse_tols", nargs="+", type=tolerance, metavar="T", help="tolerances; inf accepts everything")
+    add("--ks", nargs="+", type=whole(1), metavar="K", help="patches proposed a round")
+    add("--decoder", choices=["ours", "reference"], default="ours", help="reference: the public scheme")
+    add("--output", default="results/optimization", help="folder of the results")
+    add("--resume", action="store_true", help="go on with the sweep in --output")
+    add("--backend", choices=["serial", "ray"], default="serial", help="this process, or actors of a Ray cluster")
+    add("--ray_address", help="of a running cluster (default: Ray is started on this machine)")
+    add("--workers", type=whole(1), default=2, help="actors, with --threads cores each")
+    add("--predict_only", action="store_true", help="write and print what the closed forms say, measure nothing")
+    add(
+        "--objective",
+        help=f'as in "max speedup s.t. mse<=1.01", of {", ".join(METRICS)}: chosen on --split, confirmed on test',
+    )
+    add("--search", choices=["grid", "optuna"], default="grid", help="optuna: --trials points between the grid's ends")
+    add("--trials", type=whole(1), default=50, help="configurations that optuna tries")
+    return parser
+
+
+def parse(argv: list[str] | None) -> Namespace:
+    args = sweep_parser().parse_args(argv)
+    for name, argument in SWEPT.items():
+        if vars(args)[argument] is not None:
+            instead = "--preset" if name == "mode" else {"sigma": "--sigmas", "bias": "--biases", "k": "--ks"}.get(name)
+            raise UserError(f"--{argument}: the sweep sets it; give {instead or '--mse_tols'}")
+    if args.spec_config:
+        raise UserError("--spec_config is for run.py: a sweep makes such files")
+    if args.is_training or args.task_name != "forecast":
+        raise UserError("a sweep trains nothing: train with run.py first")
+    if args.search == "optuna" and not args.objective:
+        raise UserError('--search optuna needs to know what to look for: --objective "max speedup s.t. mse<=1.01"')
+    if args.search == "optuna" and args.backend == "ray":
+        raise UserError("--search optuna picks one configuration after the other: leave out --backend ray")
+    if args.decoder == "reference" and args.num_samples > 1:
+        raise UserError("--decoder reference draws one path: leave out --num_samples")
+    defaults = vars(build_parser().parse_args([]))
+    given = {argument: defaults[argument] for argument in SWEPT.values()}
+    return Namespace(**vars(args) | given | {"objective": args.objective and Objective.parse(args.objective)})
+
+
+class Sweep:
+    """The results of a sweep, in memory and on disk."""
+
+    def __init__(self, args: Namespace, experiment: ExpSweep):
+        """An empty one, or that which --resume names. The results of another sweep are refused."""
+        self.args, self.path, self.experiment = args, Path(args.output) / RESULTS, experiment
+        self.records = {}
+        given = {f"--{name}": value for name, value in vars(args).items() if name not in FREE}
+        self.identity = given | {
+            "grid": plain(lists(args)),
+            "target": experiment.models["target"]["sha256"],
+            "draft": experiment.models["draft"]["sha256"],
+            "data file": experiment.series.digest(),
+        }
+        self.created = now()
+        if not self.path.exists():
+            return
+        try:
+            old = json.loads(self.path.read_text())
+            identity, records, self.created = old["identity"], old["records"], old["created"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{self.path} is no results file of a sweep: give another --output") from error
+        changed = [name for name in self.identity | identity if self.identity.get(name) != identity.get(name)]
+        if changed:
+            raise UserError(f"{self.path} was measured with another {', '.join(changed)}: give another --output")
+        if not args.resume:
+            raise UserError(f"{self.path} has {len(records)} records: add --resume to go on, or give another --output")
+        self.records = {record["number"]: record for record in records if not record["error"]}
+
+    def add(self, record: dict) -> None:
+        """All is on disk when this returns."""
+        self.records[record["number"]] = record
+        records = self.sorted()
+        front = pareto(records)
+        for record in records:
+            record["pareto"] = record["number"] in front
+        content = {"schema": SCHEMA, "created": self.created, "identity": self.identity}
+        content["prices"] = {mode: plain(asdict(prices)) for mode, prices in self.experiment.prices.items()}
+        write_json(self.path, content | {"baselines": baselines(records), "records": records})
+
+    def sorted(self) -> list[dict]:
+        return [self.records[number] for number in sorted(self.records)]
+
+    def best(self) -> str:
+        """Of what was measured so far, for the progress bar."""
+        objective = self.args.objective or Objective.parse("max speedup")
+        try:
+            best = objective.choose(self.sorted())
+        except UserError:
+            return ""
+        return f"best {objective.metric} {objective.value(best):.3g} ({label(best['setting'])})"
+
+
+def baselines(records: list[dict]) -> dict:
+    """Accuracy and median seconds a batch of what does not speculate."""
+    measured = [record for record in records if not record["error"]]
+    roles = {"target_cached": "target", "target_sliding": "target_sliding", "draft": "draft"}
+    found = {}
+    for name, role in roles.items():
+        seconds = [s for record in measured if record["timing"][name] for s in record["timing"][name]["per_batch_s"]]
+        if seconds:
+            accuracy = measured[0]["accuracy"]["target_point" if role == "target" else role]
+            found[name] = {"accuracy": accuracy, "median_s": statistics.median(seconds)}
+    return found
+
+
+def row(record: dict) -> dict:
+    """What the CSV shows of a record."""
+    shown = {"number": record["number"], "decoder": record["decoder"]} | record["setting"] | {"error": record["error"]}
+    predicted = {f"predicted_{name}": value for name, value in record["predicted"].items()}
+    if record["error"]:
+        return shown | predicted
+    ours, point = record["accuracy"]["speculative"], record["accuracy"]["target_point"]
+    shown |= {name: METRICS[name](record) for name in ("acceptance", "speedup", "speedup_sliding")}
+    shown |= {"patches_per_target_pass": record["acceptance"]["patches_per_target_pass"]}
+    shown |= {"mse": ours["mse"], "mae": ours["mae"], "crps": ours["crps"], "mse_ratio": METRICS["mse"](record)}
+    shown |= {"mse_added": ours["mse"] - point["mse"], "lossless": record["lossless"], "pareto": record["pareto"]}
+    return shown | {"seconds": record["timing"]["speculative"]["total_s"]} | predicted
+
+
+def write_table(path: Path, rows: list[dict]) -> None:
+    write_atomic(path, lambda file: pd.DataFrame(rows).to_csv(file, index=False, float_format="%.6g"))
+
+
+def measure(experiment: ExpSweep, sweep: Sweep) -> None:
+    """Every configuration that has no record yet."""
+    args, predicted = experiment.told, {}
+    if args.search == "optuna":
+        total, records = args.trials, search(experiment, sweep.sorted(), args.objective)
+    else:
+        settings = grid(args)
+        todo = [(number, setting) for number, setting in enumerate(settings) if number not in sweep.records]
+        random.Random(0).shuffle(todo)  # so that the machine's moods do not look like an effect of sigma
+        predicted = predictions(experiment, todo)
+        total, records = len(settings), (ray_actors if args.backend == "ray" else serial)(experiment, todo)
+    with tqdm(total=total, initial=len(sweep.records), desc="sweep", unit="configuration") as bar:
+        for record in records:
+            number = record["number"]
+            told = predicted[number] if number in predicted else experiment.predict(record["setting"])
+            sweep.add(record | {"predicted": told})
+            bar.set_postfix_str(sweep.best(), refresh=False)
+            bar.update()
+
+
+def predictions(experiment: ExpSweep, numbered: Iterable[tuple[int, dict]]) -> dict[int, dict]:
+    bar = tqdm(sorted(numbered, key=lambda pair: pair[0]), desc="prediction", unit="configuration")
+    return {number: experiment.predict(setting) for number, setting in bar}
+
+
+def confirm(experiment: ExpSweep, best: dict, objective: Objective) -> dict:
+    """The chosen configuration on the test part; written for run.py --spec_config."""
+    setting = {name: math.inf if value == "inf" else value for name, value in best["setting"].items()}
+    experiment.look_at("test")
+    tested = experiment.run(best["number"], setting)
+    if tested["error"]:
+        raise UserError(f"{label(setting)} failed on the test part: {tested['error']}")
+    chosen = {SWEPT[name]: value for name, value in best["setting"].items() if value is not None}
+    models = {"checkpoint": experiment.models["target"]["path"], "spec_draft_ckpt": experiment.models["draft"]["path"]}
+    told = {name: {"val": METRICS[name](best), "test": METRICS[name](tested)} for name in METRICS}
+    args = experiment.told
+    kept = ("spec_draft_model", "rollout", "renorm_every", "attention_window", "num_samples", "data", "test_pred_len")
+    return {
+        "schema": SCHEMA,
+        "created": now(),
+        "objective": objective.text,
+        "number": best["number"],
+        "arguments": {"use_speculative": True} | chosen | models | {name: vars(args)[name] for name in kept},
+        "metrics": told,
+        "missed_on_test": objective.missed(tested),
+    }
+
+
+def report(found: dict) -> str:
+    lines = [f"{found['objective']}: number {found['number']}"]
+    for name, told in found["metrics"].items():
+        values = ["-" if told[part] is None else f"{told[part]:.4g}" for part in ("val", "test")]
+        lines.append(f"  {name:<16} validation {values[0]:>8}   test {values[1]:>8}")
+    missed = ", ".join(f"{name} by {by:.4g}" for name, by in found["missed_on_test"].items())
+    lines.append(f"  on test it {'misses ' + missed if missed else 'holds'}")
+    if (found["metrics"]["speedup"]["test"] or 0) < 1:
+        lines.append("  the target alone is faster: do not speculate here")
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    try:
+        args = parse(argv)
+        experiment, folder = ExpSweep(args), Path(args.output)
+        if args.predict_only:
+            numbered = list(enumerate(grid(args)))
+            told = predictions(experiment, numbered)
+            rows = [{"number": n} | plain(setting) | told[n] for n, setting in numbered]
+            write_table(folder / "predictions.csv", rows)
+            print(pd.DataFrame(rows).to_string(index=False, float_format="{:.3g}".format, na_rep="-"))
+            print(f"-> {folder / 'predictions.csv'}")
+            return 0
+        sweep = Sweep(args, experiment)
+        measure(experiment, sweep)
+        records = sweep.sorted()
+        write_table(folder / TABLE, [row(record) for record in records])
+        failed = sum(record["error"] is not None for record in records)
+        print(f"{len(records)} configurations, {failed} failed -> {sweep.path}, {folder / TABLE}")
+        if args.objective:
+            found = confirm(experiment, args.objective.choose(records), args.objective)
+            write_json(folder / BEST, found)
+            print(f"{report(found)}\n-> {folder / BEST}")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,306 @@
+"""The sweep: what it writes, that it cannot be lost, and that it refuses what does not belong to it."""
+
+import json
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import optimize_speculative
+import run
+from exp import exp_sweep
+from exp.exp_sweep import ExpSweep
+from tests.test_run import data, here, workplace  # noqa: F401
+from utils.errors import UserError
+from utils.operating_point import Objective
+
+ROOT = Path(__file__).parents[1]
+SMALL = ["--test_pred_len", "12", "--max_windows", "6", "--batch_size", "4", "--threads", "1"]
+GRID = ["--sigmas", "0.5", "2", "--biases", "1", "3", "--mse_tols", "0", "1", "--ks", "1", "2"]
+TIMES = {"created", "timing", "speedup", "speedup_total", "speedup_medians_and_totals_agree", "pareto", "environment"}
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch):
+    monkeypatch.setattr(exp_sweep, "CALIBRATION_WINDOWS", 8)
+    monkeypatch.setattr("utils.adaptive.SECONDS", 0.0)
+
+
+def sweep(output, *options):
+    return optimize_speculative.main([*data(), *SMALL, "--output", str(output), *options])
+
+
+def results(output) -> dict:
+    return json.loads((Path(output) / "optimization_results.json").read_text())
+
+
+def timeless(output) -> list[dict]:
+    """The records without what a clock told."""
+    records = results(output)["records"]
+    for record in records:
+        record["predicted"].pop("speedup")
+    return [{key: value for key, value in record.items() if key not in TIMES} for record in records]
+
+
+@pytest.fixture(scope="module")
+def whole(workplace, tmp_path_factory):  # noqa: F811
+    """An unbroken sweep of 16 configurations."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(workplace)
+        patch.setattr(exp_sweep, "CALIBRATION_WINDOWS", 8)
+        assert sweep(folder, *GRID) == 0
+    return folder
+
+
+def test_the_original_grid_has_192_configurations():
+    settings = exp_sweep.grid(optimize_speculative.parse([]))
+    assert len(settings) == 192
+    assert {setting["mode"] for setting in settings} == {"sample"}
+    full = exp_sweep.grid(optimize_speculative.parse(["--preset", "full"]))
+    assert len(full) == len({json.dumps(exp_sweep.plain(setting)) for setting in full})
+    assert all(setting["sigma"] is None for setting in full if setting["mode"] == "point")
+
+
+def test_a_sweep_leaves_records_like_those_of_run_py(here, whole):  # noqa: F811
+    told = results(whole)
+    assert [record["number"] for record in told["records"]] == list(range(16))
+    assert {"target_cached", "target_sliding", "draft"} == set(told["baselines"])
+    record = told["records"][3]
+    setting = record["setting"]
+    assert record["args"]["spec_sigma"] == setting["sigma"]
+    options = ["--spec_sigma", setting["sigma"], "--spec_accept_bias", setting["bias"], "--spec_k", setting["k"]]
+    options += ["--spec_accept_mse_tol", setting["mse_tol"], "--split", "val", "--setting", "same"]
+    assert run.main([*data(), "--use_speculative", *map(str, options), *SMALL[:2]]) == 0
+    single = json.loads(Path("results/same/metrics.json").read_text())
+    assert set(single) <= set(record)
+    assert record["data"]["windows"] == 6
+    table = pd.read_csv(whole / "optimization_results_processed.csv")
+    assert len(table) == 16
+    assert {"predicted_acceptance", "predicted_speedup", "predicted_mse_added", "pareto"} <= set(table)
+    assert table["pareto"].any()
+    assert table.loc[table["lossless"], "bias"].eq(1).all()
+
+
+def test_a_record_is_that_of_run_py_on_the_same_windows(here, whole):  # noqa: F811
+    """The second half of validation is what --split val measures; here it is compared on the test part."""
+    args = optimize_speculative.parse([*data(), *SMALL, *GRID, "--split", "test"])
+    record = ExpSweep(args).run(0, {"mode": "sample", "sigma": 0.5, "bias": 3.0, "mse_tol": 0.0, "k": 2})
+    options = ["--spec_sigma", "0.5", "--spec_accept_bias", "3", "--spec_k", "2", "--setting", "one"]
+    assert run.main([*data(), "--use_speculative", *options, *SMALL]) == 0
+    single = json.loads(Path("results/one/metrics.json").read_text())
+    for name in ("speculative", "target", "target_sliding", "draft"):
+        assert record["accuracy"][name] == pytest.approx(single["accuracy"][name])
+    for name in ("accepted", "attempted", "by_position", "patches_per_target_pass"):
+        assert record["acceptance"][name] == single["acceptance"][name]
+
+
+def test_killed_at_random_moments_and_resumed_it_ends_with_the_same_records(here, whole, tmp_path):  # noqa: F811
+    command = [sys.executable, str(ROOT / "tests" / "small_sweep.py"), *data(), *SMALL, *GRID]
+    command += ["--output", str(tmp_path), "--resume"]
+    chance, path = random.Random(1), tmp_path / "optimization_results.json"
+    for wanted in sorted(chance.sample(range(1, 16), 5)):  # moments are told by progress, not by a clock
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None and not (path.is_file() and len(results(tmp_path)["records"]) >= wanted):
+            time.sleep(0.002 + 0.02 * chance.random())
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert len(results(tmp_path)["records"]) < 16 or wanted == 15
+    assert sweep(tmp_path, *GRID, "--resume") == 0
+    assert timeless(tmp_path) == timeless(whole)
+
+
+def test_results_of_another_sweep_are_refused(here, whole, tmp_path, capsys):  # noqa: F811
+    for options, reason in [
+        (GRID, "add --resume"),
+        ([*GRID, "--resume", "--sigmas", "0.5", "1"], "another grid"),
+        ([*GRID, "--resume", "--seed", "1"], "another --seed"),
+        ([*GRID, "--resume", "--checkpoint", "checkpoints/flat/checkpoint.pth", "--rollout", "sliding"], "target"),
+    ]:
+        assert sweep(whole, *options) == 2
+        line = capsys.readouterr().err.strip().splitlines()[-1]
+        assert line.startswith("error: ")
+        assert reason in line
+    (tmp_path / "optimization_results.json").write_text("{}")
+    assert sweep(tmp_path, *GRID) == 2
+    assert "no results file" in capsys.readouterr().err
+
+
+def test_a_changed_data_file_is_refused(here, tmp_path, capsys, monkeypatch):  # noqa: F811
+    assert sweep(tmp_path, "--sigmas", "1", "--biases", "1", "--mse_tols", "0", "--ks", "1") == 0
+    table = pd.read_csv("waves.csv", index_col=0)
+    (table + 0.5 * (table.index == table.index[-1])[:, None]).to_csv("other.csv")
+    options = [*data("other.csv"), "--checkpoint", "checkpoints/target/checkpoint.pth", "--resume"]
+    options += ["--spec_draft_ckpt", "checkpoints/draft/checkpoint.pth", "--sigmas", "1"]
+    assert sweep(tmp_path, *options, "--biases", "1", "--mse_tols", "0", "--ks", "1") == 2
+    assert "another data file" in capsys.readouterr().err
+
+
+def test_a_failing_configuration_is_recorded_and_the_rest_goes_on(here, tmp_path, monkeypatch):  # noqa: F811
+    measured = ExpSweep.measured
+
+    def failing(self, setting):
+        if setting["k"] == 2:
+            raise RuntimeError("out of\nmemory")
+        return measured(self, setting)
+
+    monkeypatch.setattr(ExpSweep, "measured", failing)
+    one = ["--sigmas", "1", "--biases", "1", "--mse_tols", "0", "--ks", "1", "2"]
+    assert sweep(tmp_path, *one) == 0
+    assert [record["error"] for record in results(tmp_path)["records"]] == [None, "RuntimeError: out of memory"]
+    monkeypatch.setattr(ExpSweep, "measured", measured)
+    assert sweep(tmp_path, *one, "--resume") == 0
+    assert [record["error"] for record in results(tmp_path)["records"]] == [None, None], "what failed is tried again"
+
+
+def test_predict_only_measures_nothing(here, tmp_path, monkeypatch, capsys):  # noqa: F811
+    monkeypatch.setattr(ExpSweep, "measured", None)
+    assert sweep(tmp_path, "--preset", "full", "--predict_only") == 0
+    table = pd.read_csv(tmp_path / "predictions.csv")
+    assert table["acceptance"].between(0, 1).sum() > 150
+    assert table.loc[(table["mode"] == "point") & (table["mse_tol"] == math.inf), "acceptance"].eq(1).all()
+    assert not (tmp_path / "optimization_results.json").exists()
+
+
+def test_the_chosen_point_is_confirmed_and_taken_by_run_py(here, tmp_path, capsys):  # noqa: F811
+    options = ["--preset", "point", "--mse_tols", "0", "0.05", "inf", "--ks", "1", "2"]
+    assert sweep(tmp_path, *options, "--objective", "max acceptance s.t. mse<=5") == 0
+    out = capsys.readouterr().out
+    assert "on test it" in out
+    best = json.loads((tmp_path / "best_config.json").read_text())
+    assert best["metrics"]["acceptance"]["val"] == 1
+    assert run.main([*data(), "--spec_config", str(tmp_path / "best_config.json"), *SMALL, "--setting", "best"]) == 0
+    record = json.loads(Path("results/best/metrics.json").read_text())
+    assert record["args"]["spec_mode"] == "point"
+    assert record["args"]["spec_k"] == best["arguments"]["spec_k"]
+    ratio = record["accuracy"]["speculative"]["mse"] / record["accuracy"]["target"]["mse"]
+    assert ratio == pytest.approx(best["metrics"]["mse"]["test"])
+    explicit = [*data(), "--spec_config", str(tmp_path / "best_config.json"), *SMALL, "--spec_k", "1"]
+    assert run.main([*explicit, "--setting", "own"]) == 0
+    assert json.loads(Path("results/own/metrics.json").read_text())["args"]["spec_k"] == 1, "the command line wins"
+
+
+def test_an_objective_that_nothing_holds_says_what_is_nearest(here, tmp_path, capsys):  # noqa: F811
+    one = ["--sigmas", "2", "--biases", "1", "--mse_tols", "0", "--ks", "1"]
+    assert sweep(tmp_path, *one, "--objective", "max speedup s.t. mse<=1.0") == 2
+    assert "misses mse<=1 by" in capsys.readouterr().err
+    assert len(results(tmp_path)["records"]) == 1, "what was measured is kept"
+
+
+def test_paths_are_swept_by_crps(here, tmp_path):  # noqa: F811
+    options = ["--sigmas", "0.5", "calibrated", "--biases", "1", "--mse_tols", "0", "--ks", "1", "--num_samples", "5"]
+    assert sweep(tmp_path, *options, "--objective", "max acceptance s.t. crps<=2") == 0
+    best = json.loads((tmp_path / "best_config.json").read_text())
+    assert best["arguments"]["num_samples"] == 5
+    assert 0.5 < best["metrics"]["crps"]["test"] < 2
+
+
+def test_optuna_goes_on_where_it_stopped(here, tmp_path):  # noqa: F811
+    pytest.importorskip("optuna")
+    options = ["--search", "optuna", "--preset", "full", "--objective", "max acceptance s.t. mse<=2"]
+    assert sweep(tmp_path, *options, "--trials", "4") == 0
+    first = timeless(tmp_path)
+    assert sweep(tmp_path, *options, "--trials", "7", "--resume") == 0
+    both = timeless(tmp_path)
+    assert both[:4] == first
+    assert [record["number"] for record in both] == list(range(7))
+
+
+@pytest.mark.parametrize("options", [["--sigmas", "0.5"], ["--preset", "point"]])
+def test_the_reference_at_one_patch_proposes_past_the_horizon(here, tmp_path, options):  # noqa: F811
+    horizon = ["--decoder", "reference", "--test_pred_len", "4", *options]
+    assert sweep(tmp_path, *horizon, "--mse_tols", "0", "inf", "--ks", "2") == 0
+    for record in results(tmp_path)["records"]:
+        assert record["acceptance"]["attempted"] > 0
+        assert record["predicted"]["acceptance"] is None
+        assert record["decoder"] == "reference"
+        if record["setting"]["mode"] == "sample":
+            assert record["lossless"] is False
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--spec_k", "3"], "--ks"),
+        (["--ks", "0"], "at least 1"),
+        (["--biases", "0.5"], "at least 1"),
+        (["--mse_tols", "nan"], "at least"),
+        (["--objective", "fastest"], "write it like"),
+        (["--objective", "max speed"], "is none of"),
+        (["--search", "optuna"], "--objective"),
+        (["--is_training", "1"], "trains nothing"),
+        (["--spec_config", "best_config.json"], "run.py"),
+        (["--decoder", "reference", "--num_samples", "3"], "--num_samples"),
+        (["--decoder", "reference", "--spec_draft_model", "seasonal_naive"], "patch by patch"),
+    ],
+)
+def test_bad_arguments_end_in_one_line(options, reason, here, capsys):  # noqa: F811
+    try:
+        code = optimize_speculative.main([*data(), *SMALL, *options])
+    except SystemExit as ended:
+        code = ended.code
+    assert code == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ")
+    assert reason in error
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"arguments": {"no_such": 1}}', '{"arguments": 3}'])
+def test_a_spec_config_of_another_kind_is_refused(content, here, tmp_path, capsys):  # noqa: F811
+    (tmp_path / "best.json").write_text(content)
+    assert run.main([*data(), "--spec_config", str(tmp_path / "best.json")]) == 2
+    assert "--spec_config" in capsys.readouterr().err
+    assert run.main([*data(), "--spec_config", str(tmp_path / "none.json")]) == 2
+
+
+def record(number, mse, speedup, rate=0.5, error=None):
+    accuracy = {name: {"mse": value, "mae": value, "crps": None} for name, value in (("speculative", mse),)}
+    accuracy["target_point"] = accuracy["target"] = {"mse": 1.0, "mae": 1.0, "crps": None}
+    ratios = {"vs_target_cached": speedup, "vs_target_sliding": speedup}
+    return {"number": number, "error": error, "accuracy": accuracy, "speedup": ratios, "acceptance": {"rate": rate}}
+
+
+def test_objectives_and_the_pareto_front():
+    records = [record(0, 1.0, 1.2), record(1, 1.02, 2.0), record(2, 1.03, 1.9), record(3, 0.99, 0.5)]
+    records.append({"number": 4, "error": "failed"})
+    assert Objective.parse("max speedup s.t. mse<=1.01").choose(records)["number"] == 0
+    assert Objective.parse("max speedup").choose(records)["number"] == 1
+    assert Objective.parse("min mse s.t. speedup >= 1, acceptance>=0.5").choose(records)["number"] == 0
+    assert optimize_speculative.pareto(records) == {0, 1, 3}
+    with pytest.raises(UserError, match=r"number 3, misses mse<=0.9 by 0.09"):
+        Objective.parse("max speedup s.t. mse<=0.9").choose(records)
+    assert Objective.parse("max speedup s.t. crps<=1").missed(records[0]) == {"crps<=1": math.inf}
+
+
+def test_two_ray_workers_give_the_same_records_though_one_is_killed(here, whole, tmp_path, monkeypatch):  # noqa: F811
+    pytest.importorskip("ray")
+    from exp import workers
+
+    killed = []
+    add = optimize_speculative.Sweep.add
+
+    def killing(self, found):
+        add(self, found)
+        if len(self.records) == 3:
+            other = Path("/proc")
+            for process in other.glob("[0-9]*"):
+                try:
+                    command = (process / "cmdline").read_bytes()
+                except OSError:
+                    continue
+                if command.startswith(b"ray::Worker") and not killed:
+                    os.kill(int(process.name), signal.SIGKILL)
+                    killed.append(process.name)
+
+    monkeypatch.setattr(optimize_speculative.Sweep, "add", killing)
+    assert workers.ray_actors
+    assert sweep(tmp_path, *GRID, "--backend", "ray", "--workers", "2") == 0
+    assert killed, "a worker was killed in mid-sweep"
+    assert timeless(tmp_path) == timeless(whole)

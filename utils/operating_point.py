@@ -1,0 +1,92 @@
+"""Which of many measured configurations to use."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from utils.errors import UserError
+
+# what an objective may name, as it stands in the record of a configuration
+METRICS: dict[str, Callable[[dict], float | None]] = {
+    "speedup": lambda r: r["speedup"]["vs_target_cached"],
+    "speedup_sliding": lambda r: r["speedup"]["vs_target_sliding"],
+    "acceptance": lambda r: r["acceptance"]["rate"],
+    # over the target's own point forecast, and over its own sample paths of the same σ and number
+    "mse": lambda r: r["accuracy"]["speculative"]["mse"] / r["accuracy"]["target_point"]["mse"],
+    "mae": lambda r: r["accuracy"]["speculative"]["mae"] / r["accuracy"]["target_point"]["mae"],
+    "crps": lambda r: _crps(r["accuracy"]["speculative"], r["accuracy"]["target"]),
+}
+
+
+def _crps(ours: dict, own: dict) -> float | None:
+    return ours["crps"] / own["crps"] if ours["crps"] is not None else None
+
+
+@dataclass(frozen=True)
+class Objective:
+    """``max speedup s.t. mse<=1.01, acceptance>=0.5``: what to make large or small, and what must hold."""
+
+    text: str
+    sign: int  # +1: large is good
+    metric: str
+    constraints: tuple[tuple[str, str, float], ...]  # (metric, "<=" or ">=", bound)
+
+    @classmethod
+    def parse(cls, text: str) -> "Objective":
+        found = re.fullmatch(r"\s*(max|min)\s+(\w+)\s*(?:s\.t\.\s*(.*))?", text)
+        parts = [] if not found or found[3] is None else found[3].split(",")
+        terms = [re.fullmatch(r"\s*(\w+)\s*(<=|>=)\s*([-+.\deE]+)\s*", part) for part in parts]
+        if not found or not all(terms):
+            raise UserError(f'objective {text!r}: write it like "max speedup s.t. mse<=1.01, acceptance>=0.5"')
+        try:
+            constraints = tuple((term[1], term[2], float(term[3])) for term in terms)
+        except ValueError as error:
+            raise UserError(f"objective {text!r}: {error}") from error
+        for name in (found[2], *(name for name, _, _ in constraints)):
+            if name not in METRICS:
+                raise UserError(f"objective {text!r}: {name!r} is none of {', '.join(METRICS)}")
+        return cls(text, 1 if found[1] == "max" else -1, found[2], constraints)
+
+    def missed(self, record: dict) -> dict[str, float]:
+        """Constraint -> by how much it does not hold; empty where all hold. What was not measured misses by inf."""
+        by = {}
+        for name, relation, bound in self.constraints:
+            value = METRICS[name](record)
+            over = float("inf") if value is None else (value - bound) * (1 if relation == "<=" else -1)
+            if over > 0:
+                by[f"{name}{relation}{bound:g}"] = over
+        return by
+
+    def value(self, record: dict) -> float | None:
+        return METRICS[self.metric](record)
+
+    def choose(self, records: list[dict]) -> dict:
+        """The best of the records that hold all constraints."""
+        measured = [record for record in records if not record["error"] and self.value(record) is not None]
+        holding = [record for record in measured if not self.missed(record)]
+        if holding:
+            return max(holding, key=lambda record: self.sign * self.value(record))
+        if not measured:
+            raise UserError(f"objective {self.text!r}: no configuration has a {self.metric}")
+        nearest = min(measured, key=lambda record: sum(self.missed(record).values()))
+        told = ", ".join(f"{name} by {by:.4g}" for name, by in self.missed(nearest).items())
+        raise UserError(
+            f"objective {self.text!r}: none of {len(measured)} configurations holds it; the nearest, number "
+            f"{nearest['number']}, misses {told}"
+        )
+
+
+def pareto(records: list[dict]) -> set[int]:
+    """The numbers of those that no other beats in both MSE and speed-up over the cached target."""
+    points = [(r["number"], r["accuracy"]["speculative"]["mse"], METRICS["speedup"](r)) for r in records if usable(r)]
+    front, best = set(), float("inf")
+    for number, mse, _ in sorted(points, key=lambda point: (-point[2], point[1])):
+        if mse < best:
+            best = mse
+            front.add(number)
+    return front
+
+
+def usable(record: dict) -> bool:
+    """Whether it ran, and under a rollout that has a cached target to compare with."""
+    return not record["error"] and METRICS["speedup"](record) is not None
