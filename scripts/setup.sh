@@ -7,7 +7,7 @@ install() { # what the file pins, where that has not been done yet
         cp "$1" ".venv/$1"
     fi
 }
-if ! [ -d .venv ]; then
+if ! [ -x .venv/bin/pip ]; then
     PYTHON=${PYTHON:-python3}
     "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
         { echo "error: Python 3.11 or newer is needed: set PYTHON to one" >&2; exit 2; }
