@@ -14,7 +14,7 @@ from utils.errors import UserError
 from utils.metrics import Accuracy
 from utils.prediction import NOT_PREDICTED, Outlook, joined, watch
 from utils.reference_speculative import reference_speculative
-from utils.rollout import windows_together
+from utils.rollout import to_rows, windows_together
 from utils.speculative_decoder import Statistics
 from utils.timing import timed
 
@@ -206,6 +206,7 @@ class ExpSweep(ExpSpeculative):
             x, _, series = batches[0]
             together = windows_together(x, self.patch_len, self.steps, self.samples)
             self.prices[mode] = self.decoder.prices(x[:together], self.steps, series[:together], self.samples)
+            self.rows = len(to_rows(x[:together], self.channels)) * self.samples
         accuracy, found = Accuracy(self.patch_len), []
         for x, truth, series in batches:
             path, seen = watch(self.target, self.draft, self.config, x, self.steps, series)
@@ -213,4 +214,4 @@ class ExpSweep(ExpSpeculative):
             found.append(seen)
         size = self.patch_len * (self.series.variables if self.channels == "joint" else 1)
         noise = accuracy.record()["mse"] - self.point_mse
-        return Outlook(joined(found, self.steps, self.most), noise, self.prices[mode], size)
+        return Outlook(joined(found, self.steps, self.most), noise, self.prices[mode], self.rows, size)

@@ -1,6 +1,6 @@
 """What a configuration will do, from watching rounds that accept nothing: every start of a round is seen once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -77,35 +77,38 @@ class Outlook:
     distances: Tensor  # [rows, steps, K], of the proposal at position i of a round begun after t patches
     injected: float  # MSE of the target's sample paths above that of its point forecast; 0 in point mode
     prices: Prices
+    rows: int  # of a batch to which the prices belong
     size: int  # D: numbers in a patch of a row
+    known: dict = field(default_factory=dict)  # rates, which do not depend on K
 
     def rates(self, config: SpeculativeConfig) -> Tensor | None:
         """Acceptance of every proposal, ``[rows, steps, K]``; None where there is no closed form."""
-        distances, tolerance = self.distances[..., : config.k], config.accept_mse_tol
-        if config.mode == "point":
-            return (distances <= tolerance).double()
+        key = config.mode, config.accept_bias, config.accept_mse_tol
+        if key not in self.known:
+            self.known[key] = self._rates(*key, config.sigma)
+        return None if self.known[key] is None else self.known[key][..., : config.k]
+
+    def _rates(self, mode: str, bias: float, tolerance: float, sigma) -> Tensor | None:
+        if mode == "point":
+            return (self.distances <= tolerance).double()
         if tolerance <= 0:
-            return theory.acceptance_rate(distances, config.accept_bias)
-        if not isinstance(config.sigma, float):
+            return theory.acceptance_rate(self.distances, bias)
+        if not isinstance(sigma, float):
             return None
-        tolerance = min(tolerance / config.sigma**2, 1e6)
-        return theory.acceptance_rate_with_tolerance(distances, config.accept_bias, tolerance, self.size)
+        tolerance = min(tolerance / sigma**2, 1e6)
+        return theory.acceptance_rate_with_tolerance(self.distances, bias, tolerance, self.size)
 
     def predict(self, config: SpeculativeConfig, samples: int = 1) -> dict:
-        """Acceptance rate, patches a target pass, speed-up over the target alone, and the MSE that noise adds.
-
-        Rows are taken to cost what they do in a full batch, so that their mean counts: passes are arithmetic.
-        """
+        """Acceptance rate, patches a target pass, speed-up over the target alone, and the MSE that noise adds."""
         rates = self.rates(config)
         if rates is None:
             return dict(NOT_PREDICTED)
-        steps = rates.shape[1]
-        first, later = self.prices.first, self.prices.later
+        first, later, steps = self.prices.first, self.prices.later, rates.shape[1]
         told = theory.expected_decoding(rates, first, later)
         tested, alone = told.tested.sum().item(), first[0] + (steps - 1) * later[0]
         return {
             "acceptance": told.accepted.sum().item() / tested if tested else None,
             "patches_per_target_pass": steps * len(rates) / told.rounds.sum().item(),
-            "speedup": alone / told.seconds.mean().item(),
+            "speedup": alone / theory.batch_time(rates, first, later, self.rows),
             "mse_added": self.injected / samples,
         }

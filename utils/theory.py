@@ -79,6 +79,35 @@ def expected_decoding(rates: Tensor, first: list[float], later: list[float]) -> 
     return Expected(*expected[steps].unbind(1))
 
 
+def batch_time(rates: Tensor, first: list[float], later: list[float], rows: int, draws: int = 4) -> float:
+    """Mean seconds of a batch whose rows go on by themselves: :func:`expected_decoding`, simulated.
+
+    A round takes as many proposals as the row that has most room for them, and costs in proportion to the rows that are
+    left: the slowest row ends the batch.
+
+    Args:
+        rates, first, later: see :func:`expected_decoding`; the seconds are those of a full batch.
+        rows: of a batch; those of ``rates`` that fill no batch are left out, unless they are all.
+        draws: how often every batch is simulated, always with the same random numbers.
+    """
+    rows = min(rows, len(rates))
+    table = rates[: len(rates) // rows * rows].repeat(draws, 1, 1).unflatten(0, (-1, rows))
+    (_, _, steps, most), generator = table.shape, torch.Generator().manual_seed(0)
+    most = min(most, max(k for k, price in enumerate(later) if price < math.inf))
+    left, seconds = torch.full(table.shape[:2], steps), 0.0
+    while (left > 0).any():
+        begun = left.amax() == steps
+        prices = torch.tensor(first if begun else later, dtype=torch.double)
+        room = (left - 1).clamp(0, 0 if begun and math.isinf(max(first)) else most)
+        seconds += prices[room.amax(1)] * (left > 0).double().mean(1)
+        start = (steps - left).clamp(max=steps - 1)[..., None, None].expand(-1, -1, 1, table.shape[3])
+        rate = table.gather(2, start)[:, :, 0]
+        passed = torch.rand(rate.shape, generator=generator, dtype=rate.dtype) < rate
+        ahead = passed.int().cumprod(2).sum(2).minimum(room)
+        left = torch.where(left > 0, left - ahead - 1, left)
+    return seconds.mean().item()
+
+
 def expected_time(first: list[float], later: list[float], rates: list[float], steps: int) -> float:
     """Seconds of :func:`expected_decoding` for rates that depend on the position alone, at most K = len(rates)."""
     table = torch.tensor(rates, dtype=torch.double).expand(1, steps, len(rates))

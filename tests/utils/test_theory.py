@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from utils.theory import acceptance_rate_with_tolerance, expected_decoding, expected_time
+from utils.theory import acceptance_rate_with_tolerance, batch_time, expected_decoding, expected_time
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,19 @@ def test_expected_decoding_is_the_mean_of_simulated_rounds():
         error = 4 * np.std(totals, 0) / len(totals) ** 0.5
         told = [getattr(expected, name)[row].item() for name in ("accepted", "tested", "rounds", "seconds")]
         assert (abs(np.mean(totals, 0) - told) < error).all()
+
+
+def test_the_time_of_one_row_at_a_time_is_the_expected_time():
+    first, later, rates = [2.0, 2.5, 2.7, 3.0], [1.0, 1.2, 1.4, 1.5], torch.tensor([0.9, 0.6, 0.8], dtype=torch.double)
+    simulated = batch_time(rates.expand(2000, 9, 3), first, later, 1)
+    assert simulated == pytest.approx(expected_time(first, later, rates.tolist(), 9), rel=0.01)
+
+
+def test_a_batch_waits_for_its_slowest_row_and_pays_for_those_left():
+    rates = torch.zeros(2, 4, 1, dtype=torch.double)
+    rates[0] = 1  # two rounds; the other row needs four
+    assert batch_time(rates, [2.0, 2.0], [1.0, 1.0], 2) == 2 + 1 + 0.5 + 0.5
+    assert batch_time(rates, [2.0, math.inf], [1.0, 1.0], 2) == 2 + 1 + 1 + 0.5
 
 
 @pytest.mark.parametrize("bias", [1.0, 5.0])

@@ -1,0 +1,229 @@
+"""Draw a sweep: python plot_optimization_results.py [--results FILE] [--output FILE] -> optimization_analysis.png"""
+
+import json
+import math
+import random
+import statistics
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+from matplotlib.axes import Axes
+
+from utils.arguments import Formatter, Parser
+from utils.errors import UserError
+from utils.operating_point import METRICS
+from utils.plotting import OKABE_ITO, plt
+from utils.results import write_atomic
+
+PARAMETERS = {"sigma": "sigma", "bias": "bias", "mse_tol": "mse_tol", "k": "K (patches a round)"}
+COLOURS = {"sample": OKABE_ITO[0], "point": OKABE_ITO[1]}
+MARKERS = {"sample": "o", "point": "s"}
+FONTS = {"font.size": 11, "axes.titlesize": 12, "axes.spines.top": False, "axes.spines.right": False}
+
+
+def parse(argv: list[str] | None, description: str, picture: str) -> Namespace:
+    parser = Parser(description=description, formatter_class=Formatter)
+    parser.add_argument("--results", default="results/optimization/optimization_results.json", help="of the sweep")
+    parser.add_argument("--output", help=f"picture (default: {picture} beside the results)")
+    args = parser.parse_args(argv)
+    args.output = Path(args.output or Path(args.results).with_name(picture))
+    if args.output.suffix != ".png":
+        raise UserError(f"--output {args.output}: give a name that ends in .png")
+    return args
+
+
+def read(path: str) -> tuple[dict, list[dict]]:
+    """The results, and the records of the configurations that ran."""
+    try:
+        told = json.loads(Path(path).read_text())
+        records = [record for record in told["records"] if not record["error"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is no results file of optimize_speculative.py: make one, or give --results") from error
+    if not records:
+        raise UserError(f"{path}: no configuration ran")
+    return told, records
+
+
+def faster_than(records: list[dict]) -> tuple[str, str]:
+    """The metric of speed that these records have, and its name."""
+    cached = all(METRICS["speedup"](record) is not None for record in records)
+    return ("speedup", "speed-up (× cached target)") if cached else ("speedup_sliding", "speed-up (× sliding target)")
+
+
+def caption(records: list[dict]) -> str:
+    first = records[0]
+    data, environment = first["data"], first["environment"]
+    return (
+        f"{data['name']} ({data['split']}, {data['windows']} windows), horizon {data['horizon']}, "
+        f"patch {data['patch']}, batch {first['args']['batch_size']}; {first['models']['draft']['model']}; "
+        f"{environment['device']}, {environment['threads']} threads"
+        + ("; the reference decoder" if first["decoder"] == "reference" else "")
+    )
+
+
+def number(value) -> float:
+    """Of a parameter; words (inf, calibrated) come last."""
+    return math.inf if isinstance(value, str) else value
+
+
+def text(value) -> str:
+    return {"inf": "∞", "calibrated": "cal."}.get(value, f"{value:g}" if not isinstance(value, str) else value)
+
+
+def values_of(records: list[dict], name: str) -> list:
+    return sorted({r["setting"][name] for r in records if r["setting"][name] is not None}, key=number)
+
+
+def over_parameter(axes: Axes, records: list[dict], name: str, quantity: str) -> None:
+    """Every configuration a dot, and the median over those of a mode with one value of the parameter a line."""
+    values, jitter = values_of(records, name), random.Random(0)
+    for mode in COLOURS:
+        lines = []
+        for at, value in enumerate(values):
+            own = [r for r in records if (r["setting"]["mode"], r["setting"][name]) == (mode, value)]
+            found = [y for y in (METRICS[quantity](r) for r in own) if y is not None]
+            x = [at + jitter.uniform(-0.18, 0.18) for _ in found]
+            axes.plot(x, found, MARKERS[mode], color=COLOURS[mode], alpha=0.25, markersize=4, markeredgewidth=0)
+            lines += [(at, statistics.median(found))] if found else []
+        if lines:
+            axes.plot(*zip(*lines, strict=True), color=COLOURS[mode], linewidth=2, marker=MARKERS[mode], markersize=5)
+    axes.set_xticks(range(len(values)), [text(value) for value in values])
+    axes.set_xlabel(PARAMETERS[name])
+    axes.margins(x=0.12)
+
+
+def heat_map(axes: Axes, records: list[dict], name: str, quantity: str, title: str) -> None:
+    """Medians over the configurations with these two values."""
+    rows, columns = values_of(records, name), values_of(records, "k")
+    table = []
+    for value in rows:
+        line = []
+        for k in columns:
+            own = [r for r in records if r["setting"][name] == value and r["setting"]["k"] == k]
+            found = [y for y in map(METRICS[quantity], own) if y is not None]
+            line.append(statistics.median(found) if found else math.nan)
+        table.append(line)
+    if not table:
+        return nothing(axes, f"no configuration has a {name}")
+    image = axes.imshow(table, cmap="cividis", aspect="auto")
+    for i, line in enumerate(table):
+        for j, value in enumerate(line):
+            if not math.isnan(value):
+                dark = image.norm(value) < 0.5
+                axes.text(j, i, f"{value:.2f}", ha="center", va="center", color="white" if dark else "black")
+    axes.set_xticks(range(len(columns)), [text(k) for k in columns])
+    axes.set_yticks(range(len(rows)), [text(value) for value in rows])
+    axes.set(xlabel=PARAMETERS["k"], ylabel=name, title=title)
+    axes.figure.colorbar(image, ax=axes, pad=0.02)
+
+
+def nothing(axes: Axes, why: str) -> None:
+    axes.text(0.5, 0.5, why, ha="center", va="center", transform=axes.transAxes, color="#666666", wrap=True)
+    axes.set(xticks=[], yticks=[])
+
+
+def predicted_against_measured(
+    axes: Axes, records: list[dict], told: str, quantity: str, title: str, unit: str
+) -> None:
+    pairs = [(r["setting"]["mode"], r["predicted"][told], METRICS[quantity](r)) for r in records]
+    pairs = [pair for pair in pairs if None not in pair]
+    axes.set_title(title)
+    if not pairs:
+        return nothing(axes, "nothing was predicted")
+    for mode in COLOURS:
+        own = [pair[1:] for pair in pairs if pair[0] == mode]
+        if own:
+            axes.plot(*zip(*own, strict=True), MARKERS[mode], color=COLOURS[mode], alpha=0.5, markersize=5)
+    ends = [min(min(pair[1:]) for pair in pairs), max(max(pair[1:]) for pair in pairs)]
+    axes.plot(ends, ends, color="#444444", linewidth=1)
+    axes.set(xlabel=f"predicted, {unit}", ylabel=f"measured, {unit}")
+
+
+def front(axes: Axes, records: list[dict], quantity: str, label: str) -> None:
+    """MSE against speed; those that no other beats in both are joined."""
+    for mode in COLOURS:
+        own = [r for r in records if r["setting"]["mode"] == mode]
+        points = [(METRICS[quantity](r), METRICS["mse"](r)) for r in own]
+        if points:
+            axes.plot(*zip(*points, strict=True), MARKERS[mode], color=COLOURS[mode], alpha=0.4, markersize=5)
+    best = sorted((METRICS[quantity](r), METRICS["mse"](r)) for r in records if r["pareto"])
+    if best:
+        axes.plot(*zip(*best, strict=True), color="black", linewidth=1.5, marker="o", markerfacecolor="none")
+    axes.plot(1, 1, "*", color=OKABE_ITO[2], markersize=14, label="the target alone")
+    axes.set(xlabel=label, ylabel="MSE / target's", title="Pareto front (black)", yscale="log")
+    plainly(axes, axes.get_ylim())
+    axes.legend(frameon=False, loc="best")
+
+
+def plainly(axes: Axes, limits: tuple[float, float]) -> None:
+    """Numbers on a logarithmic axis as one would say them."""
+    low, high = (math.log(limit) for limit in limits)
+    ticks = []
+    for step in (1, 2, 5, 10, 20, 50, 0.5, 3, 1.5, 0.9, 1.1, 1.2, 0.98, 1.02, 0.99, 1.01):
+        apart = [abs(math.log(step / tick)) for tick in ticks]
+        if low <= math.log(step) <= high and min(apart, default=math.inf) > 0.08 * (high - low):
+            ticks.append(step)
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_yticks([], minor=True)
+
+
+def figure_of(path: Path, records: list[dict]) -> None:
+    speed, label = faster_than(records)
+    with plt.rc_context(FONTS):
+        figure, axes = plt.subplot_mosaic(
+            [
+                [f"acceptance {name}" for name in PARAMETERS],
+                [f"mse {name}" for name in PARAMETERS],
+                [f"{speed} {name}" for name in PARAMETERS],
+                ["sigma x K", "sigma x K", "mse_tol x K", "mse_tol x K"],
+                ["predicted a", "predicted s", "front", "front"],
+            ],
+            figsize=(13, 17),
+            layout="constrained",
+        )
+        labels = {"acceptance": "acceptance rate", "mse": "MSE / target's", speed: label}
+        for quantity, title in labels.items():
+            for name in PARAMETERS:
+                panel = axes[f"{quantity} {name}"]
+                over_parameter(panel, records, name, quantity)
+                if name == "sigma":
+                    panel.set_ylabel(title)
+                if quantity == "acceptance":
+                    panel.set_ylim(-0.04, 1.04)
+                elif quantity == "mse":
+                    panel.set_yscale("log")
+                    plainly(panel, panel.get_ylim())
+                    panel.axhline(1, color="#444444", linewidth=0.8)
+                else:
+                    panel.axhline(1, color="#444444", linewidth=0.8)
+        heat_map(axes["sigma x K"], records, "sigma", speed, f"{label}: sigma × K")
+        heat_map(axes["mse_tol x K"], records, "mse_tol", speed, f"{label}: mse_tol × K")
+        titles = {"a": ("acceptance", "acceptance", "Acceptance", "share"), "s": ("speedup", speed, "Speed-up", "×")}
+        for key, named in titles.items():
+            predicted_against_measured(axes[f"predicted {key}"], records, *named)
+        front(axes["front"], records, speed, label)
+        modes = [mode for mode in COLOURS if any(r["setting"]["mode"] == mode for r in records)]
+        handles = [
+            plt.Line2D([], [], color=COLOURS[m], marker=MARKERS[m], linewidth=2, label=f"{m} mode") for m in modes
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
+        figure.suptitle("dots: configurations, lines: their medians\n" + caption(records), fontsize=12)
+        figure.savefig(path, dpi=110)
+        plt.close(figure)
+
+
+def main(argv: list[str] | None = None) -> int:
+    try:
+        args = parse(argv, __doc__, "optimization_analysis.png")
+        _, records = read(args.results)
+        write_atomic(args.output, lambda file: figure_of(file, records))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"-> {args.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
