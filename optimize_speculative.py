@@ -75,6 +75,8 @@ def parse(argv: list[str] | None) -> Namespace:
         raise UserError("a sweep trains nothing: train with run.py first")
     if args.search == "optuna" and not args.objective:
         raise UserError('--search optuna needs to know what to look for: --objective "max speedup s.t. mse<=1.01"')
+    if args.objective and args.split == "test":
+        raise UserError("--objective chooses on validation and confirms on test: leave out --split test")
     if args.search == "optuna" and args.backend == "ray":
         raise UserError("--search optuna picks one configuration after the other: leave out --backend ray")
     if args.decoder == "reference" and args.num_samples > 1:
@@ -90,7 +92,7 @@ class Sweep:
     def __init__(self, args: Namespace, experiment: ExpSweep):
         """An empty one, or that which --resume names. The results of another sweep are refused."""
         self.args, self.path, self.experiment = args, Path(args.output) / RESULTS, experiment
-        self.records = {}
+        self.records, self.prices = {}, {}
         given = {f"--{name}": value for name, value in vars(args).items() if name not in FREE}
         self.identity = given | {
             "grid": plain(lists(args)),
@@ -103,7 +105,8 @@ class Sweep:
             return
         try:
             old = json.loads(self.path.read_text())
-            identity, records, self.created = old["identity"], old["records"], old["created"]
+            identity, records = old["identity"], old["records"]
+            self.created, self.prices = old["created"], old["prices"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{self.path} is no results file of a sweep: give another --output") from error
         changed = [name for name in self.identity | identity if self.identity.get(name) != identity.get(name)]
@@ -120,8 +123,8 @@ class Sweep:
         front = pareto(records)
         for record in records:
             record["pareto"] = record["number"] in front
-        content = {"schema": SCHEMA, "created": self.created, "identity": self.identity}
-        content["prices"] = {mode: plain(asdict(prices)) for mode, prices in self.experiment.prices.items()}
+        self.prices |= {mode: plain(asdict(prices)) for mode, prices in self.experiment.prices.items()}
+        content = {"schema": SCHEMA, "created": self.created, "identity": self.identity, "prices": self.prices}
         write_json(self.path, content | {"baselines": baselines(records), "records": records})
 
     def sorted(self) -> list[dict]:
@@ -172,7 +175,7 @@ def measure(experiment: ExpSweep, sweep: Sweep) -> None:
     """Every configuration that has no record yet."""
     args, predicted = experiment.told, {}
     if args.search == "optuna":
-        total, records = args.trials, search(experiment, sweep.sorted(), args.objective)
+        total, records = args.trials, search(experiment, sweep.records, args.objective)
     else:
         settings = grid(args)
         todo = [(number, setting) for number, setting in enumerate(settings) if number not in sweep.records]
@@ -212,7 +215,7 @@ def confirm(experiment: ExpSweep, best: dict, objective: Objective) -> dict:
         "number": best["number"],
         "arguments": {"use_speculative": True} | chosen | models | {name: vars(args)[name] for name in kept},
         "metrics": told,
-        "missed_on_test": objective.missed(tested),
+        "missed_on_test": plain(objective.missed(tested)),
     }
 
 
@@ -221,9 +224,12 @@ def report(found: dict) -> str:
     for name, told in found["metrics"].items():
         values = ["-" if told[part] is None else f"{told[part]:.4g}" for part in ("val", "test")]
         lines.append(f"  {name:<16} validation {values[0]:>8}   test {values[1]:>8}")
-    missed = ", ".join(f"{name} by {by:.4g}" for name, by in found["missed_on_test"].items())
+    missed = ", ".join(
+        f"{name} by {by if by == 'inf' else f'{by:.4g}'}" for name, by in found["missed_on_test"].items()
+    )
     lines.append(f"  on test it {'misses ' + missed if missed else 'holds'}")
-    if (found["metrics"]["speedup"]["test"] or 0) < 1:
+    speedup = found["metrics"]["speedup"]["test"]
+    if speedup is not None and speedup < 1:
         lines.append("  the target alone is faster: do not speculate here")
     return "\n".join(lines)
 

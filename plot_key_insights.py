@@ -62,9 +62,10 @@ def why_zero(axes: Axes, records: list[dict]) -> None:
         label = f"sigma {sigma:g}, measured" if i == 0 else f"sigma {sigma:g}"
         measured = [100 * r["acceptance"]["by_position"][0] for r in here]
         axes.plot([row_size(r) for r in here], measured, "o", color=OKABE_ITO[i % 8], label=label)
-    far = 3 * statistics.mean(first_distance(r) for r in own if r["setting"]["sigma"] == values_of(own, "sigma")[0])
-    curve = 100 * acceptance_rate(far * sizes.sqrt() / values_of(own, "sigma")[0])
-    axes.plot(sizes, curve, color="#444444", linestyle="--", label="the first, a draft 3 × as far off")
+    least = values_of(own, "sigma")[0]
+    far = 3 * statistics.mean(first_distance(r) for r in own if r["setting"]["sigma"] == least)
+    curve = 100 * acceptance_rate(far * sizes.sqrt() / least)
+    axes.plot(sizes, curve, color="#444444", linestyle="--", label=f"sigma {least:g}, a draft 3 × as far off")
     for size, named in ((own[0]["data"]["patch"], "one variable"), (row_size(own[0]), "all variables")):
         axes.axvline(size, color="#888888", linewidth=0.8, linestyle=":")
         axes.text(size, 104, f"{named}: {size}", ha="right", va="bottom", fontsize=9, color="#444444")

@@ -191,12 +191,11 @@ def figure_of(path: Path, records: list[dict]) -> None:
                     panel.set_ylabel(title)
                 if quantity == "acceptance":
                     panel.set_ylim(-0.04, 1.04)
-                elif quantity == "mse":
+                    continue
+                panel.axhline(1, color="#444444", linewidth=0.8)
+                if quantity == "mse":
                     panel.set_yscale("log")
                     plainly(panel, panel.get_ylim())
-                    panel.axhline(1, color="#444444", linewidth=0.8)
-                else:
-                    panel.axhline(1, color="#444444", linewidth=0.8)
         heat_map(axes["sigma x K"], records, "sigma", speed, f"{label}: sigma × K")
         heat_map(axes["mse_tol x K"], records, "mse_tol", speed, f"{label}: mse_tol × K")
         titles = {"a": ("acceptance", "acceptance", "Acceptance", "share"), "s": ("speedup", speed, "Speed-up", "×")}

@@ -33,9 +33,6 @@ class Worker:
     def run(self, number: int, setting: dict) -> dict:
         return self.experiment.run(number, setting)
 
-    def process(self) -> int:
-        return os.getpid()
-
 
 def ray_actors(experiment: ExpSweep, todo: Numbered) -> Iterator[dict]:
     """``--workers`` actors; Ray starts a killed one anew and gives it its configuration again.
@@ -46,34 +43,45 @@ def ray_actors(experiment: ExpSweep, todo: Numbered) -> Iterator[dict]:
     from ray.util import ActorPool
 
     args = experiment.told
-    ray.init(
-        address=args.ray_address,
-        runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}},
-        log_to_driver=False,
-        include_dashboard=False if args.ray_address is None else None,
-    )
+    try:
+        ray.init(args.ray_address, runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}}, log_to_driver=False)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise UserError(f"--ray_address {args.ray_address}: no Ray cluster answers there; start one") from error
     try:
         needs = {"num_cpus": max(1, args.threads), "num_gpus": int(experiment.device.type == "cuda")}
+        has = {"num_cpus": "CPU", "num_gpus": "GPU"}
+        room = min(int(ray.cluster_resources().get(has[name], 0) // need) for name, need in needs.items() if need)
+        if args.workers > room:
+            raise UserError(
+                f"--workers {args.workers}: this cluster has room for {room} of --threads {args.threads} each"
+            )
         actor = ray.remote(max_restarts=-1, max_task_retries=-1, **needs)(Worker)
         pool = ActorPool([actor.remote(args, os.getcwd()) for _ in range(args.workers)])
         yield from pool.map_unordered(lambda worker, numbered: worker.run.remote(*numbered), todo)
+    except ray.exceptions.RayError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise UserError(f"a Ray worker cannot go on ({reason}): put that right and add --resume") from error
     finally:
         ray.shutdown()
 
 
-def search(experiment: ExpSweep, records: list[dict], objective: Objective) -> Iterator[dict]:
+def search(experiment: ExpSweep, records: dict[int, dict], objective: Objective) -> Iterator[dict]:
     """Configurations that Optuna picks inside the lists of the grid, until there are ``--trials`` of them.
 
     What was measured before is told to Optuna again: the results file is all that a search needs to go on.
     """
     optuna = optional("optuna")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    args, parts = experiment.told, {part["mode"][0]: part for part in lists(experiment.told)}
+    args, parts = experiment.told, {}
+    for part in lists(args):
+        own = parts.setdefault(part["mode"][0], {name: [] for name in SWEPT})
+        for name, values in part.items():
+            own[name] += [value for value in values if value not in own[name]]
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=args.seed))
     for number in range(args.trials):
-        known = records[number] if number < len(records) else None
+        known = records.get(number)
         if known:
-            study.enqueue_trial(known["trial"])
+            study.enqueue_trial({name: math.inf if value == "inf" else value for name, value in known["trial"].items()})
         trial = study.ask()
         mode = trial.suggest_categorical("mode", list(parts))
         setting = {name: mode if name == "mode" else pick(trial, mode, name, parts[mode][name]) for name in SWEPT}
@@ -81,9 +89,8 @@ def search(experiment: ExpSweep, records: list[dict], objective: Objective) -> I
         if record["error"] or objective.value(record) is None:
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
         else:
-            study.tell(
-                trial, objective.sign * objective.value(record) - PENALTY * sum(objective.missed(record).values())
-            )
+            missed = sum(objective.missed(record).values())
+            study.tell(trial, objective.sign * objective.value(record) - PENALTY * missed)
         if not known:
             yield record
 

@@ -1,5 +1,6 @@
 """The sweep: what it writes, that it cannot be lost, and that it refuses what does not belong to it."""
 
+import contextlib
 import json
 import math
 import os
@@ -235,6 +236,9 @@ def test_the_reference_at_one_patch_proposes_past_the_horizon(here, tmp_path, op
         (["--objective", "fastest"], "write it like"),
         (["--objective", "max speed"], "is none of"),
         (["--search", "optuna"], "--objective"),
+        (["--objective", "max speedup", "--split", "test"], "--split test"),
+        (["--backend", "ray", "--workers", "999"], "has room for"),
+        (["--backend", "ray", "--ray_address", "127.0.0.1:1"], "no Ray cluster answers"),
         (["--is_training", "1"], "trains nothing"),
         (["--spec_config", "best_config.json"], "run.py"),
         (["--decoder", "reference", "--num_samples", "3"], "--num_samples"),
@@ -242,14 +246,17 @@ def test_the_reference_at_one_patch_proposes_past_the_horizon(here, tmp_path, op
     ],
 )
 def test_bad_arguments_end_in_one_line(options, reason, here, capsys):  # noqa: F811
+    if "ray" in options:
+        pytest.importorskip("ray")
     try:
-        code = optimize_speculative.main([*data(), *SMALL, *options])
+        code = optimize_speculative.main([*data(), *SMALL, "--output", "refused", *options])
     except SystemExit as ended:
         code = ended.code
     assert code == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ")
     assert reason in error
+    assert not Path("refused").exists()
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"arguments": {"no_such": 1}}', '{"arguments": 3}'])
@@ -281,26 +288,19 @@ def test_objectives_and_the_pareto_front():
 
 def test_two_ray_workers_give_the_same_records_though_one_is_killed(here, whole, tmp_path, monkeypatch):  # noqa: F811
     pytest.importorskip("ray")
-    from exp import workers
-
     killed = []
     add = optimize_speculative.Sweep.add
 
     def killing(self, found):
         add(self, found)
         if len(self.records) == 3:
-            other = Path("/proc")
-            for process in other.glob("[0-9]*"):
-                try:
-                    command = (process / "cmdline").read_bytes()
-                except OSError:
-                    continue
-                if command.startswith(b"ray::Worker") and not killed:
-                    os.kill(int(process.name), signal.SIGKILL)
-                    killed.append(process.name)
+            for process in Path("/proc").glob("[0-9]*"):
+                with contextlib.suppress(OSError):
+                    if (process / "cmdline").read_bytes().startswith(b"ray::Worker") and not killed:
+                        os.kill(int(process.name), signal.SIGKILL)
+                        killed.append(process.name)
 
     monkeypatch.setattr(optimize_speculative.Sweep, "add", killing)
-    assert workers.ray_actors
     assert sweep(tmp_path, *GRID, "--backend", "ray", "--workers", "2") == 0
     assert killed, "a worker was killed in mid-sweep"
     assert timeless(tmp_path) == timeless(whole)
