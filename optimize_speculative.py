@@ -4,35 +4,41 @@ Every configuration is measured beside the same baselines, and predicted before.
 optimization_results_processed.csv, and with --objective best_config.json, which run.py --spec_config takes.
 """
 
+import fcntl
 import json
 import math
+import os
 import random
 import statistics
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
+import torch
 from tqdm import tqdm
 
+from data_provider.data_loader import Windows
 from exp.exp_sweep import PRESETS, SWEPT, ExpSweep, grid, label, lists, plain
 from exp.workers import ray_actors, search, serial
 from utils.arguments import build_parser, real, sigma, whole
 from utils.errors import UserError
 from utils.operating_point import METRICS, Objective, pareto
-from utils.results import SCHEMA, now, write_atomic, write_json
+from utils.results import SCHEMA, environment, now, write_atomic, write_json
 
 RESULTS, TABLE, BEST = "optimization_results.json", "optimization_results_processed.csv", "best_config.json"
 # arguments that may differ between a sweep and its continuation: places, and what is known by its contents
 FREE = ("checkpoint", "spec_draft_ckpt", "checkpoints", "root_path", "data_path", "results", "setting", "output")
 FREE += ("resume", "backend", "ray_address", "workers", "objective", "predict_only", "trials", *SWEPT.values())
+PLACES = ("root_path", "checkpoints", "results", "setting", "split", "max_windows", "threads", "device")  # of a run
 FREE += ("preset", "sigmas", "biases", "mse_tols", "ks")
 
 
 def tolerance(text: str) -> float:
-    return real(-math.inf, math.inf)(text)  # refuses nan
+    return real(-1e6, math.inf)(text)
 
 
 def sweep_parser() -> ArgumentParser:
@@ -56,7 +62,8 @@ def sweep_parser() -> ArgumentParser:
     add("--predict_only", action="store_true", help="write and print what the closed forms say, measure nothing")
     add(
         "--objective",
-        help=f'as in "max speedup s.t. mse<=1.01", of {", ".join(METRICS)}: chosen on --split, confirmed on test',
+        help=f'as in "max speedup s.t. mse<=1.01", of {", ".join(METRICS)}; mse, mae and crps are ratios to the '
+        "target's own. It is chosen on validation and confirmed on test",
     )
     add("--search", choices=["grid", "optuna"], default="grid", help="optuna: --trials points between the grid's ends")
     add("--trials", type=whole(1), default=50, help="configurations that optuna tries")
@@ -73,6 +80,10 @@ def parse(argv: list[str] | None) -> Namespace:
         raise UserError("--spec_config is for run.py: a sweep makes such files")
     if args.is_training or args.task_name != "forecast":
         raise UserError("a sweep trains nothing: train with run.py first")
+    if args.reference_ckpt:
+        raise UserError("--reference_ckpt is for run.py: a sweep compares one target with itself")
+    if args.predict_only and args.search == "optuna":
+        raise UserError("--predict_only predicts a grid: leave out --search optuna")
     if args.search == "optuna" and not args.objective:
         raise UserError('--search optuna needs to know what to look for: --objective "max speedup s.t. mse<=1.01"')
     if args.objective and args.split == "test":
@@ -82,8 +93,34 @@ def parse(argv: list[str] | None) -> Namespace:
     if args.decoder == "reference" and args.num_samples > 1:
         raise UserError("--decoder reference draws one path: leave out --num_samples")
     defaults = vars(build_parser().parse_args([]))
-    given = {argument: defaults[argument] for argument in SWEPT.values()}
-    return Namespace(**vars(args) | given | {"objective": args.objective and Objective.parse(args.objective)})
+    given = {argument: defaults[argument] for argument in SWEPT.values()} | {"spec_k": 1}
+    objective = args.objective and Objective.parse(args.objective)
+    if objective:
+        named = {objective.metric, *(name for name, _, _ in objective.constraints)}
+        if args.decoder == "reference":
+            raise UserError("--objective chooses what run.py shall do, which has no --decoder reference: leave one out")
+        if "crps" in named and args.num_samples == 1:
+            raise UserError("--objective by crps needs several paths: add --num_samples")
+        if "speedup" in named and args.rollout == "sliding":
+            raise UserError("--objective: under --rollout sliding there is speedup_sliding only")
+    return Namespace(**vars(args) | given | {"objective": objective})
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Nobody else writes there until this is left, or the process ends, however it ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise UserError(f"cannot write to {folder} ({error.strerror}): give another --output") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise UserError(f"another sweep writes to {folder}: wait, or give another --output") from error
+    finally:
+        os.close(handle)
 
 
 class Sweep:
@@ -96,25 +133,27 @@ class Sweep:
         given = {f"--{name}": value for name, value in vars(args).items() if name not in FREE}
         self.identity = given | {
             "grid": plain(lists(args)),
-            "target": experiment.models["target"]["sha256"],
-            "draft": experiment.models["draft"]["sha256"],
-            "data file": experiment.series.digest(),
+            **dict(zip(("target", "draft", "data file"), experiment.contents(), strict=True)),
+            "device": environment(experiment.device)["device"],
+            "number of threads": torch.get_num_threads(),
         }
         self.created = now()
+        for left in self.path.parent.glob(f".{self.path.stem}.*"):  # of a process that was killed while it wrote
+            left.unlink()
         if not self.path.exists():
             return
         try:
             old = json.loads(self.path.read_text())
-            identity, records = old["identity"], old["records"]
-            self.created, self.prices = old["created"], old["prices"]
+            identity, self.created, self.prices = old["identity"], old["created"], old["prices"]
+            changed = [name for name in self.identity | identity if self.identity.get(name) != identity.get(name)]
+            records = {record["number"]: record for record in old["records"] if not record["error"]}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{self.path} is no results file of a sweep: give another --output") from error
-        changed = [name for name in self.identity | identity if self.identity.get(name) != identity.get(name)]
         if changed:
             raise UserError(f"{self.path} was measured with another {', '.join(changed)}: give another --output")
         if not args.resume:
             raise UserError(f"{self.path} has {len(records)} records: add --resume to go on, or give another --output")
-        self.records = {record["number"]: record for record in records if not record["error"]}
+        self.records = records
 
     def add(self, record: dict) -> None:
         """All is on disk when this returns."""
@@ -123,7 +162,8 @@ class Sweep:
         front = pareto(records)
         for record in records:
             record["pareto"] = record["number"] in front
-        self.prices |= {mode: plain(asdict(prices)) for mode, prices in self.experiment.prices.items()}
+        for kind, (prices, rows) in self.experiment.prices.items():
+            self.prices[kind] = plain(asdict(prices)) | {"rows": rows}
         content = {"schema": SCHEMA, "created": self.created, "identity": self.identity, "prices": self.prices}
         write_json(self.path, content | {"baselines": baselines(records), "records": records})
 
@@ -132,7 +172,8 @@ class Sweep:
 
     def best(self) -> str:
         """Of what was measured so far, for the progress bar."""
-        objective = self.args.objective or Objective.parse("max speedup")
+        alone = "speedup" if self.args.rollout == "cached" else "speedup_sliding"
+        objective = self.args.objective or Objective.parse(f"max {alone}")
         try:
             best = objective.choose(self.sorted())
         except UserError:
@@ -184,9 +225,7 @@ def measure(experiment: ExpSweep, sweep: Sweep) -> None:
         total, records = len(settings), (ray_actors if args.backend == "ray" else serial)(experiment, todo)
     with tqdm(total=total, initial=len(sweep.records), desc="sweep", unit="configuration") as bar:
         for record in records:
-            number = record["number"]
-            told = predicted[number] if number in predicted else experiment.predict(record["setting"])
-            sweep.add(record | {"predicted": told})
+            sweep.add(record if "predicted" in record else record | {"predicted": predicted[record["number"]]})
             bar.set_postfix_str(sweep.best(), refresh=False)
             bar.update()
 
@@ -203,17 +242,14 @@ def confirm(experiment: ExpSweep, best: dict, objective: Objective) -> dict:
     tested = experiment.run(best["number"], setting)
     if tested["error"]:
         raise UserError(f"{label(setting)} failed on the test part: {tested['error']}")
-    chosen = {SWEPT[name]: value for name, value in best["setting"].items() if value is not None}
-    models = {"checkpoint": experiment.models["target"]["path"], "spec_draft_ckpt": experiment.models["draft"]["path"]}
+    defaults, used = vars(build_parser().parse_args([])), tested["args"] | {"num_samples": experiment.samples}
     told = {name: {"val": METRICS[name](best), "test": METRICS[name](tested)} for name in METRICS}
-    args = experiment.told
-    kept = ("spec_draft_model", "rollout", "renorm_every", "attention_window", "num_samples", "data", "test_pred_len")
     return {
         "schema": SCHEMA,
         "created": now(),
         "objective": objective.text,
         "number": best["number"],
-        "arguments": {"use_speculative": True} | chosen | models | {name: vars(args)[name] for name in kept},
+        "arguments": {name: v for name, v in used.items() if v != defaults[name] and name not in PLACES},
         "metrics": told,
         "missed_on_test": plain(objective.missed(tested)),
     }
@@ -234,6 +270,18 @@ def report(found: dict) -> str:
     return "\n".join(lines)
 
 
+def conclude(experiment: ExpSweep, records: list[dict], folder: Path) -> None:
+    """The table, and where there is an objective the operating point."""
+    objective = experiment.told.objective
+    write_table(folder / TABLE, [row(record) for record in records])
+    failed = sum(record["error"] is not None for record in records)
+    print(f"{len(records)} configurations, {failed} failed -> {folder / RESULTS}, {folder / TABLE}")
+    if objective:
+        found = confirm(experiment, objective.choose(records), objective)
+        write_json(folder / BEST, found)
+        print(f"{report(found)}\n-> {folder / BEST}")
+
+
 def main(argv: list[str] | None = None) -> int:
     try:
         args = parse(argv)
@@ -246,16 +294,12 @@ def main(argv: list[str] | None = None) -> int:
             print(pd.DataFrame(rows).to_string(index=False, float_format="{:.3g}".format, na_rep="-"))
             print(f"-> {folder / 'predictions.csv'}")
             return 0
-        sweep = Sweep(args, experiment)
-        measure(experiment, sweep)
-        records = sweep.sorted()
-        write_table(folder / TABLE, [row(record) for record in records])
-        failed = sum(record["error"] is not None for record in records)
-        print(f"{len(records)} configurations, {failed} failed -> {sweep.path}, {folder / TABLE}")
         if args.objective:
-            found = confirm(experiment, args.objective.choose(records), args.objective)
-            write_json(folder / BEST, found)
-            print(f"{report(found)}\n-> {folder / BEST}")
+            Windows(experiment.series, "test", experiment.context, args.test_pred_len)  # refuses where there are none
+        with alone_in(folder):
+            sweep = Sweep(args, experiment)
+            measure(experiment, sweep)
+            conclude(experiment, sweep.sorted(), folder)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

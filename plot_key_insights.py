@@ -15,6 +15,7 @@ from plot_optimization_results import (
     caption,
     faster_than,
     nothing,
+    number,
     parse,
     read,
     text,
@@ -28,13 +29,9 @@ from utils.theory import acceptance_rate, batch_time
 
 
 def sampled(records: list[dict], lossless: bool = False) -> list[dict]:
-    """The records of sample mode with a number as sigma; ``lossless``: of those that draw as the target does."""
+    """The records of sample mode with a number as sigma; ``lossless``: with bias 1 and no tolerance."""
     own = [r for r in records if r["setting"]["mode"] == "sample" and isinstance(r["setting"]["sigma"], float)]
     return [r for r in own if r["setting"]["bias"] == 1 and number(r["setting"]["mse_tol"]) <= 0] if lossless else own
-
-
-def number(value) -> float:
-    return math.inf if value == "inf" else value
 
 
 def first_distance(record: dict) -> float | None:
@@ -55,7 +52,7 @@ def why_zero(axes: Axes, records: list[dict]) -> None:
     if not own:
         return nothing(axes, "no configuration with bias 1 and mse_tol 0 proposed anything")
     sizes = torch.logspace(0, math.log10(3 * row_size(own[0])), 100, dtype=torch.double)
-    for i, sigma in enumerate(values_of(own, "sigma")):
+    for i, sigma in enumerate(values_of(own, "sigma", 6)):
         here = [r for r in own if r["setting"]["sigma"] == sigma]
         rms = statistics.mean(map(first_distance, here))
         axes.plot(sizes, 100 * acceptance_rate(rms * sizes.sqrt() / sigma), color=OKABE_ITO[i % 8])
@@ -66,7 +63,7 @@ def why_zero(axes: Axes, records: list[dict]) -> None:
     far = 3 * statistics.mean(first_distance(r) for r in own if r["setting"]["sigma"] == least)
     curve = 100 * acceptance_rate(far * sizes.sqrt() / least)
     axes.plot(sizes, curve, color="#444444", linestyle="--", label=f"sigma {least:g}, a draft 3 × as far off")
-    for size, named in ((own[0]["data"]["patch"], "one variable"), (row_size(own[0]), "all variables")):
+    for size, named in {row_size(own[0]): "all variables", own[0]["data"]["patch"]: "one variable"}.items():
         axes.axvline(size, color="#888888", linewidth=0.8, linestyle=":")
         axes.text(size, 104, f"{named}: {size}", ha="right", va="bottom", fontsize=9, color="#444444")
     axes.set(xscale="log", ylim=(0, 114), xlabel="numbers in one test (line: closed form)", ylabel="acceptance, %")
@@ -119,7 +116,7 @@ def what_tolerance_buys(axes: Axes, records: list[dict]) -> None:
     own = [r for r in sampled(records) if r["acceptance"]["rate"] is not None]
     if not own:
         return nothing(axes, "nothing was proposed")
-    for i, sigma in enumerate(values_of(own, "sigma")):
+    for i, sigma in enumerate(values_of(own, "sigma", 6)):
         here = [r for r in own if r["setting"]["sigma"] == sigma and r["setting"]["mse_tol"] != "inf"]
         points = [(r["setting"]["mse_tol"] / sigma**2, 100 * r["acceptance"]["rate"]) for r in here]
         axes.plot(*zip(*points, strict=True), "o", color=OKABE_ITO[i % 8], alpha=0.6, label=f"sigma {sigma:g}")
@@ -146,7 +143,7 @@ def where_it_pays(axes: Axes, told: dict, records: list[dict]) -> None:
     if prices:
         first, later = ([number(price) for price in prices[part]] for part in ("first", "later"))
         alone, rates = first[0] + (steps - 1) * later[0], [i / 25 for i in range(26)]
-        rows = own[0]["args"]["batch_size"] * (own[0]["data"]["patch"] * own[0]["data"]["channels"] // row_size(own[0]))
+        rows = prices["rows"]
         for k in shades:
             if k < len(first):
                 tables = [torch.full((rows, steps, k), rate, dtype=torch.double) for rate in rates]
@@ -161,7 +158,7 @@ def where_it_pays(axes: Axes, told: dict, records: list[dict]) -> None:
     axes.text(0, 1, "the target alone", va="bottom", fontsize=10)
     handles = [plt.Line2D([], [], color=shade, label=f"K {k}") for k, shade in shades.items()]
     axes.legend(handles=handles, frameon=False, loc="best", fontsize=10, ncols=2)
-    axes.set(xlabel=f"acceptance, % (lines: closed form, {mode} mode)", ylabel=label, ylim=(0, None))
+    axes.set(xlabel=f"acceptance, % (lines: simulated, {mode} mode)", ylabel=label, ylim=(0, None))
 
 
 def correlation(pairs: list[tuple[float, float]]) -> float | None:
@@ -203,18 +200,20 @@ def findings(records: list[dict]) -> list[str]:
         if here:
             found = statistics.median(r["acceptance"]["rate"] for r in here)
             lines.append(f"sample mode, mse_tol {side} 1.05 sigma²: median acceptance {found:.1%} ({len(here)})")
-    exact = [r for r in sampled(records, lossless=True)]
+    exact = [r for r in sampled(records) if r["lossless"]]
     for sigma in values_of(exact, "sigma"):
         here = [r for r in exact if r["setting"]["sigma"] == sigma]
         added = statistics.mean(
             r["accuracy"]["speculative"]["mse"] - r["accuracy"]["target_point"]["mse"] for r in here
         )
         lines.append(f"lossless samples of sigma {sigma:g} add {added:.3f} to the MSE, {added / sigma**2:.2f} sigma²")
-    medians = {}
-    for k in values_of(records, "k"):
-        medians[k] = statistics.median(METRICS[speed](r) for r in records if r["setting"]["k"] == k)
-    shown = ", ".join(f"K {k}: {value:.2f}" for k, value in medians.items())
-    lines.append(f"{label}, medians: {shown}; the quickest is K {max(medians, key=medians.get)}")
+    for mode in COLOURS:
+        own, medians = [r for r in records if r["setting"]["mode"] == mode], {}
+        for k in values_of(own, "k", 10):
+            medians[k] = statistics.median(METRICS[speed](r) for r in own if r["setting"]["k"] == k)
+        if medians:
+            shown = ", ".join(f"K {k}: {value:.2f}" for k, value in medians.items())
+            lines.append(f"{mode} mode, {label}, medians: {shown}; the quickest is K {max(medians, key=medians.get)}")
     best = max(records, key=METRICS[speed])
     lines.append(
         f"the quickest configuration has {METRICS[speed](best):.2f} ×, at {METRICS['mse'](best):.3f} × the MSE"
@@ -229,7 +228,8 @@ def findings(records: list[dict]) -> list[str]:
             lines.append(
                 f"predicted and measured {quantity} differ by {scale * statistics.median(gaps):.2f} {unit} (median)"
             )
-    gaps = [abs(r["acceptance"]["rate"] - r["predicted"]["acceptance"]) for r in exact if r["predicted"]["acceptance"]]
+    told = [(r["acceptance"]["rate"], r["predicted"]["acceptance"]) for r in exact]
+    gaps = [abs(rate - predicted) for rate, predicted in told if None not in (rate, predicted)]
     if gaps:
         lines.append(
             f"of the {len(gaps)} lossless configurations acceptance by {100 * statistics.median(gaps):.2f} points"

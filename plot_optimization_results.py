@@ -6,17 +6,24 @@ import random
 import statistics
 import sys
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 
 from matplotlib.axes import Axes
 
 from utils.arguments import Formatter, Parser
 from utils.errors import UserError
-from utils.operating_point import METRICS
+from utils.operating_point import METRICS, speed
 from utils.plotting import OKABE_ITO, plt
 from utils.results import write_atomic
 
-PARAMETERS = {"sigma": "sigma", "bias": "bias", "mse_tol": "mse_tol", "k": "K (patches a round)"}
+PARAMETERS = {
+    "sigma": "sigma (standardised data)",
+    "bias": "bias (a factor)",
+    "mse_tol": "mse_tol (stand. data, squared)",
+    "k": "K (patches a round)",
+}
+FEW = 10  # values that are drawn one by one; a search has more
 COLOURS = {"sample": OKABE_ITO[0], "point": OKABE_ITO[1]}
 MARKERS = {"sample": "o", "point": "s"}
 FONTS = {"font.size": 11, "axes.titlesize": 12, "axes.spines.top": False, "axes.spines.right": False}
@@ -37,11 +44,12 @@ def read(path: str) -> tuple[dict, list[dict]]:
     """The results, and the records of the configurations that ran."""
     try:
         told = json.loads(Path(path).read_text())
-        records = [record for record in told["records"] if not record["error"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        records = [record for record in told["records"] if not record["error"] and speed(record) is not None]
+        told["prices"].items()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is no results file of optimize_speculative.py: make one, or give --results") from error
     if not records:
-        raise UserError(f"{path}: no configuration ran")
+        raise UserError(f"{path}: no configuration ran, and was timed beside the target")
     return told, records
 
 
@@ -71,30 +79,40 @@ def text(value) -> str:
     return {"inf": "∞", "calibrated": "cal."}.get(value, f"{value:g}" if not isinstance(value, str) else value)
 
 
-def values_of(records: list[dict], name: str) -> list:
-    return sorted({r["setting"][name] for r in records if r["setting"][name] is not None}, key=number)
+def values_of(records: list[dict], name: str, most: int | None = None) -> list:
+    """The values of a parameter; ``most`` of them, evenly chosen."""
+    found = sorted({r["setting"][name] for r in records if r["setting"][name] is not None}, key=number)
+    if most is None or len(found) <= most:
+        return found
+    return [found[round(i * (len(found) - 1) / (most - 1))] for i in range(most)]
 
 
 def over_parameter(axes: Axes, records: list[dict], name: str, quantity: str) -> None:
     """Every configuration a dot, and the median over those of a mode with one value of the parameter a line."""
     values, jitter = values_of(records, name), random.Random(0)
     for mode in COLOURS:
-        lines = []
+        lines, many = [], len(values) > FEW
         for at, value in enumerate(values):
+            at = value if many and not isinstance(value, str) else at
             own = [r for r in records if (r["setting"]["mode"], r["setting"][name]) == (mode, value)]
             found = [y for y in (METRICS[quantity](r) for r in own) if y is not None]
-            x = [at + jitter.uniform(-0.18, 0.18) for _ in found]
+            x = [at + (0 if many else jitter.uniform(-0.18, 0.18)) for _ in found]
             axes.plot(x, found, MARKERS[mode], color=COLOURS[mode], alpha=0.25, markersize=4, markeredgewidth=0)
             lines += [(at, statistics.median(found))] if found else []
-        if lines:
+        if lines and not many:
             axes.plot(*zip(*lines, strict=True), color=COLOURS[mode], linewidth=2, marker=MARKERS[mode], markersize=5)
-    axes.set_xticks(range(len(values)), [text(value) for value in values])
+    if len(values) <= FEW:
+        axes.set_xticks(range(len(values)), [text(value) for value in values])
     axes.set_xlabel(PARAMETERS[name])
     axes.margins(x=0.12)
 
 
 def heat_map(axes: Axes, records: list[dict], name: str, quantity: str, title: str) -> None:
-    """Medians over the configurations with these two values."""
+    """Medians over the configurations with these two values, of the mode that has more of them."""
+    own = [r for r in records if r["setting"][name] is not None]
+    modes = {mode: [r for r in own if r["setting"]["mode"] == mode] for mode in COLOURS}
+    mode = max(modes, key=lambda mode: len(modes[mode]))
+    records = modes[mode]
     rows, columns = values_of(records, name), values_of(records, "k")
     table = []
     for value in rows:
@@ -104,8 +122,8 @@ def heat_map(axes: Axes, records: list[dict], name: str, quantity: str, title: s
             found = [y for y in map(METRICS[quantity], own) if y is not None]
             line.append(statistics.median(found) if found else math.nan)
         table.append(line)
-    if not table:
-        return nothing(axes, f"no configuration has a {name}")
+    if not table or len(rows) > FEW:
+        return nothing(axes, f"{title}: {len(rows)} values of {name}")
     image = axes.imshow(table, cmap="cividis", aspect="auto")
     for i, line in enumerate(table):
         for j, value in enumerate(line):
@@ -114,7 +132,7 @@ def heat_map(axes: Axes, records: list[dict], name: str, quantity: str, title: s
                 axes.text(j, i, f"{value:.2f}", ha="center", va="center", color="white" if dark else "black")
     axes.set_xticks(range(len(columns)), [text(k) for k in columns])
     axes.set_yticks(range(len(rows)), [text(value) for value in rows])
-    axes.set(xlabel=PARAMETERS["k"], ylabel=name, title=title)
+    axes.set(xlabel=PARAMETERS["k"], ylabel=PARAMETERS[name], title=f"{title} ({mode} mode)")
     axes.figure.colorbar(image, ax=axes, pad=0.02)
 
 
@@ -123,10 +141,21 @@ def nothing(axes: Axes, why: str) -> None:
     axes.set(xticks=[], yticks=[])
 
 
+def noise(record: dict) -> float:
+    return record["accuracy"]["speculative"]["mse"] - record["accuracy"]["target_point"]["mse"]
+
+
+PREDICTED = {  # how it was measured, title, unit; the speed-up is over the cached target
+    "acceptance": (METRICS["acceptance"], "Acceptance", "share"),
+    "speedup": (METRICS["speedup"], "Speed-up", "×"),
+    "mse_added": (noise, "MSE added", "standardised data"),
+}
+
+
 def predicted_against_measured(
-    axes: Axes, records: list[dict], told: str, quantity: str, title: str, unit: str
+    axes: Axes, records: list[dict], told: str, measured: Callable, title: str, unit: str
 ) -> None:
-    pairs = [(r["setting"]["mode"], r["predicted"][told], METRICS[quantity](r)) for r in records]
+    pairs = [(r["setting"]["mode"], r["predicted"][told], measured(r)) for r in records]
     pairs = [pair for pair in pairs if None not in pair]
     axes.set_title(title)
     if not pairs:
@@ -169,20 +198,20 @@ def plainly(axes: Axes, limits: tuple[float, float]) -> None:
 
 
 def figure_of(path: Path, records: list[dict]) -> None:
-    speed, label = faster_than(records)
+    quickness, label = faster_than(records)
     with plt.rc_context(FONTS):
         figure, axes = plt.subplot_mosaic(
             [
                 [f"acceptance {name}" for name in PARAMETERS],
                 [f"mse {name}" for name in PARAMETERS],
-                [f"{speed} {name}" for name in PARAMETERS],
+                [f"{quickness} {name}" for name in PARAMETERS],
                 ["sigma x K", "sigma x K", "mse_tol x K", "mse_tol x K"],
-                ["predicted a", "predicted s", "front", "front"],
+                ["predicted acceptance", "predicted speedup", "predicted mse_added", "front"],
             ],
             figsize=(13, 17),
             layout="constrained",
         )
-        labels = {"acceptance": "acceptance rate", "mse": "MSE / target's", speed: label}
+        labels = {"acceptance": "acceptance rate", "mse": "MSE / target's", quickness: label}
         for quantity, title in labels.items():
             for name in PARAMETERS:
                 panel = axes[f"{quantity} {name}"]
@@ -196,12 +225,11 @@ def figure_of(path: Path, records: list[dict]) -> None:
                 if quantity == "mse":
                     panel.set_yscale("log")
                     plainly(panel, panel.get_ylim())
-        heat_map(axes["sigma x K"], records, "sigma", speed, f"{label}: sigma × K")
-        heat_map(axes["mse_tol x K"], records, "mse_tol", speed, f"{label}: mse_tol × K")
-        titles = {"a": ("acceptance", "acceptance", "Acceptance", "share"), "s": ("speedup", speed, "Speed-up", "×")}
-        for key, named in titles.items():
-            predicted_against_measured(axes[f"predicted {key}"], records, *named)
-        front(axes["front"], records, speed, label)
+        heat_map(axes["sigma x K"], records, "sigma", quickness, f"{label}: sigma × K")
+        heat_map(axes["mse_tol x K"], records, "mse_tol", quickness, f"{label}: mse_tol × K")
+        for told, how in PREDICTED.items():
+            predicted_against_measured(axes[f"predicted {told}"], records, told, *how)
+        front(axes["front"], records, quickness, label)
         modes = [mode for mode in COLOURS if any(r["setting"]["mode"] == mode for r in records)]
         handles = [
             plt.Line2D([], [], color=COLOURS[m], marker=MARKERS[m], linewidth=2, label=f"{m} mode") for m in modes

@@ -1,11 +1,13 @@
 """The sweep: many configurations of one target and draft, each measured beside the same baselines."""
 
 import itertools
+import json
 import math
 import random
 from argparse import Namespace
 
 from torch import Tensor
+from tqdm import tqdm
 
 from data_provider.data_loader import Windows
 from exp.exp_speculative import ExpSpeculative
@@ -52,6 +54,8 @@ PRESETS = {
 }
 PRESETS["full"] = [part for name in ("original", "point", "sample") for part in PRESETS[name]]
 ALONE = {"mode": "point", "sigma": None, "bias": None, "mse_tol": 0.0, "k": 1}  # for baselines that do not speculate
+BASELINES = ("target_point", "target_sliding", "draft")  # measured once; the last two now and then again
+REFRESHED = 32  # a configuration times every 32nd batch of one of these two again
 CALIBRATION_WINDOWS = 192  # of the first half of validation; what is measured on validation are windows of the second
 
 
@@ -91,11 +95,17 @@ class ExpSweep(ExpSpeculative):
     def __init__(self, args: Namespace):
         own = vars(build_parser().parse_args([]))
         super().__init__(Namespace(**{name: value for name, value in vars(args).items() if name in own}))
-        self.told, self.plain_args = args, self.args
+        # what was found as the newest is what workers shall load, and records name
+        found = {"checkpoint": self.models["target"]["path"], "spec_draft_ckpt": self.models["draft"]["path"]}
+        self.told = Namespace(**vars(args) | found)
+        self.plain_args, self.plain_config = Namespace(**vars(self.args) | found), self.config
+        self.calibrated = None
         if args.decoder == "reference" and self.draft.block:
             raise UserError("--decoder reference takes a draft that proposes patch by patch: timer_xl_draft")
         self.look_at(args.split)
         windows = Windows(self.series, "val", self.context, args.test_pred_len)
+        if len(windows) < 2:
+            raise UserError("validation has one window, which cannot be halved: shorten --test_pred_len")
         first = windows.evenly(CALIBRATION_WINDOWS, slice(0, len(windows) // 2)).split(args.batch_size)
         self.calibration_batches = [(*(t.to(self.device) for t in windows.batch(i)), i.to(self.device)) for i in first]
         self.most = max(k for part in lists(args) for k in part["k"])
@@ -120,44 +130,58 @@ class ExpSweep(ExpSpeculative):
         given = {name: value for name, value in setting.items() if value is not None}
         self.args = Namespace(**vars(self.plain_args) | {SWEPT[name]: value for name, value in given.items()})
         if given.get("sigma") == "calibrated":
-            given["sigma"] = self.calibration("target", self.target)
+            self.calibrated = given["sigma"] = self.calibrated or self.calibration("target", self.target)
         names = {"bias": "accept_bias", "mse_tol": "accept_mse_tol"}
         given = {names.get(name, name): value for name, value in given.items()}
+        self.config = self.plain_config
         self.configure(self.told.num_samples if setting["mode"] == "sample" else 1, **given)
 
     def run(self, number: int, setting: dict) -> dict:
         """Its record; one with ``error`` where it cannot be run."""
-        record = {"number": number, "setting": plain(setting), "decoder": self.told.decoder, "error": None}
+        record = self.failed(number, setting)
         try:
-            return record | self.measured(setting)
+            measured = record | self.measured(setting)
+            json.dumps(measured, allow_nan=False)  # what is not a number cannot be kept
+            return measured
         except Exception as error:  # whatever it is, the others shall be measured
-            return record | {"error": f"{type(error).__name__}: {' '.join(str(error).split())}"}
+            return self.failed(number, setting, error)
+
+    def failed(self, number: int, setting: dict, error: Exception | None = None) -> dict:
+        told = error and f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return {"number": number, "setting": plain(setting), "decoder": self.told.decoder, "error": told}
+
+    def contents(self) -> list[str]:
+        """By what models and data are known again: digests of target, draft and data."""
+        return [self.models["target"]["sha256"], self.models["draft"]["sha256"], self.series.digest()]
 
     def measured(self, setting: dict) -> dict:
-        own = "target_point" if setting["mode"] == "point" else f"target_{setting['sigma']}"
-        baselines = {"target_point": ALONE, own: setting, "target_sliding": ALONE, "draft": ALONE}
-        for name in baselines.keys() - self.seconds.keys():
-            self.use(baselines[name])
-            self.forecast(name, self.batches[0])  # warm-up
-            accuracy = Accuracy(self.patch_len)
-            seconds = [self.forecast(name, batch, accuracy) for batch in self.batches]
-            self.seconds[name], self.accuracy[name] = seconds, accuracy
-        # one batch of one of them again, so that the times beside this configuration stay those of this hour
-        name, i = self.chance.choice(sorted(baselines)), self.chance.randrange(len(self.batches))
-        self.use(baselines[name])
-        self.seconds[name][i] = self.forecast(name, self.batches[i])
+        for name in BASELINES:
+            if name not in self.seconds:
+                self.use(ALONE)
+                self.forecast(name, self.batches[0])  # warm-up
+                accuracy = Accuracy(self.patch_len)
+                seconds = [self.forecast(name, batch, accuracy) for batch in self.batches]
+                self.seconds[name], self.accuracy[name] = seconds, accuracy
+        # some batches of them again, so that the times beside this configuration stay those of this hour
+        self.use(ALONE)
+        name = self.chance.choice(BASELINES[1:])
+        for i in self.chance.sample(range(len(self.batches)), -(-len(self.batches) // REFRESHED)):
+            self.seconds[name][i] = self.forecast(name, self.batches[i])
 
         self.use(setting)
         if self.args.spec_adaptive:  # prices of rounds are measured first
             for batch in (self.batches[0], self.batches[-1]):
                 self.forecast("speculative", batch)
-        accuracy, seconds, done = Accuracy(self.patch_len), [], Statistics.empty(self.config.k)
+        self.phases.seconds.clear()
+        times, done = {"speculative": [], "target": []}, Statistics.empty(self.config.k)
+        accuracies = {name: Accuracy(self.patch_len) for name in times}
         for batch in self.batches:
-            seconds.append(self.forecast("speculative", batch, accuracy))
+            for name in self.chance.sample(list(times), 2):  # the target alone in the same mode, on the same batch
+                times[name].append(self.forecast(name, batch, accuracies[name]))
             done.add(self.last)
-        roles = {"target": own, "target_sliding": "target_sliding", "draft": "draft"}
-        accuracies = {role: self.accuracy[name] for role, name in roles.items()} | {"speculative": accuracy}
-        times = {role: self.seconds[name] for role, name in roles.items()} | {"speculative": seconds}
+        beside = ("target_sliding", "draft")
+        accuracies |= {name: self.accuracy[name] for name in beside}
+        times |= {name: self.seconds[name] for name in beside}
         record = self.record(sum(map(len, self.batches)), accuracies, times, done)
         record["accuracy"]["target_point"] = self.accuracy["target_point"].record()
         if self.told.decoder == "reference" and setting["mode"] == "sample":
@@ -188,10 +212,14 @@ class ExpSweep(ExpSpeculative):
         if not ours or self.steps == 1 or self.target.config.stochastic_head or setting["k"] > self.most:
             return dict(NOT_PREDICTED)
         key = setting["mode"], setting["sigma"]
-        if key not in self.outlooks:
-            self.outlooks[key] = self.outlook(*key)
-        self.use(setting)
-        return self.outlooks[key].predict(self.config, self.samples)
+        try:
+            if key not in self.outlooks:
+                self.outlooks[key] = self.outlook(*key)
+            self.use(setting)
+            return self.outlooks[key].predict(self.config, self.samples)
+        except (UserError, RuntimeError, MemoryError) as error:  # it can still be measured
+            tqdm.write(f"no prediction for {label(setting)}: {error}")
+            return dict(NOT_PREDICTED)
 
     def outlook(self, mode: str, sigma) -> Outlook:
         batches = self.calibration_batches
@@ -202,11 +230,12 @@ class ExpSweep(ExpSpeculative):
                 accuracy.add(self.run_target(x, series), truth)
             self.point_mse = accuracy.record()["mse"]
         self.use(ALONE | {"mode": mode, "sigma": sigma, "k": self.most})
-        if mode not in self.prices:
+        kind = mode if sigma != "calibrated" else f"{mode} calibrated"
+        if kind not in self.prices:
             x, _, series = batches[0]
             together = windows_together(x, self.patch_len, self.steps, self.samples)
-            self.prices[mode] = self.decoder.prices(x[:together], self.steps, series[:together], self.samples)
-            self.rows = len(to_rows(x[:together], self.channels)) * self.samples
+            rows = len(to_rows(x[:together], self.channels)) * self.samples
+            self.prices[kind] = self.decoder.prices(x[:together], self.steps, series[:together], self.samples), rows
         accuracy, found = Accuracy(self.patch_len), []
         for x, truth, series in batches:
             path, seen = watch(self.target, self.draft, self.config, x, self.steps, series)
@@ -214,4 +243,5 @@ class ExpSweep(ExpSpeculative):
             found.append(seen)
         size = self.patch_len * (self.series.variables if self.channels == "joint" else 1)
         noise = accuracy.record()["mse"] - self.point_mse
-        return Outlook(joined(found, self.steps, self.most), noise, self.prices[mode], self.rows, size)
+        prices, rows = self.prices[kind]
+        return Outlook(joined(found, self.steps, self.most), noise, prices, rows, self.device.type == "cuda", size)

@@ -5,6 +5,8 @@ Each is a generator of records, in the order in which they are done.
 
 import math
 import os
+import re
+import socket
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,26 +28,30 @@ def serial(experiment: ExpSweep, todo: Numbered) -> Iterator[dict]:
 class Worker:
     """An actor: it holds models and data, and measures its own baselines."""
 
-    def __init__(self, args: Namespace, folder: str):
+    def __init__(self, args: Namespace, folder: str, contents: list[str]):
         os.chdir(folder)
         self.experiment = ExpSweep(args)
+        if self.experiment.contents() != contents:
+            raise UserError("a worker found other checkpoints or data under the same paths: copy them to all machines")
+
+    def ready(self) -> None:
+        """Models and data are loaded."""
 
     def run(self, number: int, setting: dict) -> dict:
         return self.experiment.run(number, setting)
 
 
 def ray_actors(experiment: ExpSweep, todo: Numbered) -> Iterator[dict]:
-    """``--workers`` actors; Ray starts a killed one anew and gives it its configuration again.
+    """``--workers`` actors; Ray starts a killed one anew and gives it its configuration again, three times at most.
 
-    Every machine needs the project, the data and the checkpoints under the same path.
+    Every machine needs the project, the data and the checkpoints under the same paths.
     """
-    ray = optional("ray")
-    from ray.util import ActorPool
-
-    args = experiment.told
+    ray, args = optional("ray"), experiment.told
     try:
-        ray.init(args.ray_address, runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}}, log_to_driver=False)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+        if args.ray_address and (place := re.fullmatch(r"(?:ray://)?([^:/]+):(\d+)", args.ray_address)):
+            socket.create_connection((place[1], int(place[2])), timeout=5).close()  # ray itself would wait for minutes
+        ray.init(args.ray_address or "local", runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}}, log_to_driver=False)
+    except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"--ray_address {args.ray_address}: no Ray cluster answers there; start one") from error
     try:
         needs = {"num_cpus": max(1, args.threads), "num_gpus": int(experiment.device.type == "cuda")}
@@ -55,12 +61,24 @@ def ray_actors(experiment: ExpSweep, todo: Numbered) -> Iterator[dict]:
             raise UserError(
                 f"--workers {args.workers}: this cluster has room for {room} of --threads {args.threads} each"
             )
-        actor = ray.remote(max_restarts=-1, max_task_retries=-1, **needs)(Worker)
-        pool = ActorPool([actor.remote(args, os.getcwd()) for _ in range(args.workers)])
-        yield from pool.map_unordered(lambda worker, numbered: worker.run.remote(*numbered), todo)
-    except ray.exceptions.RayError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise UserError(f"a Ray worker cannot go on ({reason}): put that right and add --resume") from error
+        actor = ray.remote(max_restarts=-1, max_task_retries=3, **needs)(Worker)
+        idle = [actor.remote(args, os.getcwd(), experiment.contents()) for _ in range(args.workers)]
+        try:
+            ray.get([worker.ready.remote() for worker in idle])
+        except ray.exceptions.RayError as error:
+            raise UserError(f"a Ray worker cannot start: {str(error).strip().splitlines()[-1]}") from error
+        waiting, running = todo[::-1], {}
+        while waiting or running:
+            while waiting and idle:
+                worker, numbered = idle.pop(), waiting.pop()
+                running[worker.run.remote(*numbered)] = worker, numbered
+            for done in ray.wait(list(running))[0]:
+                worker, (number, setting) = running.pop(done)
+                idle.append(worker)
+                try:
+                    yield ray.get(done)
+                except ray.exceptions.RayError as error:
+                    yield experiment.failed(number, setting, error)
     finally:
         ray.shutdown()
 
@@ -71,21 +89,23 @@ def search(experiment: ExpSweep, records: dict[int, dict], objective: Objective)
     What was measured before is told to Optuna again: the results file is all that a search needs to go on.
     """
     optuna = optional("optuna")
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     args, parts = experiment.told, {}
     for part in lists(args):
         own = parts.setdefault(part["mode"][0], {name: [] for name in SWEPT})
         for name, values in part.items():
             own[name] += [value for value in values if value not in own[name]]
-    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=args.seed))
+    study = optuna.create_study(direction="maximize")
     for number in range(args.trials):
+        study.sampler = optuna.samplers.TPESampler(seed=args.seed + number)  # the same after a resume
         known = records.get(number)
         if known:
             study.enqueue_trial({name: math.inf if value == "inf" else value for name, value in known["trial"].items()})
         trial = study.ask()
         mode = trial.suggest_categorical("mode", list(parts))
         setting = {name: mode if name == "mode" else pick(trial, mode, name, parts[mode][name]) for name in SWEPT}
-        record = known or experiment.run(number, setting) | {"trial": plain(trial.params)}
+        predicted = {} if known else {"predicted": experiment.predict(setting), "trial": plain(trial.params)}
+        record = known or experiment.run(number, setting) | predicted
         if record["error"] or objective.value(record) is None:
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
         else:

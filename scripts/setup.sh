@@ -7,11 +7,15 @@ install() { # what the file pins, where that has not been done yet
         cp "$1" ".venv/$1"
     fi
 }
+recent() { # whether this Python will do
+    "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+        { echo "error: Python 3.11 or newer is needed: $2" >&2; exit 2; }
+}
 if ! [ -x .venv/bin/pip ]; then
     PYTHON=${PYTHON:-python3}
-    "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-        { echo "error: Python 3.11 or newer is needed: set PYTHON to one" >&2; exit 2; }
+    recent "$PYTHON" "set PYTHON to one"
     "$PYTHON" -m venv .venv
 fi
+recent .venv/bin/python "remove .venv, and make it with one"
 install requirements.txt
 source .venv/bin/activate

@@ -1,6 +1,7 @@
 """The sweep: what it writes, that it cannot be lost, and that it refuses what does not belong to it."""
 
 import contextlib
+import fcntl
 import json
 import math
 import os
@@ -134,6 +135,14 @@ def test_results_of_another_sweep_are_refused(here, whole, tmp_path, capsys):  #
     assert "no results file" in capsys.readouterr().err
 
 
+def test_two_sweeps_do_not_write_to_one_folder(here, tmp_path, capsys):  # noqa: F811
+    handle = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    assert sweep(tmp_path, *GRID) == 2
+    assert "another sweep writes" in capsys.readouterr().err
+    os.close(handle)
+
+
 def test_a_changed_data_file_is_refused(here, tmp_path, capsys, monkeypatch):  # noqa: F811
     assert sweep(tmp_path, "--sigmas", "1", "--biases", "1", "--mse_tols", "0", "--ks", "1") == 0
     table = pd.read_csv("waves.csv", index_col=0)
@@ -203,14 +212,28 @@ def test_paths_are_swept_by_crps(here, tmp_path):  # noqa: F811
     assert 0.5 < best["metrics"]["crps"]["test"] < 2
 
 
+def test_one_configuration_leaves_nothing_to_the_next(here):  # noqa: F811
+    args = optimize_speculative.parse([*data(), *SMALL, "--preset", "full", "--decoder", "reference"])
+    experiment = ExpSweep(args)
+    point = {"mode": "point", "sigma": None, "bias": None, "mse_tol": 0.0, "k": 1}
+    first = experiment.run(0, point)
+    assert "one number" in experiment.run(1, point | {"mode": "sample", "sigma": "calibrated", "bias": 1.0})["error"]
+    again = experiment.run(0, point)
+    assert first["accuracy"] == again["accuracy"]
+    assert first["args"] == again["args"]
+    assert first["acceptance"]["rms_distance_by_position"][0] > 0
+
+
 def test_optuna_goes_on_where_it_stopped(here, tmp_path):  # noqa: F811
     pytest.importorskip("optuna")
     options = ["--search", "optuna", "--preset", "full", "--objective", "max acceptance s.t. mse<=2"]
+    options += ["--mse_tols", "0", "inf"]
     assert sweep(tmp_path, *options, "--trials", "4") == 0
     first = timeless(tmp_path)
     assert sweep(tmp_path, *options, "--trials", "7", "--resume") == 0
     both = timeless(tmp_path)
     assert both[:4] == first
+    assert len({json.dumps(record["trial"]) for record in both}) == 7
     assert [record["number"] for record in both] == list(range(7))
 
 
@@ -237,6 +260,11 @@ def test_the_reference_at_one_patch_proposes_past_the_horizon(here, tmp_path, op
         (["--objective", "max speed"], "is none of"),
         (["--search", "optuna"], "--objective"),
         (["--objective", "max speedup", "--split", "test"], "--split test"),
+        (["--objective", "min crps"], "--num_samples"),
+        (["--objective", "max speedup", "--rollout", "sliding"], "speedup_sliding"),
+        (["--objective", "max speedup", "--decoder", "reference"], "--decoder reference"),
+        (["--predict_only", "--search", "optuna"], "--search optuna"),
+        (["--reference_ckpt", "checkpoints/target/checkpoint.pth"], "run.py"),
         (["--backend", "ray", "--workers", "999"], "has room for"),
         (["--backend", "ray", "--ray_address", "127.0.0.1:1"], "no Ray cluster answers"),
         (["--is_training", "1"], "trains nothing"),
@@ -256,7 +284,7 @@ def test_bad_arguments_end_in_one_line(options, reason, here, capsys):  # noqa: 
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ")
     assert reason in error
-    assert not Path("refused").exists()
+    assert not Path("refused").exists() or not any(Path("refused").iterdir())
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"arguments": {"no_such": 1}}', '{"arguments": 3}'])
@@ -288,7 +316,7 @@ def test_objectives_and_the_pareto_front():
 
 def test_two_ray_workers_give_the_same_records_though_one_is_killed(here, whole, tmp_path, monkeypatch):  # noqa: F811
     pytest.importorskip("ray")
-    killed = []
+    killed, begun = [], time.time()
     add = optimize_speculative.Sweep.add
 
     def killing(self, found):
@@ -296,7 +324,8 @@ def test_two_ray_workers_give_the_same_records_though_one_is_killed(here, whole,
         if len(self.records) == 3:
             for process in Path("/proc").glob("[0-9]*"):
                 with contextlib.suppress(OSError):
-                    if (process / "cmdline").read_bytes().startswith(b"ray::Worker") and not killed:
+                    ours = process.stat().st_ctime >= begun - 1
+                    if ours and (process / "cmdline").read_bytes().startswith(b"ray::Worker") and not killed:
                         os.kill(int(process.name), signal.SIGKILL)
                         killed.append(process.name)
 

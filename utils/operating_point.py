@@ -77,8 +77,9 @@ class Objective:
 
 
 def pareto(records: list[dict]) -> set[int]:
-    """The numbers of those that no other beats in both MSE and speed-up over the cached target."""
-    points = [(r["number"], r["accuracy"]["speculative"]["mse"], METRICS["speedup"](r)) for r in records if usable(r)]
+    """The numbers of those that no other beats in both MSE and speed-up."""
+    measured = [record for record in records if not record["error"] and speed(record) is not None]
+    points = [(r["number"], r["accuracy"]["speculative"]["mse"], speed(r)) for r in measured]
     front, best = set(), float("inf")
     for number, mse, _ in sorted(points, key=lambda point: (-point[2], point[1])):
         if mse < best:
@@ -87,6 +88,7 @@ def pareto(records: list[dict]) -> set[int]:
     return front
 
 
-def usable(record: dict) -> bool:
-    """Whether it ran, and under a rollout that has a cached target to compare with."""
-    return not record["error"] and METRICS["speedup"](record) is not None
+def speed(record: dict) -> float | None:
+    """Speed-up over the cached target, or under a sliding rollout over that."""
+    cached = METRICS["speedup"](record)
+    return METRICS["speedup_sliding"](record) if cached is None else cached

@@ -78,6 +78,7 @@ class Outlook:
     injected: float  # MSE of the target's sample paths above that of its point forecast; 0 in point mode
     prices: Prices
     rows: int  # of a batch to which the prices belong
+    latency: bool  # whether fewer rows cost as much: on a GPU
     size: int  # D: numbers in a patch of a row
     known: dict = field(default_factory=dict)  # rates, which do not depend on K
 
@@ -109,6 +110,6 @@ class Outlook:
         return {
             "acceptance": told.accepted.sum().item() / tested if tested else None,
             "patches_per_target_pass": steps * len(rates) / told.rounds.sum().item(),
-            "speedup": alone / theory.batch_time(rates, first, later, self.rows),
+            "speedup": alone / theory.batch_time(rates, first, later, self.rows, self.latency),
             "mse_added": self.injected / samples,
         }

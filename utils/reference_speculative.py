@@ -44,6 +44,7 @@ def reference_speculative(
     series = row_series(series, channels, x.shape[2])
     histories = [list(row) for row in context]  # of each row, its patches
     statistics, attempted, counted = Statistics.empty(config.k), [0] * config.k, [0] * config.k
+    squared = [0.0] * config.k
     while going := [b for b, history in enumerate(histories) if len(history) < window + steps]:
         done = [len(histories[b]) - window for b in going]
         k = config.k if beyond else min(config.k, steps - min(done) - 1)
@@ -77,6 +78,7 @@ def reference_speculative(
                     ratio = ((proposal - its).square().sum() - (proposal - own).square().sum()) / (2 * config.sigma**2)
                     accepted = log_u[j][i] <= math.log(config.accept_bias) + float(ratio)
                 attempted[i] += 1
+                squared[i] += float(mean_square(own.flatten(), its.flatten()))
                 counted[i] += accepted
                 if sampling and not accepted:
                     proposal = own + config.sigma * anew[j, i]
@@ -91,6 +93,7 @@ def reference_speculative(
             for (b, own_shift), mean in zip(complete, means, strict=True):
                 histories[b].append(mean + own_shift)
     statistics.attempted, statistics.accepted = torch.tensor(attempted), torch.tensor(counted)
+    statistics.squared = torch.tensor(squared, dtype=torch.double)
     statistics.emitted = steps * len(histories)
     forecast = torch.stack([torch.stack(history[window : window + steps]) for history in histories])
     return paths(forecast, 1, channels, x.shape[2]), statistics

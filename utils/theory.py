@@ -79,15 +79,17 @@ def expected_decoding(rates: Tensor, first: list[float], later: list[float]) -> 
     return Expected(*expected[steps].unbind(1))
 
 
-def batch_time(rates: Tensor, first: list[float], later: list[float], rows: int, draws: int = 4) -> float:
+def batch_time(
+    rates: Tensor, first: list[float], later: list[float], rows: int, latency: bool = False, draws: int = 4
+) -> float:
     """Mean seconds of a batch whose rows go on by themselves: :func:`expected_decoding`, simulated.
 
-    A round takes as many proposals as the row that has most room for them, and costs in proportion to the rows that are
-    left: the slowest row ends the batch.
+    A round takes as many proposals as the row that has most room for them, and the slowest row ends the batch.
 
     Args:
         rates, first, later: see :func:`expected_decoding`; the seconds are those of a full batch.
         rows: of a batch; those of ``rates`` that fill no batch are left out, unless they are all.
+        latency: a round costs the same however few rows are left; else in proportion to them.
         draws: how often every batch is simulated, always with the same random numbers.
     """
     rows = min(rows, len(rates))
@@ -99,7 +101,8 @@ def batch_time(rates: Tensor, first: list[float], later: list[float], rows: int,
         begun = left.amax() == steps
         prices = torch.tensor(first if begun else later, dtype=torch.double)
         room = (left - 1).clamp(0, 0 if begun and math.isinf(max(first)) else most)
-        seconds += prices[room.amax(1)] * (left > 0).double().mean(1)
+        here = (left > 0).double()
+        seconds += prices[room.amax(1)] * (here.amax(1) if latency else here.mean(1))
         start = (steps - left).clamp(max=steps - 1)[..., None, None].expand(-1, -1, 1, table.shape[3])
         rate = table.gather(2, start)[:, :, 0]
         passed = torch.rand(rate.shape, generator=generator, dtype=rate.dtype) < rate

@@ -3,7 +3,7 @@
 # point (default: all). It needs the checkpoints of scripts/forecast/etth1_targets.sh and scripts/distill/etth1_draft.sh,
 # and for "point" the heads of scripts/distill/compare_drafts.sh.
 source "$(dirname "$0")/../setup.sh"
-ROOT=$1
+ROOT=${1:?give the folder of the data files}
 shift
 PARTS=${*:-original test reference96 reference720 point}
 sweep() { # name, then options; goes on where it was stopped
@@ -33,6 +33,10 @@ for part in $PARTS; do
         sweep point $HALF --preset point --batch_size 1 --objective "max speedup s.t. mse<=1.01"
         sweep point_heads --spec_draft_model multi_patch --spec_draft_ckpt checkpoints/ETTh1_multi_patch/checkpoint.pth \
             --preset point --batch_size 1 --objective "max speedup s.t. mse<=1.01"
+        ;;
+    *)
+        echo "error: no part $part" >&2
+        exit 2
         ;;
     esac
 done
