@@ -40,7 +40,10 @@ class ExpBasic:
 
     def calibration(self, role: str, model) -> Calibration:
         """Of this loaded model's next-patch residuals on validation; kept beside its checkpoint."""
-        path = Path(self.models[role]["path"]).with_name("calibration.pth")
+        path = checkpoint.find(self.models[role]["path"])
+        if path.is_dir():  # somebody else's, perhaps not to be written to
+            path = Path(self.args.checkpoints) / f"{self.models[role]['sha256'][:16]}.pth"
+        path = path.with_name(f"calibration{'' if path.name == 'checkpoint.pth' else '_' + path.stem}.pth")
         identity = {"format": 1, "checkpoint": self.models[role]["sha256"], "data": self.series.digest()} | (
             {} if self.args.amp == "off" else {"amp": self.args.amp}
         )
@@ -78,13 +81,14 @@ class ExpBasic:
                     f"no fitting {role} checkpoint for {self.series.name} in {self.args.checkpoints}: make one with "
                     f"python run.py --is_training 1 {how} --data {self.args.data}"
                 )
-        model = checkpoint.load(Path(path), self.device)
+        local = checkpoint.find(path)
+        model = checkpoint.load(local, self.device, self.args)
         sizes = model.config
         name = type(model).__module__.removeprefix("models.")
         self.models[role] = {
             "path": str(path),
             "model": name,
-            "sha256": checkpoint.digest(path),
+            "sha256": checkpoint.digest(local),
             "config": asdict(sizes),
             "parameters": sum(p.numel() for p in model.parameters()),
         }

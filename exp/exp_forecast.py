@@ -59,7 +59,8 @@ class ExpForecast(ExpBasic):
             return self.with_channels(model)
         module = MODELS[self.args.model]
         self.check_block(module.Model, self.args.block_patches)
-        values = {field.name: vars(self.args)[field.name] for field in fields(module.Config)} | self.sizes()
+        args = vars(self.args)
+        values = {field.name: args[field.name] for field in fields(module.Config) if field.name in args} | self.sizes()
         torch.manual_seed(self.args.seed)
         return module.Model(module.Config(**values)).to(self.device)
 

@@ -45,7 +45,8 @@ class ExpSpeculative(ExpBasic):
 
     def __init__(self, args):
         super().__init__(args)
-        self.target = self.load("target", args.checkpoint, "timer_xl", self.follows)
+        name = "timer_hf" if args.model == "timer_hf" else "timer_xl"
+        self.target = self.load("target", args.checkpoint, name, self.follows)
         sizes = self.target.config
         self.patch_len, self.channels = sizes.input_token_len, sizes.channels
         self.context = args.seq_len or sizes.seq_len

@@ -1,6 +1,7 @@
 """Timer-XL (Liu et al. 2024, https://arxiv.org/abs/2410.04803): a causal transformer over patches of every variable."""
 
 from dataclasses import dataclass, fields, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from models.layers.attention import Block
 from models.layers.cache import CachedSession
 from models.layers.normalisation import patch_moments, running_statistics, window_statistics
+from models.layers.rotary import turns
 from models.layers.tables import Tables
 from utils.errors import UserError
 
@@ -31,13 +33,15 @@ class Config:
     rope_index: str = "time"
     channels: str = "joint"
     stochastic_head: bool = False
+    head_multiple: ClassVar[int] = 4  # of the width of a head: half of its pairs turn
 
     def __post_init__(self):
         if self.input_token_len != self.output_token_len:
             raise UserError("--output_token_len must equal --input_token_len: forecasts are fed back as patches")
-        if self.d_model % self.n_heads or self.d_model // self.n_heads % 4:
+        if self.d_model % (self.n_heads * self.head_multiple):
             raise UserError(
-                f"--d_model {self.d_model} must be --n_heads {self.n_heads} times a multiple of 4 (rotary pairs)"
+                f"--d_model {self.d_model} must be --n_heads {self.n_heads} times a multiple of {self.head_multiple} "
+                "(rotary pairs)"
             )
         if self.seq_len < self.input_token_len or self.seq_len % self.input_token_len:
             raise UserError(
@@ -85,6 +89,9 @@ class Model(nn.Module):
 
     block = False  # as a draft it proposes patch by patch
     reads_target = False
+    biased = True  # embedding and head
+    layer = Block
+    statistics = staticmethod(window_statistics)  # of norm='window'
 
     def __init__(self, configs: Config):
         super().__init__()
@@ -93,14 +100,14 @@ class Model(nn.Module):
         self.config = configs  # the sizes of this network; a draft scales them
         self.n_heads = configs.n_heads
         self.head_dim = configs.d_model // configs.n_heads
-        self.embedding = nn.Linear(configs.input_token_len, configs.d_model)
+        self.embedding = nn.Linear(configs.input_token_len, configs.d_model, bias=self.biased)
         self.blocks = nn.Module()
         self.blocks.attn_layers = nn.ModuleList(
-            Block(configs.d_model, configs.n_heads, configs.d_ff, configs.dropout, configs.activation)
+            self.layer(configs.d_model, configs.n_heads, configs.d_ff, configs.dropout, configs.activation)
             for _ in range(configs.e_layers)
         )
         self.blocks.norm = nn.LayerNorm(configs.d_model)
-        self.head = nn.Linear(configs.d_model, configs.output_token_len)
+        self.head = nn.Linear(configs.d_model, configs.output_token_len, bias=self.biased)
         if configs.stochastic_head:
             self.log_var_head = nn.Linear(configs.d_model, configs.output_token_len)
         # set by utils/inference.py where weights change no more: tables made so far, and a compiled pass
@@ -127,7 +134,7 @@ class Model(nn.Module):
         """What the heads read at these positions, see :meth:`run`; ``want`` as in :meth:`predict`."""
         count = patches.shape[1]
         if self.config.norm == "window":
-            level, scale = window_statistics(patches)
+            level, scale = self.statistics(patches)
         elif self.config.norm == "causal":
             window = self.config.seq_len // self.config.input_token_len
             moments = nn.functional.pad(patch_moments(patches), (0, 0, 0, 0, window - 1, 0))
@@ -138,6 +145,10 @@ class Model(nn.Module):
         return self.run(
             patches, level, scale, tables, slice(0, count), count, want or count, lambda layer, key, value: (key, value)
         )
+
+    def turns(self, index: Tensor) -> Tensor:
+        """Rotations at these positions: of every head the first half."""
+        return turns(index, self.head_dim, self.head_dim // 2)
 
     def tables(self, capacity: int, variables: int, attention_window: int = 0) -> Tables:
         """What passes over at most ``capacity`` patches look up."""

@@ -189,7 +189,7 @@ def build_parser() -> argparse.ArgumentParser:
     g.add_argument(
         "--use_speculative", action="store_true", help="decode with a draft; the baselines are run beside it"
     )
-    drafts = [name for name in MODELS if name != "timer_xl"]
+    drafts = [name for name in MODELS if name not in ("timer_xl", "timer_hf")]
     g.add_argument("--spec_draft_model", choices=drafts, default="timer_xl_draft", help="which draft proposes")
     g.add_argument("--spec_draft_ckpt", help="its checkpoint (default: the newest that fits the target)")
     g.add_argument("--spec_mode", choices=["sample", "point"], default="sample", help="draw paths or emit means")

@@ -1,16 +1,22 @@
 """Checkpoints: weights, configuration and format version; read without unpickling code."""
 
 import hashlib
+import json
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
-from models import MODELS
+from models import MODELS, timer_hf
 from utils.errors import UserError
-from utils.results import write_atomic
+from utils.results import write_atomic, write_json
 
 FORMAT = 1
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+OURS = "speculative_forecasting"  # model_type of a folder that export wrote
+PUBLIC = {"data": None, "inputs": [], "args": {"checkpoint": None}}  # what is known of a public model's training
 
 
 def save(path: Path, name: str, model, training: dict) -> None:
@@ -40,17 +46,51 @@ def read_state(path: Path, device: torch.device) -> dict:
         ) from error
 
 
-def digest(path: Path) -> str:
-    """sha256 of a checkpoint file: by it a record, or a draft's heads, know a model again."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+def find(path: str | Path) -> Path:
+    """A checkpoint on this machine: as it is, or fetched from the hub where ``path`` is ORGANISATION/NAME of a model.
 
-
-def read(path: Path) -> dict:
-    """The content of a checkpoint file, checked for its form."""
+    What was fetched before is taken from the hub's cache.
+    """
     path = Path(path)
+    if path.exists() or len(path.parts) != 2 or path.suffix in (".pth", ".pt"):
+        return path
+    from huggingface_hub import hf_hub_download  # takes long: only for those who fetch
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        hf_hub_download(str(path), CONFIG)
+        return Path(hf_hub_download(str(path), WEIGHTS)).parent
+    except LocalEntryNotFoundError as error:
+        raise UserError(
+            f"no checkpoint {path} here, and the hub cannot be reached: give a folder with {CONFIG} and {WEIGHTS}"
+        ) from error
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"no checkpoint {path} here, nor on the hub ({reason}): correct the name") from error
+
+
+def digest(path: Path) -> str:
+    """sha256 of a checkpoint's weights: by it a record, or a draft's heads, know a model again."""
+    path = Path(path)
+    return hashlib.sha256((path / WEIGHTS if path.is_dir() else path).read_bytes()).hexdigest()
+
+
+def read(path: Path, public=None) -> dict:
+    """The content of a checkpoint: a file or folder of ours, or one of the field's public models.
+
+    Args:
+        path: a file that :func:`save` wrote, a folder that :func:`export` wrote, a folder of a public Timer
+            (``config.json`` and ``model.safetensors``), or a state dict of the public (OpenLTM) Timer-XL.
+        public: what such a state dict does not say: ``norm``, ``activation``, ``seq_len`` and ``channels``.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return read_folder(path)
     if not path.is_file():
         raise UserError(f"no checkpoint {path}: train one with run.py --is_training 1, or correct the path")
     content = read_state(path, torch.device("cpu"))
+    if public is not None and isinstance(content, dict) and any(key.endswith("embedding.weight") for key in content):
+        return read_openltm(path, content, public)
     if not isinstance(content, dict) or "format" not in content:
         raise UserError(f"{path} is not a checkpoint of this project: give one that run.py --is_training 1 wrote")
     if content["format"] != FORMAT:
@@ -58,9 +98,52 @@ def read(path: Path) -> dict:
     return content
 
 
-def load(path: Path, device: torch.device):
-    """The model in evaluation mode, rebuilt from the checkpoint alone."""
+def read_folder(folder: Path) -> dict:
+    try:
+        config = json.loads((folder / CONFIG).read_text())
+        state = load_file(folder / WEIGHTS)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UserError(f"{folder} needs a readable {CONFIG} and {WEIGHTS} ({error}): copy it again") from error
+    if isinstance(config, dict) and config.get("model_type") == OURS:
+        return config | {"state_dict": state}
+    config, state = timer_hf.from_public(config, state)
+    return {"format": FORMAT, "model": "timer_hf", "config": config, "training": PUBLIC, "state_dict": state}
+
+
+def read_openltm(path: Path, state: dict, public) -> dict:
+    """Sizes are those of the weights, the number of heads that of the attention's bias."""
+    state = {key.removeprefix("module."): value for key, value in state.items()}
+    try:
+        d_model, patch = state["embedding.weight"].shape
+        config = {
+            "input_token_len": patch,
+            "output_token_len": len(state["head.weight"]),
+            "seq_len": public.seq_len or 7 * patch,
+            "d_model": d_model,
+            "n_heads": state["blocks.attn_layers.0.attention.inner_attention.attn_bias.emb.weight"].shape[1],
+            "d_ff": len(state["blocks.attn_layers.0.conv1.weight"]),
+            "e_layers": len({key.split(".")[2] for key in state if key.startswith("blocks.attn_layers.")}),
+            "activation": public.activation,
+            "norm": "none" if public.norm == "none" else "window",
+            "rope_index": "flat",
+            "channels": public.channels or "joint",
+        }
+    except (KeyError, AttributeError, ValueError, IndexError) as error:
+        raise UserError(f"{path} is no state dict of the public Timer-XL ({error}): give it as it was saved") from error
+    return {"format": FORMAT, "model": "timer_xl", "config": config, "training": PUBLIC, "state_dict": state}
+
+
+def export(path: Path, folder: Path) -> None:
+    """Write a checkpoint of ours as a folder with ``config.json`` and ``model.safetensors``."""
     content = read(path)
+    weights = {name: value.contiguous() for name, value in content.pop("state_dict").items()}
+    write_atomic(folder / WEIGHTS, lambda temporary: save_file(weights, temporary))
+    write_json(folder / CONFIG, {"model_type": OURS} | content)
+
+
+def load(path: Path, device: torch.device, public=None):
+    """The model in evaluation mode, rebuilt from the checkpoint alone; ``public``: see :func:`read`."""
+    content = read(path, public)
     try:
         module = MODELS[content["model"]]
         model = module.Model(module.Config(**content["config"]))

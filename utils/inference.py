@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from models import timer_xl
+from models.layers.attention import Block
 from models.layers.cache import CachedSession
 from models.layers.fused import FusedBlock
 from models.layers.linear import freeze
@@ -35,7 +36,8 @@ def for_inference(model: nn.Module, amp: str = "off", compiled: bool = False) ->
         if network:
             layers = model.blocks.attn_layers
             for i, block in enumerate(layers):
-                layers[i] = FusedBlock(block, last=i == len(layers) - 1)
+                if isinstance(block, Block):
+                    layers[i] = FusedBlock(block, last=i == len(layers) - 1)
         freeze(model)
     return model
 

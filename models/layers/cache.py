@@ -7,7 +7,7 @@ back. ``lengths`` lives on the host: after every round the decoder knows there w
 import torch
 from torch import Tensor
 
-from models.layers.normalisation import patch_moments, running_statistics, window_statistics
+from models.layers.normalisation import patch_moments, running_statistics
 
 
 def shared(lengths: Tensor) -> int | None:
@@ -101,14 +101,14 @@ class CachedSession(Session):
         self.moments = context.new_zeros(batch, self.window - 1 + capacity, variables, 2)
         self.level, self.scale = context.new_zeros(batch, 1, variables), context.new_ones(batch, 1, variables)
         if config.norm == "window":
-            self.level, self.scale = window_statistics(context)
+            self.level, self.scale = model.statistics(context)
 
     def restart(self, context: Tensor, rows: Tensor) -> None:
         """These rows start anew, empty, with the statistics of this context ``[len(rows), N, C, P]``."""
         self.lengths = self.lengths.index_fill(0, rows, 0)
         self.even = shared(self.lengths)
         if self.model.config.norm == "window":
-            self.level[rows], self.scale[rows] = window_statistics(context)
+            self.level[rows], self.scale[rows] = self.model.statistics(context)
 
     def extend(self, patches: Tensor, want: int, rows: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """As :meth:`Session.extend`; with ``rows``, only these rows take in patches ``[len(rows), T, C, P]``."""

@@ -28,13 +28,13 @@ class Frozen(nn.Module):
         self.forward = linear_map(linear.weight, linear.bias)
 
 
-def linear_map(weight: Tensor, bias: Tensor) -> Callable[[Tensor], Tensor]:
+def linear_map(weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor]:
     """A linear map for inference, of weights that change no more.
 
     On a CPU a large weight is laid out for oneDNN once, not at every call: with the few tokens of a decoding step,
     where the weight is most of what a call touches, 2 to 4 times as fast.
     """
-    weight, bias = weight.detach(), bias.detach()
+    weight, bias = weight.detach(), None if bias is None else bias.detach()
     if not _packable(weight):
         return partial(F.linear, weight=weight, bias=bias)
     packed, call = torch.ops.mkldnn._reorder_linear_weight(weight, None), torch.ops.mkldnn._linear_pointwise.default

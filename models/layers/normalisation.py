@@ -22,6 +22,12 @@ def window_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
     return mean.squeeze(-1), (variance + WINDOW_EPS).sqrt().squeeze(-1)
 
 
+def sample_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
+    """As :func:`window_statistics`, with the sample deviation (over n - 1), as it is; 1 where it is 0."""
+    scale, mean = torch.std_mean(patches, (1, 3), correction=1)
+    return mean.unsqueeze(1), torch.where(scale > 0, scale, 1.0).unsqueeze(1)
+
+
 def running_statistics(moments: Tensor, window: int, first: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of the last N patches up to and including each of T positions.
 

@@ -6,16 +6,15 @@ from torch import Tensor
 BASE = 10000.0
 
 
-def turns(index: Tensor, head_dim: int) -> Tensor:
+def turns(index: Tensor, head_dim: int, width: int, base: float = BASE) -> Tensor:
     """The rotations at these positions, complex numbers of modulus 1: ``[...]`` -> ``[..., head_dim / 2]``.
 
-    Of a head's interleaved pairs (0, 1), (2, 3), … the first half turns, pair i by ``index * BASE ** (-2 i / w)`` with
-    w = head_dim / 2; the second half is left alone.
+    Of a head's interleaved pairs (0, 1), (2, 3), … the first ``width / 2`` turn, pair i by
+    ``index * base ** (-2 i / width)``; the others are left alone.
     """
-    width = head_dim // 2
     # float64: the angles of far positions lose their last bits in float32
-    speed = BASE ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
-    angle = index.double().unsqueeze(-1) * torch.cat((speed, torch.zeros_like(speed)))
+    speed = base ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
+    angle = index.double().unsqueeze(-1) * torch.cat((speed, speed.new_zeros(head_dim // 2 - len(speed))))
     return torch.polar(torch.ones_like(angle), angle)
 
 

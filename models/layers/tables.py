@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor
 
-from models.layers.rotary import turns
-
 
 class Tables:
     """For a Timer-XL network and at most ``capacity`` patches of C variables.
@@ -21,7 +19,7 @@ class Tables:
         if model.config.rope_index == "flat":  # variable-major token index
             index = index + capacity * torch.arange(variables)
         precise = like.dtype == torch.float64
-        rotations = turns(index, model.head_dim).unsqueeze(2)
+        rotations = model.turns(index).unsqueeze(2)
         self.turn = rotations.to(like.device, torch.complex128 if precise else torch.complex64)  # [capacity, C, 1, D/2]
         back = time.unsqueeze(1) - time
         seen = (back >= 0) & (back < (attention_window or capacity))

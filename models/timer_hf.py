@@ -1,0 +1,126 @@
+"""Timer (Liu et al. 2024, https://arxiv.org/abs/2402.02368) for single series, in the layout of its public checkpoint.
+
+That is Hugging Face's ``thuml/timer-base-84m``: a gated feed-forward layer, and rotations of whole heads.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models import timer_xl
+from models.layers.normalisation import sample_statistics
+from models.layers.rotary import rotate, turns
+from utils.errors import UserError
+
+ACTIVATIONS = {"silu": F.silu, "gelu": F.gelu, "relu": F.relu}
+FIELDS = {  # of a public config.json: ours
+    "input_token_len": "input_token_len",
+    "hidden_size": "d_model",
+    "intermediate_size": "d_ff",
+    "num_hidden_layers": "e_layers",
+    "num_attention_heads": "n_heads",
+    "hidden_act": "activation",
+    "rope_theta": "rope_theta",
+}
+NAMES = {  # of parameters in a public file: ours
+    r"model\.embed_layer\.emb\.": "embedding.",
+    r"model\.layers\.": "blocks.attn_layers.",
+    r"model\.norm\.": "blocks.norm.",
+}
+
+
+@dataclass(frozen=True)
+class Config(timer_xl.Config):
+    """Defaults are the sizes of the public model of 84 million parameters."""
+
+    seq_len: int = 2880
+    d_model: int = 1024
+    n_heads: int = 8
+    d_ff: int = 2048
+    e_layers: int = 8
+    dropout: float = 0.0
+    activation: str = "silu"
+    norm: str = "window"
+    channels: str = "independent"
+    rope_theta: float = 10000.0
+    head_multiple: ClassVar[int] = 2
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.activation not in ACTIVATIONS or self.channels != "independent":
+            raise UserError(f"timer_hf knows single series (--channels independent) and {', '.join(ACTIVATIONS)}")
+
+
+def from_public(config: dict, weights: dict[str, Tensor]) -> tuple[dict, dict[str, Tensor]]:
+    """Configuration and state dict of :class:`Model` from the content of a public ``config.json`` and its weights.
+
+    Of several heads the one for a patch as long as those that are read is taken.
+    """
+    try:
+        values = {ours: config[name] for name, ours in FIELDS.items()}
+        head = list(config["output_token_lens"]).index(values["input_token_len"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"config.json is not that of a public Timer ({error}): copy it again") from error
+    values["output_token_len"] = patch = values["input_token_len"]
+    values["seq_len"] = max(1, Config.seq_len // patch) * patch
+    state = {}
+    for name, value in weights.items():
+        if name.startswith("lm_heads."):
+            if not name.startswith(f"lm_heads.{head}."):
+                continue
+            name = re.sub(r"^lm_heads\.\d+", "head", name)
+        for theirs, ours in NAMES.items():
+            name = re.sub("^" + theirs, ours, name)
+        state[name] = value
+    return values, state
+
+
+class Block(nn.Module):
+    """Post-norm layer with a gated feed-forward part; module names are those of the public file."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float, activation: str):
+        super().__init__()
+        self.n_heads = n_heads
+        self.self_attn = nn.ModuleDict({name: nn.Linear(d_model, d_model) for name in ("q_proj", "k_proj", "v_proj")})
+        self.self_attn["o_proj"] = nn.Linear(d_model, d_model, bias=False)
+        sizes = {"gate_proj": (d_model, d_ff), "up_proj": (d_model, d_ff), "down_proj": (d_ff, d_model)}
+        self.ffn_layer = nn.ModuleDict({name: nn.Linear(*size, bias=False) for name, size in sizes.items()})
+        self.norm1, self.norm2 = nn.LayerNorm(d_model), nn.LayerNorm(d_model)
+        self.dropout, self.activation = nn.Dropout(dropout), ACTIVATIONS[activation]
+
+    def bias(self, variables: int) -> None:
+        """Nothing is added to the scores."""
+
+    def forward(self, x: Tensor, queries: int, mask: Tensor | None, turn: Tensor, store: Callable) -> Tensor:
+        """See ``models/layers/attention.py``."""
+
+        def heads(name: str, tokens: Tensor) -> Tensor:
+            return self.self_attn[name](tokens).unflatten(-1, (self.n_heads, -1))
+
+        def turned(tokens: Tensor, by: Tensor) -> Tensor:
+            # its pairs are (i, i + D/2): set side by side, in queries and keys alike, which leaves the scores the same
+            return rotate(tokens.unflatten(-1, (2, -1)).transpose(-1, -2).flatten(-2), by)
+
+        query = turned(heads("q_proj", x[:, -queries:]), turn[..., -queries:, :, :])
+        key, value = turned(heads("k_proj", x), turn), heads("v_proj", x)
+        key, value = store(key.transpose(1, 2), value.transpose(1, 2))
+        attended = F.scaled_dot_product_attention(query.transpose(1, 2), key, value, attn_mask=mask)
+        attended = self.self_attn["o_proj"](attended.transpose(1, 2).flatten(2))
+        x = self.norm1(x[:, -queries:] + self.dropout(attended))
+        wide = self.activation(self.ffn_layer["gate_proj"](x)) * self.ffn_layer["up_proj"](x)
+        return self.norm2(x + self.dropout(self.ffn_layer["down_proj"](self.dropout(wide))))
+
+
+class Model(timer_xl.Model):
+    """The network. Its means are denormalised by the statistics of the context, which hold for the whole rollout."""
+
+    biased = False
+    layer = Block
+    statistics = staticmethod(sample_statistics)
+
+    def turns(self, index: Tensor) -> Tensor:
+        return turns(index, self.head_dim, self.head_dim, self.config.rope_theta)
