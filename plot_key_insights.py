@@ -27,6 +27,8 @@ from utils.plotting import OKABE_ITO, plt
 from utils.results import write_atomic
 from utils.theory import acceptance_rate, batch_time
 
+SHADES = [OKABE_ITO[i] for i in (2, 3, 4, 5, 7, 6)]  # of K
+
 
 def sampled(records: list[dict], lossless: bool = False) -> list[dict]:
     """The records of sample mode with a number as sigma; ``lossless``: with bias 1 and no tolerance."""
@@ -101,10 +103,10 @@ def what_tolerance_buys(axes: Axes, records: list[dict]) -> None:
         for i, k in enumerate(values_of(own, "k")):
             here = {r["setting"]["mse_tol"]: r for r in own if r["setting"]["k"] == k}
             points = [(values.index(value), 100 * r["acceptance"]["rate"]) for value, r in here.items()]
-            axes.plot(*zip(*sorted(points), strict=True), color=OKABE_ITO[i % 8], marker="s", label=f"K {k}")
+            axes.plot(*zip(*sorted(points), strict=True), color=SHADES[i % 6], marker="s", label=f"K {k}")
         for at, value in enumerate(values):
             ratio = statistics.median(METRICS["mse"](r) for r in own if r["setting"]["mse_tol"] == value)
-            axes.text(at, 106, f"{100 * (ratio - 1):+.1f} %", ha="center", fontsize=10)
+            axes.text(at, 106, f"{round(100 * (ratio - 1), 1) + 0.0:+.1f} %", ha="center", fontsize=10)
         axes.text(-0.45, 116, "change of MSE against the target's:", fontsize=10)
         axes.set_xticks(range(len(values)), [text(value) for value in values])
         axes.set(xlabel="mse_tol, point mode (standardised data, squared)", ylabel="acceptance, %", ylim=(-4, 126))
@@ -137,7 +139,7 @@ def where_it_pays(axes: Axes, told: dict, records: list[dict]) -> None:
     if not own:
         return nothing(axes, "nothing was proposed")
     steps = math.ceil(own[0]["data"]["horizon"] / own[0]["data"]["patch"])
-    shades = {k: OKABE_ITO[(2, 3, 4, 5, 7, 6)[i % 6]] for i, k in enumerate(values_of(own, "k"))}
+    shades = {k: SHADES[i % 6] for i, k in enumerate(values_of(own, "k"))}
     mode = max(COLOURS, key=lambda mode: sum(r["setting"]["mode"] == mode for r in own))
     prices = told["prices"].get(mode) if speed == "speedup" else None
     if prices:
@@ -155,10 +157,12 @@ def where_it_pays(axes: Axes, told: dict, records: list[dict]) -> None:
             100 * r["acceptance"]["rate"], METRICS[speed](r), MARKERS[how["mode"]], color=shades[how["k"]], alpha=0.5
         )
     axes.axhline(1, color="black", linewidth=1)
-    axes.text(0, 1, "the target alone", va="bottom", fontsize=10)
+    axes.text(0.01, 1, "the target alone", va="bottom", fontsize=10, transform=axes.get_yaxis_transform())
     handles = [plt.Line2D([], [], color=shade, label=f"K {k}") for k, shade in shades.items()]
     axes.legend(handles=handles, frameon=False, loc="best", fontsize=10, ncols=2)
-    axes.set(xlabel=f"acceptance, % (lines: simulated, {mode} mode)", ylabel=label, ylim=(0, None))
+    axes.set(
+        xlabel="acceptance, %" + (f" (lines: simulated, {mode} mode)" if prices else ""), ylabel=label, ylim=(0, None)
+    )
 
 
 def correlation(pairs: list[tuple[float, float]]) -> float | None:

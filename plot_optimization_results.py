@@ -90,6 +90,8 @@ def values_of(records: list[dict], name: str, most: int | None = None) -> list:
 def over_parameter(axes: Axes, records: list[dict], name: str, quantity: str) -> None:
     """Every configuration a dot, and the median over those of a mode with one value of the parameter a line."""
     values, jitter = values_of(records, name), random.Random(0)
+    if not values:
+        return nothing(axes, f"no {name} in these modes")
     for mode in COLOURS:
         lines, many = [], len(values) > FEW
         for at, value in enumerate(values):
@@ -102,7 +104,8 @@ def over_parameter(axes: Axes, records: list[dict], name: str, quantity: str) ->
         if lines and not many:
             axes.plot(*zip(*lines, strict=True), color=COLOURS[mode], linewidth=2, marker=MARKERS[mode], markersize=5)
     if len(values) <= FEW:
-        axes.set_xticks(range(len(values)), [text(value) for value in values])
+        slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if len(values) > 5 else {}
+        axes.set_xticks(range(len(values)), [text(value) for value in values], **slanted)
     axes.set_xlabel(PARAMETERS[name])
     axes.margins(x=0.12)
 
@@ -141,7 +144,10 @@ def nothing(axes: Axes, why: str) -> None:
     axes.set(xticks=[], yticks=[])
 
 
-def noise(record: dict) -> float:
+def noise(record: dict) -> float | None:
+    """What sampling adds to the MSE."""
+    if record["setting"]["mode"] == "point":
+        return None
     return record["accuracy"]["speculative"]["mse"] - record["accuracy"]["target_point"]["mse"]
 
 
@@ -189,7 +195,29 @@ def plainly(axes: Axes, limits: tuple[float, float]) -> None:
     """Numbers on a logarithmic axis as one would say them."""
     low, high = (math.log(limit) for limit in limits)
     ticks = []
-    for step in (1, 2, 5, 10, 20, 50, 0.5, 3, 1.5, 0.9, 1.1, 1.2, 0.98, 1.02, 0.99, 1.01):
+    for step in (
+        1,
+        2,
+        5,
+        10,
+        20,
+        50,
+        0.5,
+        3,
+        1.5,
+        0.9,
+        1.1,
+        1.2,
+        0.95,
+        0.98,
+        1.02,
+        0.99,
+        1.01,
+        0.995,
+        1.005,
+        0.998,
+        1.002,
+    ):
         apart = [abs(math.log(step / tick)) for tick in ticks]
         if low <= math.log(step) <= high and min(apart, default=math.inf) > 0.08 * (high - low):
             ticks.append(step)
@@ -220,6 +248,8 @@ def figure_of(path: Path, records: list[dict]) -> None:
                     panel.set_ylabel(title)
                 if quantity == "acceptance":
                     panel.set_ylim(-0.04, 1.04)
+                    continue
+                if not values_of(records, name):
                     continue
                 panel.axhline(1, color="#444444", linewidth=0.8)
                 if quantity == "mse":

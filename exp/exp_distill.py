@@ -15,7 +15,7 @@ SHARED = ("seq_len", "input_token_len", "output_token_len", "d_model", "n_heads"
 
 
 class ExpDistill(ExpForecast):
-    """``--distill``. Sizes, patch, context and channels are the target's (scaled by ``--draft_scale_*``)."""
+    """``--distill``. Sizes, patch, channels and, without --seq_len, context are the target's."""
 
     def build(self):
         self.teacher = for_inference(self.load("distillation target", self.args.distill_target_ckpt, "timer_xl"))
@@ -37,7 +37,8 @@ class ExpDistill(ExpForecast):
         return self.teacher.config.channels
 
     def sizes(self) -> dict:
-        return {name: vars(self.teacher.config)[name] for name in SHARED}
+        sizes = {name: vars(self.teacher.config)[name] for name in SHARED}
+        return sizes | ({"seq_len": self.args.seq_len} if self.args.seq_len else {})
 
     def leader(self):
         return self.teacher

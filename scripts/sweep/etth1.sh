@@ -27,7 +27,7 @@ for part in $PARTS; do
         sweep reference96 $HALF --decoder reference --test_pred_len 96
         ;;
     reference720) # fewer windows: it is slow
-        sweep reference720 $HALF --decoder reference --max_windows 64
+        sweep reference720 $HALF --decoder reference --max_windows 32
         ;;
     point) # where it pays: point forecasts of single windows
         sweep point $HALF --preset point --batch_size 1 --objective "max speedup s.t. mse<=1.01"
