@@ -67,8 +67,9 @@ def why_zero(axes: Axes, records: list[dict]) -> None:
     axes.plot(sizes, curve, color="#444444", linestyle="--", label=f"sigma {least:g}, a draft 3 × as far off")
     for size, named in {row_size(own[0]): "all variables", own[0]["data"]["patch"]: "one variable"}.items():
         axes.axvline(size, color="#888888", linewidth=0.8, linestyle=":")
-        axes.text(size, 104, f"{named}: {size}", ha="right", va="bottom", fontsize=9, color="#444444")
-    axes.set(xscale="log", ylim=(0, 114), xlabel="numbers in one test (line: closed form)", ylabel="acceptance, %")
+        how = {"rotation": 90, "ha": "right", "va": "bottom", "fontsize": 10, "color": "#444444"}
+        axes.text(size, 103, f"{named}: {size}", **how)
+    axes.set(xscale="log", ylim=(0, 138), xlabel="numbers in one test (line: closed form)", ylabel="acceptance, %")
     axes.set_yticks([0, 25, 50, 75, 100])
     powers = [10**i for i in range(5) if 10**i <= sizes[-1]]
     axes.set_xticks(powers, powers)
@@ -91,7 +92,7 @@ def what_noise_does(axes: Axes, records: list[dict]) -> None:
     if points:
         axes.plot([0] * len(points), points, "s", color=COLOURS["point"], alpha=0.6, label="point mode, measured")
     axes.set(xlabel="sigma (units of the standardised data)", ylabel="MSE (standardised data)", ylim=(0, None))
-    axes.legend(frameon=False, loc="upper left", fontsize=10)
+    axes.legend(frameon=False, loc="best", fontsize=10)
 
 
 def what_tolerance_buys(axes: Axes, records: list[dict]) -> None:
@@ -107,7 +108,8 @@ def what_tolerance_buys(axes: Axes, records: list[dict]) -> None:
         for at, value in enumerate(values):
             ratio = statistics.median(METRICS["mse"](r) for r in own if r["setting"]["mse_tol"] == value)
             axes.text(at, 106, f"{round(100 * (ratio - 1), 1) + 0.0:+.1f} %", ha="center", fontsize=10)
-        axes.text(-0.45, 116, "change of MSE against the target's:", fontsize=10)
+        place = {"transform": axes.transAxes, "fontsize": 10}
+        axes.text(0.01, 0.93, "change of MSE against the target's:", **place)
         axes.set_xticks(range(len(values)), [text(value) for value in values])
         axes.set(xlabel="mse_tol, point mode (standardised data, squared)", ylabel="acceptance, %", ylim=(-4, 126))
         axes.set_yticks([0, 25, 50, 75, 100])
