@@ -65,11 +65,11 @@ def why_zero(axes: Axes, records: list[dict]) -> None:
     far = 3 * statistics.mean(first_distance(r) for r in own if r["setting"]["sigma"] == least)
     curve = 100 * acceptance_rate(far * sizes.sqrt() / least)
     axes.plot(sizes, curve, color="#444444", linestyle="--", label=f"sigma {least:g}, a draft 3 × as far off")
-    for size, named in {row_size(own[0]): "all variables", own[0]["data"]["patch"]: "one variable"}.items():
+    widths = {row_size(own[0]): "all variables", own[0]["data"]["patch"]: "one variable"}
+    for height, (size, named) in zip((104, 113), widths.items(), strict=False):
         axes.axvline(size, color="#888888", linewidth=0.8, linestyle=":")
-        how = {"rotation": 90, "ha": "right", "va": "bottom", "fontsize": 10, "color": "#444444"}
-        axes.text(size, 103, f"{named}: {size}", **how)
-    axes.set(xscale="log", ylim=(0, 138), xlabel="numbers in one test (line: closed form)", ylabel="acceptance, %")
+        axes.text(size, height, f"{named}: {size} ", ha="right", va="bottom", fontsize=10, color="#444444")
+    axes.set(xscale="log", ylim=(0, 122), xlabel="numbers in one test (line: closed form)", ylabel="acceptance, %")
     axes.set_yticks([0, 25, 50, 75, 100])
     powers = [10**i for i in range(5) if 10**i <= sizes[-1]]
     axes.set_xticks(powers, powers)
