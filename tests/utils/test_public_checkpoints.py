@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 import run
 from models import timer_hf
+from scripts import export
 from tests.conftest import shared
 from tests.test_run import data, here, workplace  # noqa: F401
 from utils import checkpoint
@@ -60,7 +61,9 @@ def test_a_public_state_dict_is_read_as_it_is(name, tmp_path):
 
 def test_our_models_go_out_as_a_folder_and_come_back(here, tmp_path):  # noqa: F811
     path = here / "checkpoints/target/checkpoint.pth"
-    checkpoint.export(path, tmp_path / "out")
+    assert export.main([str(path), str(tmp_path / "out")]) == 0
+    assert export.main(["none.pth", str(tmp_path / "none")]) == 2
+    assert not (tmp_path / "none").exists()
     assert {file.name for file in (tmp_path / "out").iterdir()} == {"config.json", "model.safetensors"}
     x = torch.randn(2, 12, 2)
     torch.testing.assert_close(checkpoint.load(tmp_path / "out", CPU)(x), checkpoint.load(path, CPU)(x))
