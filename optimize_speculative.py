@@ -33,7 +33,9 @@ RESULTS, TABLE, BEST = "optimization_results.json", "optimization_results_proces
 # arguments that may differ between a sweep and its continuation: places, and what is known by its contents
 FREE = ("checkpoint", "spec_draft_ckpt", "checkpoints", "root_path", "data_path", "results", "setting", "output")
 FREE += ("resume", "backend", "ray_address", "workers", "objective", "predict_only", "trials", *SWEPT.values())
+FEW_BATCHES = 5
 PLACES = ("root_path", "checkpoints", "results", "setting", "split", "max_windows", "threads", "device")  # of a run
+FREE += ("threads", "device")  # what they come to is compared
 FREE += ("preset", "sigmas", "biases", "mse_tols", "ks")
 
 
@@ -82,8 +84,11 @@ def parse(argv: list[str] | None) -> Namespace:
         raise UserError("a sweep trains nothing: train with run.py first")
     if args.reference_ckpt:
         raise UserError("--reference_ckpt is for run.py: a sweep compares one target with itself")
-    if args.predict_only and args.search == "optuna":
-        raise UserError("--predict_only predicts a grid: leave out --search optuna")
+    if args.predict_only and (args.search == "optuna" or args.objective):
+        raise UserError("--predict_only predicts a grid and chooses nothing: leave out --search and --objective")
+    for name, given in {"sigma": args.sigmas, "bias": args.biases}.items():
+        if given is not None and all(part[name] == [None] for part in PRESETS[args.preset]):
+            raise UserError(f"--preset {args.preset} has no {name}: leave it out, or take another preset")
     if args.search == "optuna" and not args.objective:
         raise UserError('--search optuna needs to know what to look for: --objective "max speedup s.t. mse<=1.01"')
     if args.objective and args.split == "test":
@@ -165,6 +170,7 @@ class Sweep:
         for kind, (prices, rows) in self.experiment.prices.items():
             self.prices[kind] = plain(asdict(prices)) | {"rows": rows}
         content = {"schema": SCHEMA, "created": self.created, "identity": self.identity, "prices": self.prices}
+        content["configurations"] = self.args.trials if self.args.search == "optuna" else len(grid(self.args))
         write_json(self.path, content | {"baselines": baselines(records), "records": records})
 
     def sorted(self) -> list[dict]:
@@ -223,6 +229,10 @@ def measure(experiment: ExpSweep, sweep: Sweep) -> None:
         random.Random(0).shuffle(todo)  # so that the machine's moods do not look like an effect of sigma
         predicted = predictions(experiment, todo)
         total, records = len(settings), (ray_actors if args.backend == "ray" else serial)(experiment, todo)
+    if args.decoder == "ours" and (most := max(k for part in lists(args) for k in part["k"])) > experiment.steps - 1:
+        experiment.say(
+            f"note: a horizon of {experiment.steps} patches has room for {experiment.steps - 1} proposals, not {most}"
+        )
     with tqdm(total=total, initial=len(sweep.records), desc="sweep", unit="configuration") as bar:
         for record in records:
             sweep.add(record if "predicted" in record else record | {"predicted": predicted[record["number"]]})
@@ -276,6 +286,8 @@ def conclude(experiment: ExpSweep, records: list[dict], folder: Path) -> None:
     write_table(folder / TABLE, [row(record) for record in records])
     failed = sum(record["error"] is not None for record in records)
     print(f"{len(records)} configurations, {failed} failed -> {folder / RESULTS}, {folder / TABLE}")
+    if len(experiment.batches) < FEW_BATCHES:
+        print(f"note: speeds are of {len(experiment.batches)} batches and rough; a smaller --batch_size times more")
     if objective:
         found = confirm(experiment, objective.choose(records), objective)
         write_json(folder / BEST, found)
@@ -303,6 +315,9 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped: what was measured is kept; go on with --resume", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -69,7 +69,12 @@ def why_zero(axes: Axes, records: list[dict]) -> None:
     for height, (size, named) in zip((104, 113), widths.items(), strict=False):
         axes.axvline(size, color="#888888", linewidth=0.8, linestyle=":")
         axes.text(size, height, f"{named}: {size} ", ha="right", va="bottom", fontsize=10, color="#444444")
-    axes.set(xscale="log", ylim=(0, 122), xlabel="numbers in one test (line: closed form)", ylabel="acceptance, %")
+    axes.set(
+        xscale="log",
+        ylim=(0, 122),
+        xlabel="numbers in one test (line: closed form at the mean distance)",
+        ylabel="acceptance, %",
+    )
     axes.set_yticks([0, 25, 50, 75, 100])
     powers = [10**i for i in range(5) if 10**i <= sizes[-1]]
     axes.set_xticks(powers, powers)
@@ -168,29 +173,36 @@ def where_it_pays(axes: Axes, told: dict, records: list[dict]) -> None:
 
 
 def correlation(pairs: list[tuple[float, float]]) -> float | None:
-    """Pearson's; None where one side does not vary."""
-    if len(pairs) < 3 or any(len(set(side)) < 2 for side in zip(*pairs, strict=True)):
+    """Pearson's; None where one side does not vary, or there are too few."""
+    if len(pairs) < 6 or any(len(set(side)) < 2 for side in zip(*pairs, strict=True)):
         return None
     return statistics.correlation(*zip(*pairs, strict=True))
 
 
-def findings(records: list[dict]) -> list[str]:
+def findings(told: dict, records: list[dict]) -> list[str]:
     """Sentences, with the figures as computed from these records."""
     speed, label = faster_than(records)
-    lines = []
+    lines = [f"{len(records)} of {told['configurations']} configurations were measured"]
+    batches = len(records[0]["timing"]["speculative"]["per_batch_s"])
+    if batches < 5:
+        lines.append(f"speeds are of {batches} batches and rough: a smaller --batch_size times more")
     names = {"sigma": "sigma", "bias": "bias", "mse_tol": "mse_tol", "k": "K"}
     quantities = {"mse": "the MSE", "acceptance": "acceptance", speed: "the speed-up"}
     for mode in COLOURS:
         own = [r for r in records if r["setting"]["mode"] == mode]
         for name, shown in names.items():
             numbered = [r for r in own if isinstance(r["setting"][name], int | float)]
-            told = []
+            shares = []
             for quantity, named in quantities.items():
                 pairs = [(r["setting"][name], METRICS[quantity](r)) for r in numbered]
                 found = correlation([pair for pair in pairs if pair[1] is not None])
-                told.append(f"{named}: {'not defined (no variation)' if found is None else f'{found:+.3f}'}")
+                shares.append(
+                    f"{named}: {'not defined (no variation, or too few)' if found is None else f'{found:+.3f}'}"
+                )
             if len({r["setting"][name] for r in numbered}) > 1:
-                lines.append(f"{mode} mode, {shown} correlates with {', '.join(told)} ({len(numbered)} configurations)")
+                lines.append(
+                    f"{mode} mode, {shown} correlates with {', '.join(shares)} ({len(numbered)} configurations)"
+                )
     tested = [r for r in records if r["acceptance"]["rate"] is not None]
     if not tested:
         return [*lines, "nothing was proposed: a horizon of one patch leaves nothing to speculate about"]
@@ -225,8 +237,8 @@ def findings(records: list[dict]) -> list[str]:
         f"the quickest configuration has {METRICS[speed](best):.2f} ×, at {METRICS['mse'](best):.3f} × the MSE"
     )
     near = [r for r in records if METRICS["mse"](r) <= 1.01]
-    told = f"{max(map(METRICS[speed], near)):.2f} ×" if near else "there is none"
-    lines.append(f"the quickest within 1 % of the target's MSE: {told} ({len(near)} of {len(records)} configurations)")
+    best = f"{max(map(METRICS[speed], near)):.2f} ×" if near else "there is none"
+    lines.append(f"the quickest within 1 % of the target's MSE: {best} ({len(near)} of {len(records)} configurations)")
     for quantity, unit, scale in (("acceptance", "percentage points", 100), ("speedup", "×", 1)):
         gaps = [(METRICS[quantity](r), r["predicted"][quantity]) for r in records]
         gaps = [abs(a - b) for a, b in gaps if None not in (a, b)]
@@ -234,8 +246,8 @@ def findings(records: list[dict]) -> list[str]:
             lines.append(
                 f"predicted and measured {quantity} differ by {scale * statistics.median(gaps):.2f} {unit} (median)"
             )
-    told = [(r["acceptance"]["rate"], r["predicted"]["acceptance"]) for r in exact]
-    gaps = [abs(rate - predicted) for rate, predicted in told if None not in (rate, predicted)]
+    pairs = [(r["acceptance"]["rate"], r["predicted"]["acceptance"]) for r in exact]
+    gaps = [abs(rate - predicted) for rate, predicted in pairs if None not in (rate, predicted)]
     if gaps:
         lines.append(
             f"of the {len(gaps)} lossless configurations acceptance by {100 * statistics.median(gaps):.2f} points"
@@ -250,7 +262,7 @@ def figure_of(path: Path, told: dict, records: list[dict]) -> None:
         what_noise_does(axes[0, 1], records)
         what_tolerance_buys(axes[1, 0], records)
         where_it_pays(axes[1, 1], told, records)
-        figure.suptitle(caption(records), fontsize=11)
+        figure.suptitle(caption(told, records), fontsize=11)
         figure.savefig(path, dpi=110)
         plt.close(figure)
 
@@ -263,7 +275,7 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print("\n".join(f"* {line}" for line in findings(records)))
+    print("\n".join(f"* {line}" for line in findings(told, records)))
     print(f"-> {args.output}")
     return 0
 

@@ -31,21 +31,25 @@ FONTS = {"font.size": 11, "axes.titlesize": 12, "axes.spines.top": False, "axes.
 
 def parse(argv: list[str] | None, description: str, picture: str) -> Namespace:
     parser = Parser(description=description, formatter_class=Formatter)
-    parser.add_argument("--results", default="results/optimization/optimization_results.json", help="of the sweep")
+    parser.add_argument("--results", default="results/optimization", help="folder of a sweep, or its JSON file")
     parser.add_argument("--output", help=f"picture (default: {picture} beside the results)")
     args = parser.parse_args(argv)
-    args.output = Path(args.output or Path(args.results).with_name(picture))
+    args.results = Path(args.results)
+    if args.results.suffix != ".json":
+        args.results = args.results / "optimization_results.json"
+    args.output = Path(args.output) if args.output else args.results.with_name(picture)
     if args.output.suffix != ".png":
         raise UserError(f"--output {args.output}: give a name that ends in .png")
     return args
 
 
-def read(path: str) -> tuple[dict, list[dict]]:
+def read(path: Path) -> tuple[dict, list[dict]]:
     """The results, and the records of the configurations that ran."""
     try:
-        told = json.loads(Path(path).read_text())
+        told = json.loads(path.read_text())
         records = [record for record in told["records"] if not record["error"] and speed(record) is not None]
         told["prices"].items()
+        told["configurations"] += 0
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is no results file of optimize_speculative.py: make one, or give --results") from error
     if not records:
@@ -59,14 +63,15 @@ def faster_than(records: list[dict]) -> tuple[str, str]:
     return ("speedup", "speed-up (× cached target)") if cached else ("speedup_sliding", "speed-up (× sliding target)")
 
 
-def caption(records: list[dict]) -> str:
+def caption(told: dict, records: list[dict]) -> str:
     first = records[0]
+    measured = f"{len(records)} of {told['configurations']} configurations"
     data, environment = first["data"], first["environment"]
     return (
         f"{data['name']} ({data['split']}, {data['windows']} windows), horizon {data['horizon']}, "
         f"patch {data['patch']}, batch {first['args']['batch_size']}; {first['models']['draft']['model']}; "
         f"{environment['device']}, {environment['threads']} threads"
-        + ("; the reference decoder" if first["decoder"] == "reference" else "")
+        f"; {measured}" + ("; the reference decoder" if first["decoder"] == "reference" else "")
     )
 
 
@@ -185,10 +190,11 @@ def front(axes: Axes, records: list[dict], quantity: str, label: str) -> None:
     best = sorted((METRICS[quantity](r), METRICS["mse"](r)) for r in records if r["pareto"])
     if best:
         axes.plot(*zip(*best, strict=True), color="black", linewidth=1.5, marker="o", markerfacecolor="none")
-    axes.plot(1, 1, "*", color=OKABE_ITO[2], markersize=14, label="the target alone")
+    axes.plot(1, 1, "*", color=OKABE_ITO[2], markersize=14)
+    side = {"ha": "right", "xytext": (-8, -4)} if max(x for x, _ in best or [(2, 0)]) < 1.2 else {"xytext": (8, -4)}
+    axes.annotate("the target alone", (1, 1), textcoords="offset points", fontsize=10, **side)
     axes.set(xlabel=label, ylabel="MSE / target's", title="Pareto front (black)", yscale="log")
     plainly(axes, axes.get_ylim())
-    axes.legend(frameon=False, loc="best")
 
 
 def plainly(axes: Axes, limits: tuple[float, float]) -> None:
@@ -225,7 +231,7 @@ def plainly(axes: Axes, limits: tuple[float, float]) -> None:
     axes.set_yticks([], minor=True)
 
 
-def figure_of(path: Path, records: list[dict]) -> None:
+def figure_of(path: Path, told: dict, records: list[dict]) -> None:
     quickness, label = faster_than(records)
     with plt.rc_context(FONTS):
         figure, axes = plt.subplot_mosaic(
@@ -257,15 +263,15 @@ def figure_of(path: Path, records: list[dict]) -> None:
                     plainly(panel, panel.get_ylim())
         heat_map(axes["sigma x K"], records, "sigma", quickness, f"{label}: sigma × K")
         heat_map(axes["mse_tol x K"], records, "mse_tol", quickness, f"{label}: mse_tol × K")
-        for told, how in PREDICTED.items():
-            predicted_against_measured(axes[f"predicted {told}"], records, told, *how)
+        for name, how in PREDICTED.items():
+            predicted_against_measured(axes[f"predicted {name}"], records, name, *how)
         front(axes["front"], records, quickness, label)
         modes = [mode for mode in COLOURS if any(r["setting"]["mode"] == mode for r in records)]
         handles = [
             plt.Line2D([], [], color=COLOURS[m], marker=MARKERS[m], linewidth=2, label=f"{m} mode") for m in modes
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
-        figure.suptitle("dots: configurations, lines: their medians\n" + caption(records), fontsize=12)
+        figure.suptitle("dots: configurations, lines: their medians\n" + caption(told, records), fontsize=12)
         figure.savefig(path, dpi=110)
         plt.close(figure)
 
@@ -273,8 +279,8 @@ def figure_of(path: Path, records: list[dict]) -> None:
 def main(argv: list[str] | None = None) -> int:
     try:
         args = parse(argv, __doc__, "optimization_analysis.png")
-        _, records = read(args.results)
-        write_atomic(args.output, lambda file: figure_of(file, records))
+        told, records = read(args.results)
+        write_atomic(args.output, lambda file: figure_of(file, told, records))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -59,6 +59,6 @@ def test_what_is_no_sweep_ends_in_one_line(program, content, tmp_path, capsys):
 
 
 def test_correlations_without_variation_are_not_defined():
-    assert plot_key_insights.correlation([(1, 2), (1, 3), (1, 4)]) is None
-    assert plot_key_insights.correlation([(1, 2), (2, 4), (3, 6)]) == pytest.approx(1)
+    assert plot_key_insights.correlation([(1, i) for i in range(9)]) is None
+    assert plot_key_insights.correlation([(i, 2 * i) for i in range(9)]) == pytest.approx(1)
     assert json.dumps(plot_key_insights.correlation([])) == "null"
