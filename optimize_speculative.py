@@ -22,7 +22,7 @@ import torch
 from tqdm import tqdm
 
 from data_provider.data_loader import Windows
-from exp.exp_sweep import PRESETS, SWEPT, ExpSweep, grid, label, lists, plain
+from exp.exp_sweep import PRESETS, SWEPT, ExpSweep, grid, label, lists, meant, plain
 from exp.workers import ray_actors, search, serial
 from utils.arguments import build_parser, real, sigma, whole
 from utils.errors import UserError
@@ -33,10 +33,9 @@ RESULTS, TABLE, BEST = "optimization_results.json", "optimization_results_proces
 # arguments that may differ between a sweep and its continuation: places, and what is known by its contents
 FREE = ("checkpoint", "spec_draft_ckpt", "checkpoints", "root_path", "data_path", "results", "setting", "output")
 FREE += ("resume", "backend", "ray_address", "workers", "objective", "predict_only", "trials", *SWEPT.values())
-FEW_BATCHES = 5
+FREE += ("threads", "device", "preset", "sigmas", "biases", "mse_tols", "ks")  # what they come to is compared
+FEW_BATCHES = 5  # with fewer, speeds are rough
 PLACES = ("root_path", "checkpoints", "results", "setting", "split", "max_windows", "threads", "device")  # of a run
-FREE += ("threads", "device")  # what they come to is compared
-FREE += ("preset", "sigmas", "biases", "mse_tols", "ks")
 
 
 def tolerance(text: str) -> float:
@@ -135,6 +134,7 @@ class Sweep:
         """An empty one, or that which --resume names. The results of another sweep are refused."""
         self.args, self.path, self.experiment = args, Path(args.output) / RESULTS, experiment
         self.records, self.prices = {}, {}
+        self.total = args.trials if args.search == "optuna" else len(grid(args))
         given = {f"--{name}": value for name, value in vars(args).items() if name not in FREE}
         self.identity = given | {
             "grid": plain(lists(args)),
@@ -170,7 +170,7 @@ class Sweep:
         for kind, (prices, rows) in self.experiment.prices.items():
             self.prices[kind] = plain(asdict(prices)) | {"rows": rows}
         content = {"schema": SCHEMA, "created": self.created, "identity": self.identity, "prices": self.prices}
-        content["configurations"] = self.args.trials if self.args.search == "optuna" else len(grid(self.args))
+        content["configurations"] = self.total
         write_json(self.path, content | {"baselines": baselines(records), "records": records})
 
     def sorted(self) -> list[dict]:
@@ -222,18 +222,17 @@ def measure(experiment: ExpSweep, sweep: Sweep) -> None:
     """Every configuration that has no record yet."""
     args, predicted = experiment.told, {}
     if args.search == "optuna":
-        total, records = args.trials, search(experiment, sweep.records, args.objective)
+        records = search(experiment, sweep.records, args.objective)
     else:
-        settings = grid(args)
-        todo = [(number, setting) for number, setting in enumerate(settings) if number not in sweep.records]
+        todo = [(number, setting) for number, setting in enumerate(grid(args)) if number not in sweep.records]
         random.Random(0).shuffle(todo)  # so that the machine's moods do not look like an effect of sigma
         predicted = predictions(experiment, todo)
-        total, records = len(settings), (ray_actors if args.backend == "ray" else serial)(experiment, todo)
+        records = (ray_actors if args.backend == "ray" else serial)(experiment, todo)
     if args.decoder == "ours" and (most := max(k for part in lists(args) for k in part["k"])) > experiment.steps - 1:
         experiment.say(
             f"note: a horizon of {experiment.steps} patches has room for {experiment.steps - 1} proposals, not {most}"
         )
-    with tqdm(total=total, initial=len(sweep.records), desc="sweep", unit="configuration") as bar:
+    with tqdm(total=sweep.total, initial=len(sweep.records), desc="sweep", unit="configuration") as bar:
         for record in records:
             sweep.add(record if "predicted" in record else record | {"predicted": predicted[record["number"]]})
             bar.set_postfix_str(sweep.best(), refresh=False)
@@ -247,7 +246,7 @@ def predictions(experiment: ExpSweep, numbered: Iterable[tuple[int, dict]]) -> d
 
 def confirm(experiment: ExpSweep, best: dict, objective: Objective) -> dict:
     """The chosen configuration on the test part; written for run.py --spec_config."""
-    setting = {name: math.inf if value == "inf" else value for name, value in best["setting"].items()}
+    setting = meant(best["setting"])
     experiment.look_at("test")
     tested = experiment.run(best["number"], setting)
     if tested["error"]:

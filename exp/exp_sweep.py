@@ -83,6 +83,11 @@ def plain(value):
     return "inf" if value == math.inf else value
 
 
+def meant(values: dict) -> dict:
+    """What :func:`plain` was made from."""
+    return {name: math.inf if value == "inf" else value for name, value in values.items()}
+
+
 def label(setting: dict) -> str:
     """``sample, sigma 0.5, bias 1, mse_tol 0, K 3``."""
     parts = [f"{name} {value}" for name, value in setting.items() if value is not None and name not in ("mode", "k")]
@@ -179,9 +184,8 @@ class ExpSweep(ExpSpeculative):
             for name in self.chance.sample(list(times), 2):  # the target alone in the same mode, on the same batch
                 times[name].append(self.forecast(name, batch, accuracies[name]))
             done.add(self.last)
-        beside = ("target_sliding", "draft")
-        accuracies |= {name: self.accuracy[name] for name in beside}
-        times |= {name: self.seconds[name] for name in beside}
+        accuracies |= {name: self.accuracy[name] for name in BASELINES[1:]}
+        times |= {name: self.seconds[name] for name in BASELINES[1:]}
         record = self.record(sum(map(len, self.batches)), accuracies, times, done)
         record["accuracy"]["target_point"] = self.accuracy["target_point"].record()
         if self.told.decoder == "reference" and setting["mode"] == "sample":

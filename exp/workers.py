@@ -11,7 +11,7 @@ from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 
-from exp.exp_sweep import SWEPT, ExpSweep, lists, plain
+from exp.exp_sweep import SWEPT, ExpSweep, lists, meant, plain
 from utils.errors import UserError
 from utils.operating_point import Objective
 
@@ -100,7 +100,7 @@ def search(experiment: ExpSweep, records: dict[int, dict], objective: Objective)
         study.sampler = optuna.samplers.TPESampler(seed=args.seed + number)  # the same after a resume
         known = records.get(number)
         if known:
-            study.enqueue_trial({name: math.inf if value == "inf" else value for name, value in known["trial"].items()})
+            study.enqueue_trial(meant(known["trial"]))
         trial = study.ask()
         mode = trial.suggest_categorical("mode", list(parts))
         setting = {name: mode if name == "mode" else pick(trial, mode, name, parts[mode][name]) for name in SWEPT}

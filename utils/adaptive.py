@@ -30,6 +30,10 @@ class Prices:
     first: list[float]
     later: list[float]
 
+    def alone(self, steps: int) -> float:
+        """Seconds of the target alone."""
+        return self.first[0] + (steps - 1) * self.later[0]
+
     @classmethod
     def measure(cls, forecast: Callable, most: int, steps: int, opens: bool, device: torch.device) -> "Prices":
         """By ``forecast(steps, k)``, which accepts every proposal; k = 0 is the target alone.
@@ -105,7 +109,7 @@ class Pace:
         if key not in self.plans:
             prices = self.known(shape, rows)
             seconds, plan = best_rounds(prices.first, prices.later, self.rates(), steps)
-            alone = prices.first[0] + (steps - 1) * prices.later[0]
+            alone = prices.alone(steps)
             pays = seconds * self.slower < WORTH * alone
             self.plans[key] = (seconds, plan) if pays else (alone, [0] * (steps + 1))
         return self.plans[key]

@@ -54,10 +54,8 @@ def find(path: str | Path) -> Path:
     path = Path(path)
     if path.exists() or len(path.parts) != 2 or path.suffix in (".pth", ".pt"):
         return path
-    from huggingface_hub import (
-        hf_hub_download,  # takes long: only for those who fetch
-        logging,
-    )
+    # takes long: only for those who fetch
+    from huggingface_hub import hf_hub_download, logging
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     logging.set_verbosity_error()  # what goes wrong is said below

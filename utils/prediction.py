@@ -106,7 +106,7 @@ class Outlook:
             return dict(NOT_PREDICTED)
         first, later, steps = self.prices.first, self.prices.later, rates.shape[1]
         told = theory.expected_decoding(rates, first, later)
-        tested, alone = told.tested.sum().item(), first[0] + (steps - 1) * later[0]
+        tested, alone = told.tested.sum().item(), self.prices.alone(steps)
         return {
             "acceptance": told.accepted.sum().item() / tested if tested else None,
             "patches_per_target_pass": steps * len(rates) / told.rounds.sum().item(),
