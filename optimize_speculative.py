@@ -4,16 +4,13 @@ Every configuration is measured beside the same baselines, and predicted before.
 optimization_results_processed.csv, and with --objective best_config.json, which run.py --spec_config takes.
 """
 
-import fcntl
 import json
 import math
-import os
 import random
 import statistics
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -27,7 +24,7 @@ from exp.workers import ray_actors, search, serial
 from utils.arguments import build_parser, real, sigma, whole
 from utils.errors import UserError
 from utils.operating_point import METRICS, Objective, pareto
-from utils.results import SCHEMA, environment, now, write_atomic, write_json
+from utils.results import SCHEMA, alone_in, environment, now, write_atomic, write_json
 
 RESULTS, TABLE, BEST = "optimization_results.json", "optimization_results_processed.csv", "best_config.json"
 # arguments that may differ between a sweep and its continuation: places, and what is known by its contents
@@ -57,9 +54,6 @@ def sweep_parser() -> ArgumentParser:
     add("--decoder", choices=["ours", "reference"], default="ours", help="reference: the public scheme")
     add("--output", default="results/optimization", help="folder of the results")
     add("--resume", action="store_true", help="go on with the sweep in --output")
-    add("--backend", choices=["serial", "ray"], default="serial", help="this process, or actors of a Ray cluster")
-    add("--ray_address", help="of a running cluster (default: Ray is started on this machine)")
-    add("--workers", type=whole(1), default=2, help="actors, with --threads cores each")
     add("--predict_only", action="store_true", help="write and print what the closed forms say, measure nothing")
     add(
         "--objective",
@@ -108,23 +102,6 @@ def parse(argv: list[str] | None) -> Namespace:
         if "speedup" in named and args.rollout == "sliding":
             raise UserError("--objective: under --rollout sliding there is speedup_sliding only")
     return Namespace(**vars(args) | given | {"objective": objective})
-
-
-@contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Nobody else writes there until this is left, or the process ends, however it ends."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise UserError(f"cannot write to {folder} ({error.strerror}): give another --output") from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as error:
-        raise UserError(f"another sweep writes to {folder}: wait, or give another --output") from error
-    finally:
-        os.close(handle)
 
 
 class Sweep:

@@ -4,8 +4,10 @@ import sys
 
 from exp.exp_distill import ExpDistill
 from exp.exp_forecast import ExpForecast
+from exp.exp_predict import ExpPredict
 from exp.exp_pretrain import ExpPretrain
 from exp.exp_speculative import ExpSpeculative
+from utils import distributed
 from utils.arguments import parse
 from utils.errors import UserError
 
@@ -13,8 +15,12 @@ from utils.errors import UserError
 def main(argv: list[str] | None = None) -> int:
     try:
         args = parse(argv)
+        if distributed.world() > 1 and not (args.is_training or args.task_name == "pretrain"):
+            raise UserError("torchrun is for training: run this without it")
         if args.task_name == "pretrain":
             ExpPretrain(args).train()
+        elif args.task_name == "predict":
+            ExpPredict(args).predict()
         elif args.is_training:
             (ExpDistill if args.distill else ExpForecast)(args).train()
         else:

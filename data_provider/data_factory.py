@@ -1,28 +1,85 @@
 """Name -> data set: where its file lies, how it is read and how it is split."""
 
 import importlib.util
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from data_provider.data_loader import Series, read_table
+from utils import hub
 from utils.errors import UserError
 
-# name: (file below --root_path, split): rows of (training, validation, test) or their shares
 ETT_HOUR = (12 * 30 * 24, 4 * 30 * 24, 4 * 30 * 24)
 ETT_QUARTER = tuple(4 * rows for rows in ETT_HOUR)
 SHARES = (0.7, 0.1, 0.2)
+HUB = "thuml/Time-Series-Library"  # where files come from that are not at hand
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A data set of the field's usual list.
+
+    Attributes:
+        file: below ``--root_path``, and on the hub.
+        frequency: the time between rows, as pandas writes it.
+        source: who made it.
+        split: rows of (training, validation, test), or their shares.
+        sha256: of the file, where it is known.
+        other: the same data in another file, taken where it is there.
+    """
+
+    file: str
+    frequency: str
+    source: str
+    split: tuple = SHARES
+    sha256: str | None = None
+    other: str | None = None
+
+
+ETT = "github.com/zhouhaoyi/ETDataset"
+LSTNET = "github.com/laiguokun/multivariate-time-series-data"
+PEMS = "Caltrans PeMS"
+EXCHANGE = Benchmark("exchange_rate/exchange_rate.csv", "1D", LSTNET, other="exchange_rate/exchange_rate.txt.gz")
 DATASETS = {
-    "ETTh1": ("ETT-small/ETTh1.csv", ETT_HOUR),
-    "ETTh2": ("ETT-small/ETTh2.csv", ETT_HOUR),
-    "ETTm1": ("ETT-small/ETTm1.csv", ETT_QUARTER),
-    "ETTm2": ("ETT-small/ETTm2.csv", ETT_QUARTER),
-    "exchange_rate": ("exchange_rate/exchange_rate.txt.gz", SHARES),
-}
+    "ETTh1": Benchmark(
+        "ETT-small/ETTh1.csv", "1h", ETT, ETT_HOUR,
+        "f18de3ad269cef59bb07b5438d79bb3042d3be49bdeecf01c1cd6d29695ee066",
+    ),
+    "ETTh2": Benchmark(
+        "ETT-small/ETTh2.csv", "1h", ETT, ETT_HOUR,
+        "a3dc2c597b9218c7ce1cd55eb77b283fd459a1d09d753063f944967dd6b9218b",
+    ),
+    "ETTm1": Benchmark("ETT-small/ETTm1.csv", "15min", ETT, ETT_QUARTER),
+    "ETTm2": Benchmark("ETT-small/ETTm2.csv", "15min", ETT, ETT_QUARTER),
+    "Weather": Benchmark("weather/weather.csv", "10min", "www.bgc-jena.mpg.de/wetter"),
+    "ECL": Benchmark("electricity/electricity.csv", "1h", "UCI ElectricityLoadDiagrams20112014, by LSTNet"),
+    "Traffic": Benchmark("traffic/traffic.csv", "1h", "Caltrans PeMS, by LSTNet"),
+    "Exchange": EXCHANGE,
+    "exchange_rate": EXCHANGE,
+    "Solar": Benchmark("Solar/solar_AL.txt", "10min", LSTNET),
+    **{f"PEMS{n}": Benchmark(f"PEMS/PEMS{n}.npz", "5min", PEMS) for n in ("03", "04", "07", "08")},
+}  # fmt: skip
 EMBEDDED = "NYCWeather"
-# a day in time steps; elsewhere 1: the last value again
-SEASONS = {EMBEDDED: 24, "ETTh1": 24, "ETTh2": 24, "ETTm1": 96, "ETTm2": 96}
 NAMES = [EMBEDDED, *DATASETS, "custom"]
+
+
+def season(name: str) -> int:
+    """A day in time steps of a data set; 1 (the last value again) where its frequency is not known."""
+    frequency = "1h" if name == EMBEDDED else DATASETS[name].frequency if name in DATASETS else "1D"
+    return pd.Timedelta("1D") // pd.Timedelta(frequency)
+
+
+def locate(data: str, root_path: str, data_path: str | None) -> Path:
+    """The file of a data set: below ``root_path``, or fetched from the hub where it is not there."""
+    known = DATASETS[data]
+    if data_path:
+        return Path(root_path) / data_path
+    for file in filter(None, (known.file, known.other)):
+        if (Path(root_path) / file).is_file():
+            return Path(root_path) / file
+    place = Path(root_path) / known.file
+    return hub.fetch(HUB, known.file, f"put the file ({known.source}) at {place}", "dataset", known.sha256)
 
 
 def load_series(data: str, root_path: str, data_path: str | None) -> Series:
@@ -42,10 +99,9 @@ def load_series(data: str, root_path: str, data_path: str | None) -> Series:
             )
         path = Path(root_path) / data_path
         # a known file keeps its standard split, so that nothing is trained on its test part
-        split = next((known for file, known in DATASETS.values() if Path(file).name == path.name), SHARES)
+        split = next((known.split for known in DATASETS.values() if Path(known.file).name == path.name), SHARES)
         return Series(path.stem, read_table(path), split)
-    file, split = DATASETS[data]
-    return Series(data, read_table(Path(root_path) / (data_path or file)), split)
+    return Series(data, read_table(locate(data, root_path, data_path)), DATASETS[data].split)
 
 
 def nyc_weather() -> pd.DataFrame:

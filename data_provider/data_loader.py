@@ -84,6 +84,9 @@ class Series:
         scaler = StandardScaler().fit(raw[: edges[1]])
         self.values = torch.from_numpy(scaler.transform(raw).astype(np.float32))
 
+    def __str__(self) -> str:
+        return f"{self.name}: {len(self.values)} rows, {self.variables} variables"
+
     @property
     def variables(self) -> int:
         return self.values.shape[1]

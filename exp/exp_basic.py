@@ -11,9 +11,10 @@ from data_provider.data_factory import load_series
 from data_provider.data_loader import Series, Windows
 from models import MODELS
 from models.timer_xl import from_patches, to_patches
-from utils import checkpoint
+from utils import checkpoint, distributed
 from utils.covariance import Calibration, calibrate, context_scale
 from utils.errors import UserError
+from utils.inference import find_device
 from utils.results import write_atomic
 from utils.rollout import from_rows, to_rows
 
@@ -25,15 +26,13 @@ class ExpBasic:
         self.args = args
         if args.threads:
             torch.set_num_threads(args.threads)
-        if args.device == "cuda" and not torch.cuda.is_available():
-            raise UserError("--device cuda: torch sees no CUDA device; use --device cpu")
-        use_cuda = args.device == "cuda" or (args.device == "auto" and torch.cuda.is_available())
-        self.device = torch.device("cuda" if use_cuda else "cpu")
+        self.device = find_device(args.device)
+        distributed.place(self.device)
         self.models = {}  # role -> path, contents and configuration of what was loaded
         self.parts = self.read_data()
         self.series = self.parts[0]  # the only one but in pretraining
         for series in self.parts:
-            self.say(f"data {series.name}: {len(series.values)} rows, {series.variables} variables")
+            self.say(f"data {series}")
 
     def read_data(self) -> list[Series]:
         return [load_series(self.args.data, self.args.root_path, self.args.data_path)]
@@ -68,7 +67,8 @@ class ExpBasic:
 
     @staticmethod
     def say(line: str) -> None:
-        print(line, flush=True)
+        if distributed.rank() == 0:
+            print(line, flush=True)
 
     def load(self, role: str, path: str | None, name: str, fits=lambda config, training: True):
         """A model from this checkpoint, or from the newest that fits. Says which; ``role`` is its word for that."""

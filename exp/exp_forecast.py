@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -17,10 +18,10 @@ from data_provider.data_loader import Series, Windows
 from exp.exp_basic import ExpBasic
 from models import MODELS
 from models.timer_xl import to_patches
-from utils import checkpoint
+from utils import checkpoint, distributed
 from utils.errors import UserError
 from utils.plotting import training_figure
-from utils.results import write_atomic
+from utils.results import alone_in, write_atomic
 from utils.rollout import autoregress, mean_draw, open_draft, to_rows, windows_of
 
 SAVE_EVERY_S = 60
@@ -29,7 +30,8 @@ LOG_EVERY = 20  # steps
 NOT_TRAINING = {"is_training", "setting", "device", "threads", "checkpoints", "results", "checkpoint"}
 NOT_TRAINING |= {"data", "root_path", "data_path", "test_pred_len", "split", "max_windows", "distill_target_ckpt"}
 NOT_TRAINING |= {"reference_ckpt", "rollout", "renorm_every", "attention_window", "use_speculative", "num_samples"}
-NOT_TRAINING |= {"season", "trace_inference_breakdown", "amp", "compile"}
+NOT_TRAINING |= {"season", "trace_inference_breakdown", "amp", "compile", "columns", "time_column", "id_column"}
+NOT_TRAINING |= {"missing", "backend", "ray_address", "workers"}
 
 
 class ExpForecast(ExpBasic):
@@ -163,14 +165,14 @@ class ExpForecast(ExpBasic):
         return loss
 
     def validate(self, windows: Windows, steps: int) -> float:
-        total = 0.0
+        total, rank, world = 0.0, distributed.rank(), distributed.world()
         torch.manual_seed(self.args.seed)
         with torch.inference_mode():
             rows = windows.all()
-            for index in rows.split(4 * self.args.batch_size):
+            for index in rows.split(4 * self.args.batch_size)[rank::world]:
                 full = self.patches(torch.cat(windows.batch(index), 1))
                 total += self.loss(full, steps, horizon_only=True).item() * len(index)
-        return total / len(rows)
+        return world * distributed.mean(torch.tensor(total, dtype=torch.double, device=self.device)).item() / len(rows)
 
     def rate(self, done: float, epoch: int) -> float:
         """The schedule's factor on the learning rate."""
@@ -187,6 +189,8 @@ class ExpForecast(ExpBasic):
         state["stale"] = 0 if error < state["best"] else state["stale"] + 1
         if error < state["best"]:
             state["best"] = error
+            if distributed.rank():
+                return
             training = {"data": self.data_name(), "epoch": epoch, "val_loss": error, "args": vars(self.args)}
             training["inputs"] = state["args"]["inputs"]
             checkpoint.save(path, self.args.model, average.module, training)
@@ -202,7 +206,7 @@ class ExpForecast(ExpBasic):
         if self.args.distill_loss == "acceptance":
             wanted["spec_sigma"] = self.args.spec_sigma
         inputs = [series.digest() for series in self.parts] + [model["sha256"] for model in self.models.values()]
-        return wanted | {"inputs": inputs}
+        return wanted | {"inputs": inputs, "batch_size": self.args.batch_size * distributed.world()}
 
     def setting(self) -> str:
         args = self.args
@@ -219,22 +223,35 @@ class ExpForecast(ExpBasic):
         return "+".join(series.name for series in self.parts)
 
     def train(self) -> Path:
-        """Train to ``<checkpoints>/<setting>/checkpoint.pth``, the best by validation; continue if killed before."""
+        """Train to ``<checkpoints>/<setting>/checkpoint.pth``, the best by validation; continue if killed before.
+
+        Of several processes (torchrun) each has ``--batch_size`` windows of a batch, and the first writes.
+        """
         args, steps = self.args, self.args.train_rollout
+        distributed.start(self.device)
         self.model = self.build()
         config = self.model.config
         horizon = steps * config.input_token_len
         train, val = self.windows("train", horizon), self.windows("val", horizon)
-        batches = len(train) // args.batch_size
+        rank, size = distributed.rank(), args.batch_size * distributed.world()
+        batches = len(train) // size
         if batches == 0:
-            raise UserError(f"{len(train)} training windows are fewer than --batch_size {args.batch_size}: lower it")
+            raise UserError(f"{len(train)} training windows are fewer than a batch, {size}: lower --batch_size")
         total = batches * args.train_epochs
         folder = Path(args.checkpoints) / self.setting()
-        best_path, resume_path = folder / "checkpoint.pth", folder / "resume.pth"
+        best_path = folder / "checkpoint.pth"
         if str(best_path) in [model["path"] for model in self.models.values()]:
             raise UserError(f"{best_path} would be overwritten by what is trained from it: give another --setting")
-        self.say(f"training {args.model} on {len(train)} windows, {total} steps -> {best_path}")
+        with alone_in(folder) if rank == 0 else nullcontext():
+            self.say(f"training {args.model} on {len(train)} windows, {total} steps -> {best_path}")
+            self.run(train, val, batches, total, folder)
+        return best_path
 
+    def run(self, train: Windows, val: Windows, batches: int, total: int, folder: Path) -> None:
+        """The steps of training, ``batches`` an epoch, from where an earlier run was stopped."""
+        args, steps, rank = self.args, self.args.train_rollout, distributed.rank()
+        size = args.batch_size * distributed.world()
+        best_path, resume_path = folder / "checkpoint.pth", folder / "resume.pth"
         optimizer = torch.optim.Adam(self.model.parameters(), lr=args.learning_rate)
         # Validated and saved is a running average of the weights: steadier than the last step's, for a target and for
         # the draft that has to imitate it (Izmailov et al. 2018, https://arxiv.org/abs/1803.05407).
@@ -252,11 +269,17 @@ class ExpForecast(ExpBasic):
 
         logged, earlier, started = [], state["seconds"], time.monotonic()
         try:
-            writer = SummaryWriter(folder / "tensorboard", purge_step=state["step"] + 1)
+            writer = None if rank else SummaryWriter(folder / "tensorboard", purge_step=state["step"] + 1)
         except OSError as error:
             raise UserError(f"cannot write {folder} ({error.strerror}): free or unlock it") from error
 
+        def log(name: str, value: float) -> None:
+            if writer:
+                writer.add_scalar(name, value, state["step"])
+
         def save_state() -> None:
+            if rank:
+                return
             lines = "".join(json.dumps(entry) + "\n" for entry in state["history"])
             write_atomic(folder / "metrics.jsonl", lambda temporary: temporary.write_text(lines))
             parts = {"model": self.model, "average": average, "optimizer": optimizer}
@@ -267,16 +290,17 @@ class ExpForecast(ExpBasic):
             self.keep_best(state, average, val, steps, best_path, 0)
         self.model.train()
         saved_at = time.monotonic()
-        with tqdm(total=total, initial=state["step"], desc=args.model, unit="step") as bar:
+        losses = distributed.together(self.model, self.loss)
+        with tqdm(total=total, initial=state["step"], desc=args.model, unit="step", disable=rank > 0) as bar:
             while state["step"] < total and state["stale"] < args.patience:
                 epoch, within = divmod(state["step"], batches)
                 # Order and dropout follow from (seed, epoch) and (seed, step), so that a resumed run repeats them.
                 order = train.order(torch.Generator().manual_seed(args.seed * 1009 + epoch))
                 for batch in range(within, batches):
-                    torch.manual_seed(args.seed * 1000003 + state["step"])
+                    torch.manual_seed(args.seed * 1000003 + state["step"] + (rank << 40))
                     optimizer.param_groups[0]["lr"] = args.learning_rate * self.rate(state["step"] / total, epoch)
-                    index = order[batch * args.batch_size : (batch + 1) * args.batch_size]
-                    loss = self.loss(self.patches(torch.cat(train.batch(index), 1)), steps, horizon_only=False)
+                    index = order[batch * size : (batch + 1) * size][rank :: distributed.world()]
+                    loss = losses(self.patches(torch.cat(train.batch(index), 1)), steps, False)
                     optimizer.zero_grad()
                     loss.backward()
                     optimizer.step()
@@ -286,24 +310,26 @@ class ExpForecast(ExpBasic):
                     bar.update()
                     logged.append(loss.detach())
                     if state["step"] % LOG_EVERY == 0 or batch + 1 == batches:
-                        entry = {"step": state["step"], "epoch": epoch, "train_loss": torch.stack(logged).mean().item()}
+                        loss = distributed.mean(torch.stack(logged).mean()).item()
+                        entry = {"step": state["step"], "epoch": epoch, "train_loss": loss}
                         entry |= {"learning_rate": optimizer.param_groups[0]["lr"], "seconds": state["seconds"]}
                         state["history"].append(entry)
                         logged.clear()
-                        writer.add_scalar("loss/train", entry["train_loss"], state["step"])
-                        writer.add_scalar("learning_rate", entry["learning_rate"], state["step"])
+                        log("loss/train", entry["train_loss"])
+                        log("learning_rate", entry["learning_rate"])
                     if time.monotonic() - saved_at > SAVE_EVERY_S and batch + 1 < batches:
                         save_state()
                         saved_at = time.monotonic()
                 self.keep_best(state, average, val, steps, best_path, epoch + 1)
                 save_state()
                 error = state["history"][-1]["val_loss"]
-                writer.add_scalar("loss/validation", error, state["step"])
+                log("loss/validation", error)
                 bar.set_postfix(val=f"{error:.4f}", best=f"{state['best']:.4f}")
+        if rank:
+            return
         writer.close()
         write_atomic(folder / "training_curve.png", lambda file: training_figure(file, state["history"]))
         for entry in state["history"]:
             if "val_loss" in entry:
                 self.say("epoch {epoch}: validation loss {val_loss:.4f}".format(**entry))
         self.say(f"best validation loss {state['best']:.4f} -> {best_path}")
-        return best_path

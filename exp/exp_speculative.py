@@ -2,20 +2,17 @@
 
 import math
 import random
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from data_provider.data_factory import SEASONS
 from data_provider.data_loader import Windows
-from exp.exp_basic import ExpBasic
-from models import seasonal_naive
+from exp.exp_decode import ExpDecode
 from models.timer_xl import to_patches
-from utils import checkpoint, theory
+from utils import theory
 from utils.errors import UserError
 from utils.inference import for_inference
 from utils.metrics import Accuracy
@@ -25,33 +22,30 @@ from utils.rollout import (
     SlidingSession,
     autoregress,
     autoregress_heads,
-    cacheable,
     check_rollout,
-    mean_draw,
     open_draft,
     open_session,
     row_series,
     to_rows,
 )
-from utils.speculative_decoder import SpeculativeConfig, SpeculativeDecoder, Statistics, paths, target_draw
+from utils.speculative_decoder import (
+    POINT_MSE_TOL,
+    SpeculativeConfig,
+    SpeculativeDecoder,
+    Statistics,
+    paths,
+    target_alone,
+)
 from utils.timing import PhaseTimer, speedup, timed
 
-POINT_MSE_TOL = 0.005
 BASELINES = ("target_cached", "target_sliding", "target_sliding_lean")
 
 
-class ExpSpeculative(ExpBasic):
+class ExpSpeculative(ExpDecode):
     """One run over a split. Every method is run on every batch, in turn, so that the machine's moods hit all alike."""
 
     def __init__(self, args):
         super().__init__(args)
-        name = "timer_hf" if args.model == "timer_hf" else "timer_xl"
-        self.target = self.load("target", args.checkpoint, name, self.follows)
-        sizes = self.target.config
-        self.patch_len, self.channels = sizes.input_token_len, sizes.channels
-        self.context = args.seq_len or sizes.seq_len
-        if self.context % self.patch_len:
-            raise UserError(f"--seq_len {self.context} must be a multiple of the checkpoint's patch, {self.patch_len}")
         self.steps = math.ceil(args.test_pred_len / self.patch_len)
         self.samples, sampling = args.num_samples, args.use_speculative and args.spec_mode == "sample"
         if self.samples > 1 and not sampling:
@@ -76,7 +70,7 @@ class ExpSpeculative(ExpBasic):
         self.target = for_inference(self.target, args.amp)
         self.phases = PhaseTimer(self.device)
         self.windows = Windows(self.series, args.split, self.context, args.test_pred_len)
-        check_rollout(sizes, self.series.variables, args)
+        check_rollout(self.target.config, self.series.variables, args)
         self.methods = {
             "target": self.run_target,
             "target_sliding": self.run_sliding,
@@ -98,70 +92,21 @@ class ExpSpeculative(ExpBasic):
         trace = self.phases if self.args.trace_inference_breakdown else None
         self.decoder = SpeculativeDecoder(self.target, self.draft, self.config, trace)
 
-    def follows(self, config: dict, training: dict) -> bool:
-        """Whether a target of this configuration can follow the run's rollout."""
-        cached = self.args.rollout == "cached"
-        if cached and not cacheable(SimpleNamespace(**config), self.series.variables):
-            return False
-        return not self.args.renorm_every or config["norm"] == "window"
-
-    def fits(self, config: dict, training: dict) -> bool:
-        return (config["input_token_len"], config["channels"]) == (self.patch_len, self.channels)
-
-    def fits_heads(self, config: dict, training: dict) -> bool:
-        """Heads read the hidden states of the one target that they were distilled from."""
-        return self.fits(config, training) and self.models["target"]["sha256"] in training["inputs"]
-
-    def load_draft(self):
-        args, name = self.args, self.args.spec_draft_model
-        if name == "seasonal_naive":  # nothing to load
-            if args.spec_draft_ckpt:
-                raise UserError("--spec_draft_model seasonal_naive has no checkpoint: leave out --spec_draft_ckpt")
-            own = {"seq_len": self.context, "stochastic_head": False, "block_patches": args.block_patches}
-            own["season"] = args.season or SEASONS.get(self.series.name, 1)
-            config = seasonal_naive.Config.of(SimpleNamespace(**(asdict(self.target.config) | own)))
-            told = {"path": None, "model": name, "sha256": None, "config": asdict(config), "parameters": 0}
-            self.models["draft"] = told
-            return seasonal_naive.Model(config)
-        draft = self.load("draft", args.spec_draft_ckpt, name, self.fits_heads if name == "multi_patch" else self.fits)
-        training = checkpoint.read(Path(self.models["draft"]["path"]))["training"]
-        if not self.fits(asdict(draft.config), training):
-            raise UserError(
-                f"the draft (patch {draft.config.input_token_len}, channels {draft.config.channels}) does not fit the "
-                f"target (patch {self.patch_len}, channels {self.channels}): distil one from this target"
-            )
-        if draft.reads_target and not self.fits_heads(asdict(draft.config), training):
-            raise UserError(
-                f"{self.models['draft']['path']} holds heads of another target: distil some from this one, or give "
-                "their own as --checkpoint"
-            )
-        return draft
-
     @torch.inference_mode()
-    def alone(self, model, x: Tensor, open_, draw=None, renorm_every: int = 0, samples: int = 1) -> Tensor:
-        """A model's own rollout over the horizon, in a session from ``open_(context, capacity)``: ``[B, H, C]``.
-
-        ``draw(context)`` makes how it continues; its means by default. For S > 1 paths ``[B, S, H, C]``.
-        """
+    def alone(self, model, x: Tensor, open_) -> Tensor:
+        """A model's own means over the horizon, in a session from ``open_(context, capacity)``: ``[B, H, C]``."""
         config = model.config
         context = to_patches(to_rows(x, config.channels), config.input_token_len)
-        steps = math.ceil(self.args.test_pred_len / config.input_token_len)
-        session = open_(context, context.shape[1] + steps)
-        draw = draw(context) if draw else mean_draw
-        patches = autoregress(session, context, steps, draw, renorm_every, samples)
-        return paths(patches, samples, config.channels, x.shape[2])[..., : self.args.test_pred_len, :]
+        steps = math.ceil(self.args.test_pred_len / config.input_token_len)  # a reference has a patch of its own
+        patches = autoregress(open_(context, context.shape[1] + steps), context, steps)
+        return paths(patches, 1, config.channels, x.shape[2])[:, : self.args.test_pred_len]
 
+    @torch.inference_mode()
     def run_target(self, x: Tensor, series: Tensor) -> Tensor:
-        """The target alone under the run's rollout and mode."""
-        config = self.config
-
-        def open_(context: Tensor, capacity: int):
-            return open_session(self.target, context, capacity, config.rollout, config.attention_window)
-
-        def draw(context: Tensor):
-            return target_draw(config, row_series(series, self.channels, x.shape[2]), context, self.samples)
-
-        return self.alone(self.target, x, open_, draw, config.renorm_every, self.samples)
+        """The target alone under the run's rollout and mode: ``[B, H, C]``, or for S > 1 paths ``[B, S, H, C]``."""
+        rows = row_series(series, self.channels, x.shape[2])
+        patches = target_alone(self.target, self.config, x, self.steps, rows, self.samples)
+        return paths(patches, self.samples, self.channels, x.shape[2])[..., : self.args.test_pred_len, :]
 
     def run_sliding(self, x: Tensor, series: Tensor, lean: bool = False, model=None) -> Tensor:
         """Point forecast, the window normalised and run anew for every patch: the public code's evaluation."""

@@ -9,7 +9,10 @@ import re
 import socket
 from argparse import Namespace
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import torch
 
 from exp.exp_sweep import SWEPT, ExpSweep, lists, meant, plain
 from utils.errors import UserError
@@ -41,12 +44,10 @@ class Worker:
         return self.experiment.run(number, setting)
 
 
-def ray_actors(experiment: ExpSweep, todo: Numbered) -> Iterator[dict]:
-    """``--workers`` actors; Ray starts a killed one anew and gives it its configuration again, three times at most.
-
-    Every machine needs the project, the data and the checkpoints under the same paths.
-    """
-    ray, args = optional("ray"), experiment.told
+@contextmanager
+def cluster(args: Namespace, device: torch.device) -> Iterator[tuple]:
+    """Ray, started or found, and what each of ``--workers`` actors needs of it."""
+    ray = optional("ray")
     try:
         if args.ray_address and (place := re.fullmatch(r"(?:ray://)?([^:/]+):(\d+)", args.ray_address)):
             socket.create_connection((place[1], int(place[2])), timeout=5).close()  # ray itself would wait for minutes
@@ -54,13 +55,25 @@ def ray_actors(experiment: ExpSweep, todo: Numbered) -> Iterator[dict]:
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"--ray_address {args.ray_address}: no Ray cluster answers there; start one") from error
     try:
-        needs = {"num_cpus": max(1, args.threads), "num_gpus": int(experiment.device.type == "cuda")}
+        needs = {"num_cpus": max(1, args.threads), "num_gpus": int(device.type == "cuda")}
         has = {"num_cpus": "CPU", "num_gpus": "GPU"}
         room = min(int(ray.cluster_resources().get(has[name], 0) // need) for name, need in needs.items() if need)
         if args.workers > room:
             raise UserError(
                 f"--workers {args.workers}: this cluster has room for {room} of --threads {args.threads} each"
             )
+        yield ray, needs
+    finally:
+        ray.shutdown()
+
+
+def ray_actors(experiment: ExpSweep, todo: Numbered) -> Iterator[dict]:
+    """``--workers`` actors; Ray starts a killed one anew and gives it its configuration again, three times at most.
+
+    Every machine needs the project, the data and the checkpoints under the same paths.
+    """
+    args = experiment.told
+    with cluster(args, experiment.device) as (ray, needs):
         actor = ray.remote(max_restarts=-1, max_task_retries=3, **needs)(Worker)
         idle = [actor.remote(args, os.getcwd(), experiment.contents()) for _ in range(args.workers)]
         try:
@@ -79,8 +92,6 @@ def ray_actors(experiment: ExpSweep, todo: Numbered) -> Iterator[dict]:
                     yield ray.get(done)
                 except ray.exceptions.RayError as error:
                     yield experiment.failed(number, setting, error)
-    finally:
-        ray.shutdown()
 
 
 def search(experiment: ExpSweep, records: dict[int, dict], objective: Objective) -> Iterator[dict]:

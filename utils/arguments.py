@@ -47,6 +47,11 @@ def weights(text: str) -> list[float]:
     return [real(0, 1e6, excluded=True)(part) for part in text.split(",")]
 
 
+def names(text: str) -> list[str]:
+    """Names with commas between them."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def folder_name(text: str) -> str:
     if not text or text in (".", "..") or "/" in text or "\0" in text:
         raise argparse.ArgumentTypeError("give a plain name, without slashes")
@@ -67,6 +72,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     """The arguments of run.py; with --spec_config those of the file where the command line says nothing else."""
     parser = build_parser()
     args = parser.parse_args(argv)
+    if args.task_name == "predict":
+        parser.set_defaults(spec_sigma="calibrated", spec_mode="sample" if args.num_samples > 1 else "point")
+        args = parser.parse_args(argv)
     if args.spec_config is None:
         return args
     path = Path(args.spec_config)
@@ -90,7 +98,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
 
     g = parser.add_argument_group("task")
-    g.add_argument("--task_name", choices=["forecast", "pretrain"], default="forecast", help="pretrain always trains")
+    g.add_argument(
+        "--task_name",
+        choices=["forecast", "pretrain", "predict"],
+        default="forecast",
+        help="forecast trains, or tests on a split; pretrain trains on several files; predict goes past the data's end",
+    )
     g.add_argument("--is_training", type=int, choices=[0, 1], default=0, help="1 trains --model, 0 tests a checkpoint")
     g.add_argument(
         "--setting", type=folder_name, help="name of the run's folders (default: made from data, model, norm and seed)"
@@ -185,6 +198,22 @@ def build_parser() -> argparse.ArgumentParser:
         "--attention_window", type=whole(0), default=0, help="patches back that a query sees; 0: all (cached)"
     )
 
+    g = parser.add_argument_group("predict (forecasts past the end of --data_path, CSV or Parquet)")
+    g.add_argument("--columns", type=names, help="what to forecast, as in a,b (default: all but time and id)")
+    g.add_argument("--time_column", help="time stamps, dates or whole numbers (default: found)")
+    g.add_argument("--id_column", help="tells series apart that stand one below the other; they are streamed")
+    g.add_argument(
+        "--missing",
+        choices=["error", "interpolate"],
+        default="error",
+        help="gaps and NaN: refuse them, or fill them linearly (the ends with the nearest value)",
+    )
+
+    g = parser.add_argument_group("several machines (predict, and the sweep)")
+    g.add_argument("--backend", choices=["serial", "ray"], default="serial", help="this process, or a Ray cluster")
+    g.add_argument("--ray_address", help="of a running cluster (default: Ray is started on this machine)")
+    g.add_argument("--workers", type=whole(1), default=2, help="actors of Ray, with --threads cores each")
+
     g = parser.add_argument_group("speculative decoding (sigma and mse_tol in units of the standardised data)")
     g.add_argument(
         "--use_speculative", action="store_true", help="decode with a draft; the baselines are run beside it"
@@ -192,10 +221,18 @@ def build_parser() -> argparse.ArgumentParser:
     drafts = [name for name in MODELS if name not in ("timer_xl", "timer_hf")]
     g.add_argument("--spec_draft_model", choices=drafts, default="timer_xl_draft", help="which draft proposes")
     g.add_argument("--spec_draft_ckpt", help="its checkpoint (default: the newest that fits the target)")
-    g.add_argument("--spec_mode", choices=["sample", "point"], default="sample", help="draw paths or emit means")
+    g.add_argument(
+        "--spec_mode",
+        choices=["sample", "point"],
+        default="sample",
+        help="draw paths or emit means; predict: means, or with --num_samples above 1 paths",
+    )
     g.add_argument("--spec_k", type=int, default=3, help="K: patches proposed a round")
     g.add_argument(
-        "--spec_sigma", type=sigma, default=0.5, help="standard deviation of both models' patches, or: calibrated"
+        "--spec_sigma",
+        type=sigma,
+        default=0.5,
+        help="standard deviation of both models' patches, or: calibrated (predict: calibrated)",
     )
     g.add_argument("--num_samples", type=whole(1), default=1, help="S: sample paths of each window (sample mode)")
     g.add_argument("--spec_accept_bias", type=float, default=1.0, help="factor on the ratio p/q; 1 is lossless")

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from models import MODELS, timer_hf
+from utils import hub
 from utils.errors import UserError
 from utils.results import write_atomic, write_json
 
@@ -54,21 +55,8 @@ def find(path: str | Path) -> Path:
     path = Path(path)
     if path.exists() or len(path.parts) != 2 or path.suffix in (".pth", ".pt"):
         return path
-    # takes long: only for those who fetch
-    from huggingface_hub import hf_hub_download, logging
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    logging.set_verbosity_error()  # what goes wrong is said below
-    try:
-        hf_hub_download(str(path), CONFIG)
-        return Path(hf_hub_download(str(path), WEIGHTS)).parent
-    except LocalEntryNotFoundError as error:
-        raise UserError(
-            f"no checkpoint {path} here, and the hub cannot be reached: give a folder with {CONFIG} and {WEIGHTS}"
-        ) from error
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"no checkpoint {path} here, nor on the hub ({reason}): correct the name") from error
+    advice = f"give a checkpoint, or a folder with {CONFIG} and {WEIGHTS}"
+    return [hub.fetch(str(path), file, advice) for file in (CONFIG, WEIGHTS)][1].parent
 
 
 def digest(path: Path) -> str:

@@ -10,10 +10,18 @@ from models.layers.attention import Block
 from models.layers.cache import CachedSession
 from models.layers.fused import FusedBlock
 from models.layers.linear import freeze
+from utils.errors import UserError
 
 # weights are constants, laid out once; small matrix products have kernels of their own
 INDUCTOR = {"freezing": True, "max_autotune": True, "max_autotune_gemm_backends": "CPP,ATEN"}
 MOST_SHAPES = 64  # passes of different shapes that are compiled
+
+
+def find_device(name: str) -> torch.device:
+    """Of ``auto``, ``cpu`` and ``cuda``; auto: CUDA where there is one."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: torch sees no CUDA device; use --device cpu")
+    return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
 
 
 def for_inference(model: nn.Module, amp: str = "off", compiled: bool = False) -> nn.Module:

@@ -4,11 +4,14 @@ import math
 from pathlib import Path
 
 import matplotlib
+import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.ticker import NullFormatter
 
 COLOURS = {"truth": "#000000", "target": "#0072B2", "speculative": "#D55E00"}
@@ -63,6 +66,41 @@ def forecast_figure(
         axes.margins(x=0.01)
     axes.set_xlabel("time steps from the start of the forecast")
     figure.legend(*all_axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False)
+    figure.savefig(file, dpi=120)
+    plt.close(figure)
+
+
+def prediction_figure(file: Path, panels: list[tuple]) -> None:
+    """The past and the forecast, a panel each.
+
+    Args:
+        panels: title, time stamps and values of the past, time stamps of the forecast, its paths ``[S, H]``.
+    """
+    across = min(2, len(panels))
+    figure, all_axes = plt.subplots(
+        -(-len(panels) // across),
+        across,
+        figsize=(7 * across, 0.8 + 2.4 * -(-len(panels) // across)),
+        layout="constrained",
+        squeeze=False,
+    )
+    for axes, (title, times, past, ahead, drawn) in zip(all_axes.flat, panels, strict=False):
+        axes.plot(times, past, color="#888888", linewidth=1, label="past")
+        axes.plot(ahead, drawn.mean(0), color=COLOURS["speculative"], linewidth=1.4, label="forecast")
+        if len(drawn) > 1:
+            low, high = np.quantile(drawn, (0.1, 0.9), axis=0)
+            axes.fill_between(
+                ahead, low, high, color=COLOURS["speculative"], alpha=0.25, linewidth=0, label="80 % interval"
+            )
+        axes.set_title(title, fontsize=10)
+        axes.margins(x=0.01)
+        axes.tick_params(labelsize=8)
+        if isinstance(times, pd.DatetimeIndex):
+            axes.xaxis.set_major_locator(locator := AutoDateLocator(maxticks=8))
+            axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    for axes in list(all_axes.flat)[len(panels) :]:
+        axes.remove()
+    figure.legend(*all_axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     figure.savefig(file, dpi=120)
     plt.close(figure)
 

@@ -1,11 +1,13 @@
 """Files that a run leaves behind, written to a temporary name and renamed."""
 
+import fcntl
 import json
 import os
 import platform
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,6 +34,69 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Nobody else writes there until this is left, or the process ends, however it ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {folder} ({error.strerror}): free or unlock it, or give another folder"
+        ) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise UserError(f"another run writes to {folder}: wait for it, or give another folder") from error
+    finally:
+        os.close(handle)
+
+
+class Growing:
+    """A file that grows batch by batch and appears whole: ``done`` says what an interrupted run has left of it.
+
+    What was killed goes on after its last whole batch where ``identity`` is the same; else it begins anew.
+    """
+
+    def __init__(self, path: Path, identity: dict):
+        self.path, self.identity, self.done = path, json.loads(json.dumps(identity)), None
+        self.part, self.state = path.with_name(f".{path.name}.part"), path.with_name(f".{path.name}.json")
+        size = 0
+        try:
+            state = json.loads(self.state.read_text())
+            if state["identity"] == self.identity and self.part.stat().st_size >= state["bytes"]:
+                self.done, size = state["done"], state["bytes"]
+        except (OSError, ValueError, KeyError):  # nothing is left, or not all of it
+            pass
+        try:
+            self.file = self.part.open("ab")
+            self.file.truncate(size)
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror}; free or unlock it") from error
+
+    def append(self, text: str, done) -> None:
+        """Add a batch; ``done`` (JSON) is what has been done with it."""
+        try:
+            self.file.write(text.encode())
+            self.file.flush()
+        except OSError as error:
+            raise UserError(f"cannot write {self.path}: {error.strerror}; free or unlock it") from error
+        self.done = done
+        write_json(self.state, {"identity": self.identity, "bytes": self.file.tell(), "done": done})
+
+    def finish(self) -> None:
+        self.file.close()
+        os.replace(self.part, self.path)
+        self.state.unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        """Leave no trace."""
+        self.file.close()
+        for path in (self.part, self.state):
+            path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, record) -> None:

@@ -32,6 +32,7 @@ from utils.rollout import (
 )
 from utils.timing import clock
 
+POINT_MSE_TOL = 0.005  # the tolerance of point mode where none is given
 PATHS = 2**40  # the distance between the numbers of a series' sample paths, which key their noise
 
 
@@ -244,14 +245,9 @@ class SpeculativeDecoder:
 
     def _alone(self, x: Tensor, steps: int, series: Tensor, samples: int) -> tuple[Tensor, Statistics]:
         """Nothing is worth proposing: the target's own rollout, as it is without a draft. ``series``: of the rows."""
-        config, channels = self.config, self.target.config.channels
-        context = to_patches(to_rows(x, channels), self.target.config.input_token_len)
+        config = self.config
         with self.trace("verify"):
-            session = open_session(
-                self.target, context, context.shape[1] + steps, config.rollout, config.attention_window
-            )
-            draw = target_draw(config, series, context, samples)
-            forecast = autoregress(session, context, steps, draw, config.renorm_every, samples)
+            forecast = target_alone(self.target, config, x, steps, series, samples)
         patches, rounds = steps * len(forecast), self.nothing.rounds.clone()
         rounds[0] = steps
         done = {"target_passes": steps, "rounds": rounds, "emitted": patches, "row_passes": patches}
@@ -259,7 +255,7 @@ class SpeculativeDecoder:
         statistics = replace(self.nothing, **done, accepted_patches=accepted)
         if config.adaptive:
             self.pace.learn(statistics.accepted, statistics.attempted)
-        return paths(forecast, samples, channels, x.shape[2]), statistics
+        return paths(forecast, samples, self.target.config.channels, x.shape[2]), statistics
 
 
 def paths(forecast: Tensor, samples: int, channels: str, variables: int) -> Tensor:
@@ -298,6 +294,17 @@ def target_draw(config: SpeculativeConfig, series: Tensor, context: Tensor, samp
         return mean + (spread.colour(z) if log_var is None else z * (0.5 * log_var).exp())
 
     return draw
+
+
+def target_alone(target, config: SpeculativeConfig, x: Tensor, steps: int, series: Tensor, samples: int = 1) -> Tensor:
+    """The target's own rollout of ``[B, L, C]`` in this mode, no draft: ``[rows · S, steps, C, P]``.
+
+    ``series`` ``[rows]`` keys the noise, see :func:`target_draw`.
+    """
+    context = to_patches(to_rows(x, target.config.channels), target.config.input_token_len)
+    session = open_session(target, context, context.shape[1] + steps, config.rollout, config.attention_window)
+    draw = target_draw(config, series, context, samples)
+    return autoregress(session, context, steps, draw, config.renorm_every, samples)
 
 
 class Point:

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 import torch
 
-from data_provider.data_factory import load_series
+from data_provider import data_factory
+from data_provider.data_factory import DATASETS, HUB, load_series, season
 from data_provider.data_loader import Mixture, Series, Windows, read_table
 from tests.conftest import shared
 from utils.errors import UserError
@@ -89,3 +90,89 @@ def test_a_known_file_keeps_its_standard_split():
     root = shared("dataset")
     named = load_series("ETTh1", str(root), None)
     assert load_series("custom", str(root), "ETT-small/ETTh1.csv").borders == named.borders
+
+
+VARIABLES = {"Weather": 21, "ECL": 321, "Traffic": 862, "Exchange": 8, "exchange_rate": 8, "Solar": 137}
+VARIABLES |= {"PEMS03": 358, "PEMS04": 307, "PEMS07": 883, "PEMS08": 170}
+SEASON = {"ETTh1": 24, "ETTh2": 24, "ETTm1": 96, "ETTm2": 96, "Weather": 144, "ECL": 24, "Traffic": 24, "Exchange": 1}
+SEASON |= {"exchange_rate": 1, "Solar": 144, "PEMS03": 288, "PEMS04": 288, "PEMS07": 288, "PEMS08": 288}
+
+
+def miniature(name: str, path) -> None:
+    """A file like that of this data set, but for its rows (where its split leaves them free) and its values."""
+    known = DATASETS[name]
+    rows = 200 if isinstance(known.split[0], float) else sum(known.split)
+    values = np.random.default_rng(0).normal(size=(rows, VARIABLES.get(name, 7)))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".npz":
+        np.savez(path, data=np.stack([values, 0 * values, 0 * values], 2))
+    elif path.suffix == ".txt":
+        np.savetxt(path, values, delimiter=",", fmt="%.4f")
+    else:
+        index = pd.date_range("2020", periods=rows, freq=known.frequency, name="date")
+        pd.DataFrame(values, index=index).rename(columns=str).to_csv(path, float_format="%.4f")
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_the_fields_data_sets_are_known_by_name(name, tmp_path):
+    miniature(name, tmp_path / DATASETS[name].file)
+    series = load_series(name, str(tmp_path), None)
+    assert series.variables == VARIABLES.get(name, 7)
+    assert season(name) == SEASON[name]
+    sizes = [end - first for first, end in series.borders.values()]
+    if name.startswith("ETT"):
+        quarter = 4 if name.startswith("ETTm") else 1
+        assert sizes == [8640 * quarter, 2880 * quarter, 2880 * quarter]
+    else:
+        assert sizes == [140, 20, 40]
+
+
+@pytest.fixture
+def hub(stand_in, tmp_path, monkeypatch):
+    """The hub, on this machine, with a miniature of Weather."""
+    miniature("Weather", tmp_path / "weather.csv")
+    path = f"/datasets/{HUB}/resolve/main/{DATASETS['Weather'].file}"
+    stand_in.files[path], stand_in.path = (tmp_path / "weather.csv").read_bytes(), path
+    return stand_in
+
+
+def test_a_missing_file_is_fetched_from_the_hub_and_kept(hub, tmp_path):
+    first = load_series("Weather", str(tmp_path / "none"), None)
+    hub.close()
+    assert torch.equal(load_series("Weather", str(tmp_path / "none"), None).values, first.values)
+    assert first.variables == 21
+
+
+def test_without_the_hub_one_line_says_where_the_file_belongs(hub, tmp_path):
+    with pytest.raises(UserError, match=r"nor on the hub.*put the file .*traffic/traffic\.csv"):
+        load_series("Traffic", str(tmp_path), None)
+    hub.close()
+    with pytest.raises(UserError, match=r"cannot be reached: put the file .*weather/weather\.csv"):
+        load_series("Weather", str(tmp_path), None)
+
+
+@pytest.mark.parametrize("kind", ["sha256", "git"])
+def test_an_altered_download_is_refused(hub, kind, tmp_path):
+    good = hub.files[hub.path]
+    git = data_factory.hub.hashlib.sha1(b"blob %d\0" % len(good) + good).hexdigest()
+    hub.announced[hub.path] = git if kind == "git" else hub.digest(good)
+    hub.files[hub.path] = good.replace(b"1", b"7")
+    with pytest.raises(UserError, match="cut short or altered"):
+        load_series("Weather", str(tmp_path), None)
+    hub.files[hub.path] = good
+    assert load_series("Weather", str(tmp_path), None).variables == 21
+
+
+def test_a_truncated_download_is_refused(hub, tmp_path):
+    hub.cut.add(hub.path)
+    with pytest.raises(UserError, match=r"weather/weather\.csv"):
+        load_series("Weather", str(tmp_path), None)
+    hub.cut.clear()
+    assert load_series("Weather", str(tmp_path), None).variables == 21
+
+
+def test_a_file_whose_digest_is_known_must_have_it(stand_in, tmp_path):
+    miniature("ETTh1", tmp_path / "ETTh1.csv")
+    stand_in.files[f"/datasets/{HUB}/resolve/main/{DATASETS['ETTh1'].file}"] = (tmp_path / "ETTh1.csv").read_bytes()
+    with pytest.raises(UserError, match="altered"):
+        load_series("ETTh1", str(tmp_path), None)

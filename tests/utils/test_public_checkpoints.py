@@ -1,13 +1,10 @@
 """Checkpoints that come from elsewhere: public layouts, folders, the hub (a stand-in on this machine)."""
 
-import http.server
 import json
-import threading
 from types import SimpleNamespace
 
 import pytest
 import torch
-from huggingface_hub import constants
 from safetensors.torch import save_file
 
 import run
@@ -94,43 +91,11 @@ def test_a_public_model_is_a_target_for_drafts_of_all_kinds(here, public):  # no
 
 
 @pytest.fixture
-def hub(public, monkeypatch, tmp_path):
+def hub(stand_in, public):
     """The hub, on this machine: one model, ``someone/timer``."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def answer(self, body: bool) -> None:
-            owner, _, file = self.path.partition("/resolve/main/")
-            known = owner == "/someone/timer" and (public[0] / file).is_file()
-            content = (public[0] / file).read_bytes() if known else b""
-            self.send_response(200 if known else 404)
-            self.send_header("Content-Length", str(len(content)))
-            if known:
-                self.send_header("ETag", f'"{checkpoint.hashlib.sha256(content).hexdigest()}"')
-                self.send_header("X-Repo-Commit", "0" * 40)
-            else:
-                self.send_header("X-Error-Code", "RepoNotFound")
-            self.end_headers()
-            if body:
-                self.wfile.write(content)
-
-        def do_HEAD(self):
-            self.answer(False)
-
-        def do_GET(self):
-            self.answer(True)
-
-        def log_message(self, *args):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    place = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setattr(constants, "ENDPOINT", place)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", place + "/{repo_id}/resolve/{revision}/{filename}")
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    yield server
-    server.shutdown()
-    server.server_close()
+    for file in ("config.json", "model.safetensors"):
+        stand_in.files[f"/someone/timer/resolve/main/{file}"] = (public[0] / file).read_bytes()
+    return stand_in
 
 
 def test_a_model_is_fetched_from_the_hub_once(hub, public, monkeypatch, tmp_path):
@@ -140,15 +105,25 @@ def test_a_model_is_fetched_from_the_hub_once(hub, public, monkeypatch, tmp_path
     torch.testing.assert_close(checkpoint.load(folder, CPU)(x), public[1](x))
     with pytest.raises(UserError, match="nor on the hub"):
         checkpoint.find("someone/else")
-    hub.shutdown()
-    hub.server_close()
+    hub.close()
     assert checkpoint.find("someone/timer") == folder, "the cache serves without the hub"
+
+
+def test_a_download_that_is_not_what_was_announced_is_refused_and_removed(hub, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    path = "/someone/timer/resolve/main/model.safetensors"
+    good = hub.files[path]
+    hub.announced[path] = hub.digest(good)
+    hub.files[path] = good[:-1] + b"!"
+    with pytest.raises(UserError, match="cut short or altered"):
+        checkpoint.find("someone/timer")
+    hub.files[path] = good
+    assert checkpoint.load(checkpoint.find("someone/timer"), CPU)
 
 
 def test_without_the_hub_one_line_says_so(hub, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    hub.shutdown()
-    hub.server_close()
+    hub.close()
     with pytest.raises(UserError, match="cannot be reached"):
         checkpoint.find("someone/timer")
 

@@ -1,0 +1,65 @@
+"""What experiments that forecast share: the target, and which draft fits it."""
+
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+
+from data_provider.data_factory import season
+from exp.exp_basic import ExpBasic
+from models import seasonal_naive
+from utils import checkpoint
+from utils.errors import UserError
+from utils.rollout import cacheable
+
+
+class ExpDecode(ExpBasic):
+    """``target``, ``patch_len``, ``channels`` and ``context`` are there once it is made."""
+
+    def __init__(self, args):
+        super().__init__(args)
+        name = "timer_hf" if args.model == "timer_hf" else "timer_xl"
+        self.target = self.load("target", args.checkpoint, name, self.follows)
+        sizes = self.target.config
+        self.patch_len, self.channels = sizes.input_token_len, sizes.channels
+        self.context = args.seq_len or sizes.seq_len
+        if self.context % self.patch_len:
+            raise UserError(f"--seq_len {self.context} must be a multiple of the checkpoint's patch, {self.patch_len}")
+
+    def follows(self, config: dict, training: dict) -> bool:
+        """Whether a target of this configuration can follow the run's rollout."""
+        cached = self.args.rollout == "cached"
+        if cached and not cacheable(SimpleNamespace(**config), self.series.variables):
+            return False
+        return not self.args.renorm_every or config["norm"] == "window"
+
+    def fits(self, config: dict, training: dict) -> bool:
+        return (config["input_token_len"], config["channels"]) == (self.patch_len, self.channels)
+
+    def fits_heads(self, config: dict, training: dict) -> bool:
+        """Heads read the hidden states of the one target that they were distilled from."""
+        return self.fits(config, training) and self.models["target"]["sha256"] in training["inputs"]
+
+    def load_draft(self):
+        args, name = self.args, self.args.spec_draft_model
+        if name == "seasonal_naive":  # nothing to load
+            if args.spec_draft_ckpt:
+                raise UserError("--spec_draft_model seasonal_naive has no checkpoint: leave out --spec_draft_ckpt")
+            own = {"seq_len": self.context, "stochastic_head": False, "block_patches": args.block_patches}
+            own["season"] = args.season or season(self.series.name)
+            config = seasonal_naive.Config.of(SimpleNamespace(**(asdict(self.target.config) | own)))
+            told = {"path": None, "model": name, "sha256": None, "config": asdict(config), "parameters": 0}
+            self.models["draft"] = told
+            return seasonal_naive.Model(config)
+        draft = self.load("draft", args.spec_draft_ckpt, name, self.fits_heads if name == "multi_patch" else self.fits)
+        training = checkpoint.read(Path(self.models["draft"]["path"]))["training"]
+        if not self.fits(asdict(draft.config), training):
+            raise UserError(
+                f"the draft (patch {draft.config.input_token_len}, channels {draft.config.channels}) does not fit the "
+                f"target (patch {self.patch_len}, channels {self.channels}): distil one from this target"
+            )
+        if draft.reads_target and not self.fits_heads(asdict(draft.config), training):
+            raise UserError(
+                f"{self.models['draft']['path']} holds heads of another target: distil some from this one, or give "
+                "their own as --checkpoint"
+            )
+        return draft

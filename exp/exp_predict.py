@@ -1,0 +1,204 @@
+"""Forecasts past the end of a table: ``run.py --task_name predict``."""
+
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from tqdm import tqdm
+
+from data_provider.data_factory import EMBEDDED, locate, nyc_weather
+from data_provider.histories import History, Table
+from exp.exp_decode import ExpDecode
+from exp.ray_data import ray_decode
+from utils.errors import UserError
+from utils.forecaster import SpeculativeForecaster, batches
+from utils.inference import for_inference
+from utils.plotting import prediction_figure
+from utils.results import SCHEMA, Growing, alone_in, environment, now, write_atomic, write_json
+from utils.speculative_decoder import Statistics
+
+COUNTED = ("accepted", "attempted", "emitted", "row_passes", "bound_hits")
+PANELS = 8  # of the picture
+# arguments that may differ between a run that was killed and the one that goes on
+FREE = {"backend", "ray_address", "workers", "threads", "device", "setting", "results", "checkpoints"}
+
+
+class ExpPredict(ExpDecode):
+    """Writes ``<results>/<setting>/forecast.csv``, ``forecast.png`` and ``forecast.json``."""
+
+    def __init__(self, args):
+        super().__init__(args)
+        self.table = self.series
+        sigma, self.use_draft = args.spec_sigma, args.use_speculative or args.spec_draft_ckpt is not None
+        draft = for_inference(self.load_draft(), args.amp, args.compile) if self.use_draft else None
+        self.forecaster = SpeculativeForecaster(
+            for_inference(self.target, args.amp),
+            draft,
+            self.context,
+            args.batch_size,
+            args.spec_mode,
+            sigma,
+            args.spec_accept_mse_tol,
+            k=args.spec_k,
+            accept_bias=args.spec_accept_bias,
+            max_draws=args.spec_max_draws,
+            rollout=args.rollout,
+            renorm_every=args.renorm_every,
+            attention_window=args.attention_window,
+            adaptive=args.spec_adaptive,
+            seed=args.seed,
+        )
+
+    def read_data(self) -> list[Table]:
+        args = self.args
+        if args.is_training:
+            raise UserError("--task_name predict trains nothing: leave out --is_training 1, or train first")
+        layout = (args.columns, args.time_column, args.id_column, args.missing)
+        if args.data_path is None and args.data == EMBEDDED:
+            table = Table(nyc_weather(), *layout)
+            table.name = EMBEDDED
+            return [table]
+        if args.data_path is None and args.data == "custom":
+            raise UserError("--task_name predict needs --data_path FILE (CSV or Parquet with a time column)")
+        if args.data_path is None:
+            return [Table(locate(args.data, args.root_path, None), *layout)]
+        path = Path(args.data_path)
+        return [Table(path if path.is_file() else Path(args.root_path) / path, *layout)]
+
+    def predict(self) -> Path:
+        """Forecast every series of the table; a run that was killed goes on with the series it had not reached."""
+        args, folder = self.args, Path(self.args.results) / self.setting()
+        path, begun = folder / "forecast.csv", time.monotonic()
+        found = self.table.histories()
+        first = list(islice(found, args.batch_size))  # before anything is written: most errors show here
+        sigma = self.forecaster.spread(first, args.num_samples)
+        for history in first:
+            self.forecaster.check(history)
+        new = not folder.exists()
+        with alone_in(folder):
+            file = Growing(path, self.identity())
+            try:
+                counts = self.forecast(file, sigma)
+                file.finish()
+            except UserError:
+                file.discard()
+                if new:
+                    folder.rmdir()
+                raise
+            shown = first[:PANELS] if args.id_column else first[:1]
+            drawn = self.forecaster.decode(shown, args.test_pred_len, args.num_samples, sigma)[0]
+            write_atomic(folder / "forecast.png", lambda to: prediction_figure(to, self.panels(shown, drawn)))
+            record = self.record(counts, time.monotonic() - begun)
+            write_json(folder / "forecast.json", record)
+        self.say(self.summary(record))
+        self.say(f"-> {path}, {folder / 'forecast.png'}, {folder / 'forecast.json'}")
+        return path
+
+    def forecast(self, file: Growing, sigma) -> dict:
+        """Every batch of series to the file; sums of what the decoder did."""
+        args, counts = self.args, file.done or dict.fromkeys(("series", *COUNTED), 0)
+        if counts["series"]:
+            self.say(f"continuing after {counts['series']} series")
+        decode = ray_decode if args.backend == "ray" else self.decode
+        with tqdm(total=100, desc="predict", bar_format="{l_bar}{bar}| {postfix} [{elapsed}<{remaining}]") as bar:
+            for histories, drawn, told in decode(self, counts["series"], sigma):
+                frame = self.forecaster.frame(self.table, histories, drawn)
+                text = frame.to_csv(index=False, header=not counts["series"], date_format=self.table.format)
+                counts = {name: counts[name] + told[name] for name in COUNTED} | {
+                    "series": counts["series"] + len(histories)
+                }
+                file.append(text, counts)
+                bar.set_postfix_str(f"{counts['series']} series")
+                bar.update(100 * histories[-1].read - bar.n)
+        return counts
+
+    @staticmethod
+    def decode(experiment: "ExpPredict", skip: int, sigma) -> Iterator[tuple[list[History], object, dict]]:
+        """Batches of series from number ``skip`` on: histories, paths, and counts of what the decoder did."""
+        args = experiment.args
+        for batch in batches(islice(experiment.table.histories(), skip, None), args.batch_size):
+            drawn, statistics = experiment.forecaster.decode(batch, args.test_pred_len, args.num_samples, sigma)
+            yield batch, drawn, counted(statistics)
+
+    def identity(self) -> dict:
+        source = self.table.source
+        file = [source.stat().st_size, source.stat().st_mtime_ns] if isinstance(source, Path) else None
+        models = [model["sha256"] for model in self.models.values()]
+        return {name: value for name, value in vars(self.args).items() if name not in FREE} | {"": [file, models]}
+
+    def setting(self) -> str:
+        args = self.args
+        how = f"_S{args.num_samples}" if args.num_samples > 1 else ""
+        return args.setting or f"predict_{self.table.name}_H{args.test_pred_len}{how}"
+
+    def panels(self, histories: list[History], drawn) -> list[tuple]:
+        """Of each series its first column, or of the one series its first columns; see :func:`prediction_figure`."""
+        args = self.args
+        wide = [(0, c) for c in range(min(PANELS, self.table.variables))]
+        shown, found = wide if not args.id_column else [(i, 0) for i in range(len(histories))], []
+        for i, column in shown:
+            history, rows = histories[i], max(self.context, args.test_pred_len)
+            title = self.table.columns[column] if history.name is None else f"{history.name}: {self.table.columns[0]}"
+            past = history.times[-rows:], history.values[-rows:, column]
+            found.append((title, *past, history.ahead(args.test_pred_len), drawn[i, :, :, column]))
+        return found
+
+    def record(self, counts: dict, seconds: float) -> dict:
+        args = self.args
+        tolerance = self.forecaster.config(args.num_samples, 0.5).accept_mse_tol
+        exact = (
+            tolerance <= 0 and (args.spec_mode == "point" or args.spec_accept_bias == 1) and not counts["bound_hits"]
+        )
+        return {
+            "schema": SCHEMA,
+            "created": now(),
+            "args": vars(args) | {"spec_accept_mse_tol": str(tolerance) if tolerance == float("inf") else tolerance},
+            "models": self.models,
+            "environment": environment(self.device),
+            "data": {
+                "name": self.table.name,
+                "columns": self.table.columns,
+                "series": counts["series"],
+                "context": self.context,
+                "horizon": args.test_pred_len,
+            },
+            "lossless": exact if self.use_draft else None,
+            "seconds": seconds,
+            "acceptance": {
+                "accepted": counts["accepted"],
+                "attempted": counts["attempted"],
+                "rate": counts["accepted"] / counts["attempted"] if counts["attempted"] else None,
+                "patches_per_target_pass": counts["emitted"] / counts["row_passes"] if counts["row_passes"] else None,
+                "bound_hits": counts["bound_hits"],
+            }
+            if self.use_draft
+            else None,
+        }
+
+    def summary(self, record: dict) -> str:
+        args, data = self.args, record["data"]
+        how = (
+            f"{args.num_samples} paths"
+            if args.num_samples > 1
+            else "means"
+            if args.spec_mode == "point"
+            else "one path"
+        )
+        text = f"{data['series']} series of {len(data['columns'])} columns, {data['horizon']} steps ahead ({how})"
+        text += f" in {record['seconds']:.1f} s"
+        if self.use_draft:
+            rate, passes = record["acceptance"]["rate"], record["acceptance"]["patches_per_target_pass"]
+            text += "; nothing was proposed" if rate is None else f"; {rate:.1%} of the draft's proposals accepted"
+            text += f", {passes:.2f} patches a target pass" + (", lossless" if record["lossless"] else "")
+        return text
+
+
+def counted(statistics: Statistics) -> dict:
+    return {
+        "accepted": int(statistics.accepted.sum()),
+        "attempted": int(statistics.attempted.sum()),
+        "emitted": statistics.emitted,
+        "row_passes": statistics.row_passes,
+        "bound_hits": int(statistics.bound_hits),
+    }

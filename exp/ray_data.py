@@ -1,0 +1,99 @@
+"""Batches of series, forecast by actors of a Ray cluster: reading, spreading and order are Ray Data's."""
+
+import os
+from collections.abc import Iterator
+
+import pandas as pd
+
+from exp.workers import cluster
+from utils.errors import UserError
+from utils.forecaster import batches
+
+AHEAD = 4  # batches that an actor may have waiting
+
+
+def ray_decode(experiment, skip: int, sigma) -> Iterator[tuple]:
+    """As :meth:`exp.exp_predict.ExpPredict.decode`, in the same order and batches.
+
+    One task reads the table and streams batches; ``--workers`` actors hold the models. Every machine needs the project,
+    the table and the checkpoints under the same paths.
+    """
+    args, folder = experiment.args, os.getcwd()
+    hashes = [model["sha256"] for model in experiment.models.values()]
+    with cluster(args, experiment.device) as (ray, needs):
+        from ray.data import DataContext, Datasource, ReadTask
+        from ray.data.block import BlockMetadata
+
+        class Series(Datasource):
+            """The table, read by one task; a block is a batch of series."""
+
+            def estimate_inmemory_data_size(self) -> None:
+                return None
+
+            def get_read_tasks(self, parallelism: int, *rest, **more) -> list:
+                metadata = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
+                return [ReadTask(lambda: blocks(experiment_table(folder, args), skip, args.batch_size), metadata)]
+
+        context = DataContext.get_current()
+        context.execution_options.preserve_order = True
+        context.enable_progress_bars = False
+        context.target_max_block_size = 1  # a block for each batch of series, however small
+        reading = {"num_cpus": 0}  # other needs than the actors': else Ray would read and forecast in one of them
+        data = ray.data.read_datasource(Series(), override_num_blocks=1, ray_remote_args=reading).map_batches(
+            Actor,
+            fn_constructor_args=(args, folder, hashes, sigma),
+            batch_size=None,
+            batch_format="pandas",
+            compute=ray.data.ActorPoolStrategy(size=args.workers, max_tasks_in_flight_per_actor=AHEAD),
+            **needs,
+        )
+        try:
+            for frame in data.iter_batches(batch_size=None, batch_format="pandas", prefetch_batches=1):
+                yield from frame["done"]
+        except (ray.exceptions.RayError, ray.exceptions.UserCodeException) as error:
+            raise UserError(reason(error)) from error
+
+
+def experiment_table(folder: str, args):
+    from exp.exp_predict import ExpPredict
+
+    os.chdir(folder)
+    return ExpPredict.read_data(type("Reader", (), {"args": args})())[0]
+
+
+def blocks(table, skip: int, size: int) -> Iterator[pd.DataFrame]:
+    from itertools import islice
+
+    for batch in batches(islice(table.histories(), skip, None), size):
+        yield pd.DataFrame({"batch": [batch]})
+
+
+class Actor:
+    """Holds the models."""
+
+    def __init__(self, args, folder: str, hashes: list[str], sigma):
+        from exp.exp_predict import ExpPredict
+
+        os.chdir(folder)
+        self.experiment, self.sigma = ExpPredict(args), sigma
+        if [model["sha256"] for model in self.experiment.models.values()] != hashes:
+            raise UserError("a worker found other checkpoints under the same paths: copy them to all machines")
+
+    def __call__(self, frame: pd.DataFrame) -> pd.DataFrame:
+        from exp.exp_predict import counted
+
+        done = []
+        for batch in frame["batch"]:
+            args = self.experiment.args
+            drawn, statistics = self.experiment.forecaster.decode(
+                list(batch), args.test_pred_len, args.num_samples, self.sigma
+            )
+            done.append((list(batch), drawn, counted(statistics)))
+        return pd.DataFrame({"done": done})
+
+
+def reason(error: Exception) -> str:
+    """The user's error inside what Ray says, or Ray's last line."""
+    text = str(error)
+    lines = [line for line in text.splitlines() if "UserError: " in line]
+    return lines[-1].split("UserError: ", 1)[1] if lines else f"Ray: {text.strip().splitlines()[-1]}"

@@ -1,0 +1,182 @@
+"""Tables of one's own: what is read from them, and what is refused."""
+
+from contextlib import suppress
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_provider.histories import Table
+from utils.errors import UserError
+
+
+def frame(rows=30, freq="h", start="2020-01-31", **columns) -> pd.DataFrame:
+    times = pd.date_range(start, periods=rows, freq=freq)
+    return pd.DataFrame({"date": times, "a": np.arange(rows) * 1.0, "b": np.sin(np.arange(rows)), **columns})
+
+
+def long(series=5, rows=20) -> pd.DataFrame:
+    parts = [frame(rows + i).assign(id=f"00{i}") for i in range(series)]
+    return pd.concat(parts, ignore_index=True)
+
+
+def only(source, *rest, **layout):
+    (history,) = Table(source, *rest, **layout).histories()
+    return history
+
+
+def test_columns_and_time_are_found_and_continued(tmp_path):
+    frame().to_csv(tmp_path / "t.csv", index=False)
+    history = only(tmp_path / "t.csv")
+    np.testing.assert_array_equal(history.values, frame()[["a", "b"]])
+    assert history.ahead(3).tolist() == list(pd.date_range("2020-02-01 06:00", periods=3, freq="h"))
+    assert Table(tmp_path / "t.csv", ["b"]).columns == ["b"]
+
+
+@pytest.mark.parametrize("freq", ["h", "15min", "D", "B", "W", "MS", "ME", "QE", "YS", "7D", "s"])
+def test_time_stamps_go_on_in_their_own_step(freq):
+    whole = pd.date_range("2020-02-29", periods=60, freq=freq)
+    history = only(frame(50).assign(date=whole[:50]))
+    assert history.ahead(10).tolist() == whole[50:].tolist()
+
+
+def test_zones_names_and_numbers():
+    local = pd.date_range("2020-03-28 20:00", periods=40, freq="h", tz="Europe/Berlin")  # into summer time
+    assert only(frame(30).assign(date=local[:30])).ahead(10).tolist() == local[30:].tolist()
+    years = frame(30).assign(date=np.arange(1990, 2020))
+    assert only(years).ahead(2).tolist() == [2020, 2021]
+    odd = frame().rename(columns={"date": "moment of measurement"})
+    assert Table(odd).time == "moment of measurement"
+    assert Table(frame().set_index("date")).columns == ["a", "b"]
+
+
+def test_formats_agree(tmp_path):
+    long().to_csv(tmp_path / "t.csv", index=False)
+    long().to_csv(tmp_path / "t.csv.gz", index=False)
+    long().to_parquet(tmp_path / "t.parquet")
+    tables = [Table(source, id_column="id") for source in (long(), *sorted(tmp_path.iterdir()))]
+    assert len(tables) == 4
+    for found in zip(*(table.histories() for table in tables), strict=True):
+        for history in found[1:]:
+            assert history.name == found[0].name
+            np.testing.assert_array_equal(history.values, found[0].values)
+            assert (history.times == found[0].times).all()
+            assert (history.number, history.step) == (found[0].number, found[0].step)
+
+
+@pytest.mark.parametrize("cells", [1, 99, 2**20])
+def test_series_are_whole_however_the_file_is_cut(cells, tmp_path, monkeypatch):
+    monkeypatch.setattr("data_provider.histories.CELLS", cells)
+    long().to_csv(tmp_path / "t.csv", index=False)
+    found = list(Table(tmp_path / "t.csv", id_column="id").histories())
+    assert [history.name for history in found] == ["000", "001", "002", "003", "004"], "ids are text"
+    assert [len(history.values) for history in found] == [20, 21, 22, 23, 24]
+    assert found[-1].read == 1
+
+
+def test_gaps_are_refused_or_filled():
+    table = frame().drop(index=[4, 5, 20]).reset_index(drop=True)
+    table.loc[0, "b"] = table.loc[9, "a"] = np.nan
+    with pytest.raises(UserError, match=r"2020-01-31 04:00:00 is missing after data row 4: add it, or give --missing"):
+        only(table)
+    with pytest.raises(UserError, match=r"NaN in column 'b', data row 4"):
+        only(frame(b=[0.0] * 3 + [np.nan] * 27))
+    history = only(table, missing="interpolate")
+    np.testing.assert_allclose(history.values[:, 0], np.arange(30))
+    assert history.values[0, 1] == history.values[1, 1]
+    months = frame(24, "MS").drop(index=7)
+    assert len(only(months, missing="interpolate").values) == 24
+    days = frame(60, "B").drop(index=[8, 30])
+    assert len(only(days, missing="interpolate").values) == 60, "holidays, no weekends"
+
+
+BAD = {
+    "no such column": (frame(), {"columns": ["c"]}, "no column 'c'"),
+    "time as a variable": (frame(), {"columns": ["date"]}, "time or id"),
+    "time as id": (frame(), {"id_column": "date", "time_column": "date"}, "both"),
+    "nothing to forecast": (frame()[["date"]], {}, "no columns to forecast"),
+    "no time": (frame()[["a", "b"]], {}, "--time_column"),
+    "text": (frame(c=["x"] * 30), {}, r"'c' is not numeric \('x' in data row 1\)"),
+    "mixed": (frame(c=[1.0] * 7 + ["none"] + [1.0] * 22), {}, "'none' in data row 8"),
+    "infinite": (frame(b=[0.0] * 3 + [-np.inf] * 27), {}, "infinite value in column 'b', data row 4"),
+    "one row": (frame(1), {}, "one row"),
+    "no rows": (frame(0), {"time_column": "date"}, "no rows"),
+    "twice": (frame().iloc[[0, 1, 1, 2]], {}, "in data row 3 comes twice"),
+    "unsorted": (frame().iloc[[0, 2, 1, 3]], {}, "data row 3 is earlier"),
+    "irregular": (
+        frame(4).assign(
+            date=pd.to_datetime(["2020-01-01", "2020-01-02", "2020-01-03", "2020-01-03 11:00"], format="ISO8601")
+        ),
+        {},
+        "not regular",
+    ),
+    "sparse": (
+        frame(4).assign(date=pd.to_datetime(["2020-01-01", "2020-01-02", "2020-01-03", "2030-01-04"])),
+        {},
+        "not regular",
+    ),
+    "not a time": (frame().assign(date="soon"), {"time_column": "date"}, "cannot read the time column"),
+    "fractions of time": (frame().assign(date=0.5), {"time_column": "date"}, "neither a date nor a whole number"),
+    "no time stamp": (frame().assign(date=[None, *frame(29)["date"]]), {"time_column": "date"}, "data row 1"),
+    "id again": (long().iloc[[*range(40), *range(5)]], {"id_column": "id"}, r"'000' comes again at data row 41"),
+    "no id": (long().assign(id=[None] * 110), {"id_column": "id"}, "data row 1 has no id"),
+    "empty column": (frame(b=[np.nan] * 30), {"missing": "interpolate"}, "'b' has no values"),
+    "huge": (frame().assign(date=10**19), {"time_column": "date"}, "cannot read the time column|comes twice"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+@pytest.mark.parametrize("kind", ["frame", "file"])
+def test_what_cannot_be_forecast_is_refused_in_one_line(case, kind, tmp_path):
+    table, layout, expected = BAD[case]
+    source = table.reset_index(drop=True)
+    if kind == "file":
+        source.to_csv(tmp_path / "t.csv", index=False)
+        source = tmp_path / "t.csv"
+    with pytest.raises(UserError, match=expected) as caught:
+        list(Table(source, **layout).histories())
+    assert "\n" not in str(caught.value)
+
+
+FILES = {
+    "nothing": b"",
+    "not utf-8": "date,a\n2020-01-01,1\n2020-01-02,\xe9\n".encode("latin-1"),
+    "binary": bytes(range(256)),
+    "ragged": b"date,a\n2020-01-01,1\n2020-01-02,2,3,4\n",
+    "quote": b'date,a\n"2020-01-01,1\n',
+    "no name": b",date,a\n0,2020-01-01,1\n1,2020-01-02,2\n",
+    "header": b"date,a\n",
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".csv.gz"])
+def test_broken_files_are_refused(name, suffix, tmp_path):
+    (tmp_path / f"t{suffix}").write_bytes(FILES[name])
+    with pytest.raises(UserError) as caught:
+        list(Table(tmp_path / f"t{suffix}").histories())
+    assert "\n" not in str(caught.value)
+
+
+def test_many_columns(tmp_path):
+    wide = pd.DataFrame(np.ones((30, 3000))).rename(columns=str).assign(date=frame()["date"])
+    wide.to_csv(tmp_path / "t.csv", index=False)
+    assert only(tmp_path / "t.csv").values.shape == (30, 3000)
+
+
+text = st.text(alphabet=st.sampled_from("0123456789,-:.\n\"'eE+nNaAinf Tdate\x00\u00e9;\t"), max_size=200)
+
+
+@given(
+    body=st.one_of(text.map(str.encode), st.binary(max_size=200)), head=st.sampled_from([b"", b"date,a,b\n", b"a,b\n"])
+)
+def test_whatever_is_in_a_file_it_is_read_or_refused(body, head, tmp_path_factory):
+    path = tmp_path_factory.mktemp("fuzz") / "t.csv"
+    path.write_bytes(head + body)
+    for layout in ({}, {"id_column": "b", "missing": "interpolate"}):
+        with suppress(UserError):
+            for history in Table(path, **layout).histories():
+                assert np.isfinite(history.values).all()
+                history.ahead(3)

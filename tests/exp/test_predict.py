@@ -1,0 +1,186 @@
+"""run.py --task_name predict: what it writes, that it goes on where it was stopped, and Ray beside it."""
+
+import json
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import run
+from tests.test_run import SMALL, here, series_file, train, workplace  # noqa: F401
+from utils.results import Growing, alone_in
+
+
+@pytest.fixture
+def predict(here):  # noqa: F811
+    """Predict with the small target, and this draft."""
+    draft = ["--spec_draft_ckpt", "checkpoints/draft/checkpoint.pth"]
+
+    def call(path, setting, *rest) -> int:
+        given = ["--data_path", str(path), "--setting", setting, "--checkpoint", "checkpoints/target/checkpoint.pth"]
+        try:
+            return run.main(["--task_name", "predict", *given, *draft, "--test_pred_len", "10", *rest])
+        except SystemExit as stop:
+            return stop.code
+
+    return call
+
+
+def long(path, series=7, rows=20, change=lambda table: table):
+    rng = np.random.default_rng(0)
+    times = pd.date_range("2020-01-01", periods=rows, freq="h")
+    parts = [
+        pd.DataFrame({"id": f"s{i}", "date": times, "a": rng.normal(size=rows), "b": rng.normal(size=rows)})
+        for i in range(series)
+    ]
+    change(pd.concat(parts, ignore_index=True)).to_csv(path, index=False)
+    return path
+
+
+def test_a_table_is_continued(here, predict, capsys):  # noqa: F811
+    assert predict("waves.csv", "wide") == 0
+    assert "of the draft's proposals accepted" in capsys.readouterr().out
+    found = pd.read_csv("results/wide/forecast.csv", parse_dates=["date"])
+    assert found.columns.tolist() == ["date", "a", "b"]
+    last = pd.read_csv("waves.csv", parse_dates=["date"])["date"].iloc[-1]
+    assert found["date"].tolist() == list(pd.date_range(last, periods=11, freq="h")[1:])
+    assert (here / "results/wide/forecast.png").stat().st_size > 10_000
+    record = json.loads((here / "results/wide/forecast.json").read_text())
+    assert record["data"]["series"] == 1
+    assert record["acceptance"]["attempted"] > 0
+    assert record["lossless"] is False
+    assert sorted(os.listdir("results/wide")) == ["forecast.csv", "forecast.json", "forecast.png"]
+    assert predict("waves.csv", "column", "--columns", "b", "--num_samples", "4") == 0
+    found = pd.read_csv("results/column/forecast.csv")
+    assert found.columns.tolist() == ["date", "b", "b_q10", "b_q50", "b_q90"]
+    assert json.loads((here / "results/column/forecast.json").read_text())["lossless"] is True
+
+
+def test_the_embedded_data_are_predicted_by_default(here, predict):  # noqa: F811
+    given = ["--task_name", "predict", "--setting", "nyc", "--test_pred_len", "5", "--columns", "JFK_temp"]
+    assert run.main([*given, "--checkpoint", "checkpoints/target/checkpoint.pth"]) == 0
+    found = pd.read_csv("results/nyc/forecast.csv")
+    assert len(found) == 5
+    assert json.loads((here / "results/nyc/forecast.json").read_text())["acceptance"] is None
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_killed_and_started_again_is_as_unbroken(here, predict, monkeypatch, samples):  # noqa: F811
+    how = ["--id_column", "id", "--batch_size", "2", "--num_samples", str(samples)]
+    long("long.csv")
+    assert predict("long.csv", f"whole{samples}", *how) == 0
+    append, done = Growing.append, []
+
+    def killed(self, text, counts):
+        if len(done) == 2:
+            self.file.write(text[:40].encode())  # half of a batch is on disk
+            self.file.flush()
+            raise KeyboardInterrupt
+        done.append(counts)
+        append(self, text, counts)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Growing, "append", killed)
+        with pytest.raises(KeyboardInterrupt):
+            predict("long.csv", f"broken{samples}", *how)
+    assert not os.path.exists(f"results/broken{samples}/forecast.csv")
+    assert predict("long.csv", f"broken{samples}", *how) == 0
+    whole, broken = (here / f"results/{name}{samples}" for name in ("whole", "broken"))
+    assert (whole / "forecast.csv").read_bytes() == (broken / "forecast.csv").read_bytes()
+    acceptance = [json.loads((folder / "forecast.json").read_text())["acceptance"] for folder in (whole, broken)]
+    assert acceptance[0] == acceptance[1]
+    assert sorted(os.listdir(broken)) == ["forecast.csv", "forecast.json", "forecast.png"]
+
+
+def test_what_was_left_by_another_run_is_not_used(here, predict, monkeypatch):  # noqa: F811
+    how = ["--id_column", "id", "--batch_size", "2"]
+    long("long.csv")
+    with monkeypatch.context() as patch:
+        patch.setattr(Growing, "finish", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            predict("long.csv", "changed", *how)
+    long("long.csv", series=3)
+    assert predict("long.csv", "changed", *how) == 0
+    assert len(pd.read_csv("results/changed/forecast.csv")) == 30
+
+
+@pytest.mark.filterwarnings("error:.*operator only received 1 input", "ignore::DeprecationWarning:ray")
+def test_ray_gives_what_one_process_gives(here, predict, capsys):  # noqa: F811
+    pytest.importorskip("ray")
+    how = ["--id_column", "id", "--batch_size", "2", "--num_samples", "3"]
+    long("long.csv")
+    assert predict("long.csv", "serial", *how) == 0
+    assert predict("long.csv", "ray", *how, "--backend", "ray", "--workers", "2", "--threads", "1") == 0
+    assert (here / "results/serial/forecast.csv").read_bytes() == (here / "results/ray/forecast.csv").read_bytes()
+    capsys.readouterr()
+    long("late.csv", series=9, change=lambda t: t.assign(a=t["a"].where(t.index != 170)))
+    assert predict("late.csv", "late", *how, "--backend", "ray", "--workers", "2", "--threads", "1") == 2
+    assert "NaN in column 'a', data row 171" in capsys.readouterr().err
+    assert not (here / "results/late").exists()
+
+
+def late(change):
+    """A table that is bad in its last series only."""
+    return lambda table: change(table.copy())
+
+
+def set_cell(row, column, value):
+    def change(table):
+        table[column] = table[column].astype(object)
+        table.loc[row, column] = value
+        return table
+
+    return change
+
+
+BAD = {
+    "NaN": (set_cell(130, "a", np.nan), [], "NaN in column 'a', data row 131"),
+    "infinite": (set_cell(130, "b", np.inf), [], "infinite value in column 'b', data row 131"),
+    "text": (set_cell(130, "b", "x"), [], "'b' is not numeric"),
+    "twice": (set_cell(130, "date", "2020-01-01 09:00:00"), [], "twice"),
+    "time": (set_cell(130, "date", "yesterday"), [], "cannot read the time column"),
+    "short": (lambda t: t.iloc[:125], [], "'s6' has 5 rows"),
+    "again": (set_cell(range(130, 140), "id", "s0"), [], "'s0' comes again"),
+    "no such id": (lambda t: t, ["--id_column", "series"], "no column 'series'"),
+    "no such time": (lambda t: t, ["--time_column", "when"], "no column 'when'"),
+    "no such column": (lambda t: t, ["--columns", "a,z"], "no column 'z'"),
+    "training": (lambda t: t, ["--is_training", "1"], "trains nothing"),
+    "context": (lambda t: t, ["--seq_len", "13"], "multiple"),
+    "horizon": (lambda t: t, ["--test_pred_len", "0"], "--test_pred_len"),
+    "K": (lambda t: t, ["--spec_k", "0"], "--spec_k"),
+    "paths of means": (lambda t: t, ["--num_samples", "2", "--spec_mode", "point"], "--num_samples"),
+    "flat": (lambda t: t, ["--checkpoint", "checkpoints/flat/checkpoint.pth"], "sliding"),
+    "results": (lambda t: t, ["--results", "waves.csv"], "cannot write"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_ends_in_one_line_and_leaves_nothing(case, here, predict, capsys):  # noqa: F811
+    change, options, expected = BAD[case]
+    long("bad.csv", change=change)
+    before = set(here.rglob("*"))
+    options = options if "--id_column" in options else ["--id_column", "id", *options]
+    assert predict("bad.csv", "bad", "--batch_size", "2", *options) == 2
+    error = [line for line in capsys.readouterr().err.splitlines() if line.strip() and "predict:" not in line]
+    assert len(error) == 1
+    assert expected in error[0]
+    assert set(here.rglob("*")) == before
+
+
+def test_two_runs_of_one_setting_do_not_meet(here, predict, capsys):  # noqa: F811
+    with alone_in(here / "results/taken"):
+        assert predict("waves.csv", "taken") == 2
+    assert "another run writes" in capsys.readouterr().err
+    with alone_in(here / "checkpoints/taken"):
+        assert run.main([*train(), *SMALL, "--setting", "taken"]) == 2
+    assert "another run writes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("horizon", "k"), [(1, 3), (4, 9), (5, 1)])
+def test_horizons_of_one_step_and_k_beyond_the_horizon(here, predict, horizon, k):  # noqa: F811
+    assert predict("waves.csv", "edge", "--test_pred_len", str(horizon), "--spec_k", str(k)) == 0
+    assert len(pd.read_csv("results/edge/forecast.csv")) == horizon
+    assert torch.get_default_dtype() == torch.float32
+    assert series_file is not None

@@ -1,0 +1,307 @@
+"""Forecasts of one's own data, past their end: what ``run.py --task_name predict`` does, for use from Python."""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+from data_provider.histories import History, Table
+from models.timer_xl import from_patches, to_patches
+from utils import checkpoint
+from utils.covariance import Calibration, calibrate, context_scale
+from utils.errors import UserError
+from utils.inference import find_device, for_inference
+from utils.rollout import check_rollout, row_series, windows_together
+from utils.speculative_decoder import (
+    POINT_MSE_TOL,
+    SpeculativeConfig,
+    SpeculativeDecoder,
+    Statistics,
+    paths,
+    target_alone,
+)
+
+QUANTILES = {"q10": 0.1, "q50": 0.5, "q90": 0.9}
+CALIBRATED_ON = 0.2  # the last share of each history, whose patches a spread is measured on
+MOST_WINDOWS = 512  # that it is measured on
+MOST_TOKENS = 16384  # that attend to each other: beyond, their mask alone takes gigabytes
+
+
+@dataclass
+class Forecast:
+    """What was forecast, and what the decoder did.
+
+    Attributes:
+        values: as what was given: a frame of the same columns with the time stamps that follow (quantiles beside each
+            column where paths were drawn), or an array ``[H, C]`` or ``[B, H, C]``; of several paths their mean.
+        paths: for arrays and ``num_samples`` S > 1: ``[S, H, C]`` or ``[B, S, H, C]``.
+        statistics: see :class:`utils.speculative_decoder.Statistics`; empty without a draft.
+    """
+
+    values: pd.DataFrame | np.ndarray
+    paths: np.ndarray | None
+    statistics: Statistics
+
+
+class SpeculativeForecaster:
+    """A target, and a draft that proposes for it, applied to data as they are.
+
+    Every series is standardised by the mean and standard deviation of its own past, column by column.
+
+    Args:
+        target: in evaluation mode.
+        draft: likewise; None runs the target alone.
+        context: time steps that are read (default: as many as the target was trained with).
+        batch_size: series that are decoded together.
+        mode: ``point`` (means), ``sample`` (paths); default: paths where several are asked for.
+        sigma: spread of a path, in standard deviations of the series; or a :class:`Calibration`; or ``calibrated``:
+            from the target's errors on the last fifth of the first series that are forecast.
+        accept_mse_tol: default: 0.005 for means, 0 (lossless) for paths.
+        options: further fields of :class:`SpeculativeConfig`.
+    """
+
+    def __init__(
+        self,
+        target,
+        draft=None,
+        context: int | None = None,
+        batch_size: int = 32,
+        mode: str | None = None,
+        sigma: float | str | Calibration = "calibrated",
+        accept_mse_tol: float | None = None,
+        **options,
+    ):
+        self.target, self.draft = target, draft
+        self.patch_len, self.channels = target.config.input_token_len, target.config.channels
+        self.context, self.batch_size = context or target.config.seq_len, batch_size
+        if self.context % self.patch_len:
+            raise UserError(
+                f"a context of {self.context} must be a multiple of the checkpoint's patch, {self.patch_len}"
+            )
+        self.mode, self.sigma, self.accept_mse_tol, self.options = mode, sigma, accept_mse_tol, options
+        self.device = next(target.parameters()).device
+        if target.config.stochastic_head and sigma == "calibrated":
+            self.sigma = 0.5  # its learned variances are used in its place
+
+    @classmethod
+    def from_pretrained(cls, target: str | Path, draft: str | Path | None = None, device: str = "auto", **how):
+        """Load checkpoints: files or folders of this project, or ORGANISATION/NAME of a public model on the hub.
+
+        Args:
+            device: cpu, cuda, or auto: CUDA where there is one.
+            how: see :class:`SpeculativeForecaster`.
+        """
+        loaded = [
+            for_inference(checkpoint.load(checkpoint.find(path), find_device(device)))
+            for path in (target, draft)
+            if path is not None
+        ]
+        return cls(*loaded, **how)
+
+    def forecast(self, data, horizon: int, num_samples: int = 1, **layout) -> Forecast:
+        """Forecast past the end of the data.
+
+        Args:
+            data: a frame with a time column (one series of several columns or, with ``id_column``, many), or an array
+                ``[L, C]`` or ``[B, L, C]``.
+            horizon: time steps.
+            num_samples: S sample paths of each series.
+            layout: of a frame, see :class:`data_provider.histories.Table`.
+        """
+        if isinstance(data, pd.DataFrame):
+            table = Table(data, **layout)
+            parts = [
+                (self.frame(table, histories, drawn), statistics)
+                for histories, drawn, statistics in self.stream(table.histories(), horizon, num_samples)
+            ]
+            return Forecast(pd.concat([part[0] for part in parts], ignore_index=True), None, total(parts))
+        values = np.asarray(data, dtype=np.float64)
+        if values.ndim not in (2, 3) or 0 in values.shape:
+            raise UserError(f"data of shape {list(values.shape)}: give [L, C], [B, L, C] or a frame")
+        if not np.isfinite(values).all():
+            raise UserError(
+                "the data have NaN or infinite values: fill them, or give a frame and missing='interpolate'"
+            )
+        several = values if values.ndim == 3 else values[None]
+        times = pd.RangeIndex(several.shape[1])
+        histories = [History(i, None, times, 1, own, 1.0) for i, own in enumerate(several)]
+        parts = [part[1:] for part in self.stream(histories, horizon, num_samples)]
+        drawn = np.concatenate([part[0] for part in parts])
+        mean = drawn.mean(1)
+        drawn = drawn if num_samples > 1 else None
+        if values.ndim == 2:
+            mean, drawn = mean[0], drawn if drawn is None else drawn[0]
+        return Forecast(mean, drawn, total(parts))
+
+    # ---------------------------------------------------------------- batches of series
+
+    def stream(self, histories: Iterable[History], horizon: int, num_samples: int = 1) -> Iterator[tuple]:
+        """Batches of series as they come: their histories, and what :meth:`decode` makes of them."""
+        sigma = None
+        for batch in batches(histories, self.batch_size):
+            sigma = sigma or self.spread(batch, num_samples)
+            yield batch, *self.decode(batch, horizon, num_samples, sigma)
+
+    def spread(self, histories: list[History], num_samples: int = 1) -> float | Calibration:
+        """σ, or its calibration on these series, which are the first of those that are forecast."""
+        if self.sigma != "calibrated":
+            return self.sigma
+        return self._calibration(histories) if self.mode_of(num_samples) == "sample" else 0.5  # means have no spread
+
+    def mode_of(self, num_samples: int) -> str:
+        mode = self.mode or ("sample" if num_samples > 1 else "point")
+        if mode == "point" and num_samples > 1:
+            raise UserError(
+                f"{num_samples} paths of means are all the same: leave out --num_samples or --spec_mode point"
+            )
+        return mode
+
+    def decode(
+        self, histories: list[History], horizon: int, num_samples: int, sigma: float | Calibration
+    ) -> tuple[np.ndarray, Statistics]:
+        """Paths ``[series, S, H, C]`` in the data's units (S is 1 in point mode), and what the decoder did."""
+        if horizon < 1 or num_samples < 1:
+            raise UserError(f"horizon {horizon}, {num_samples} paths: give at least 1 of each")
+        for history in histories:
+            self.check(history)
+        scaled, scalers = zip(*map(standardised, histories), strict=True)
+        x = torch.stack([values[-self.context :] for values in scaled]).to(self.device)
+        numbers = torch.tensor([history.number for history in histories], device=self.device)
+        drawn, statistics = self._decode(x, numbers, horizon, num_samples, sigma)
+        drawn = drawn.cpu().double().numpy()
+        found = np.stack([own * scaler.scale_ + scaler.mean_ for own, scaler in zip(drawn, scalers, strict=True)])
+        if not np.isfinite(found).all():
+            bad = histories[int(np.argwhere(~np.isfinite(found))[0][0])]
+            raise UserError(f"the forecast{_of(bad)} is not finite: its values are too large for this model")
+        return found, statistics
+
+    def check(self, history: History) -> None:
+        """Refuse what is too short, or too wide, to be read."""
+        rows, variables = history.values.shape
+        if rows < self.context:
+            raise UserError(
+                f"the series{_of(history)} has {rows} rows: the context needs at least {self.context}; give longer "
+                f"ones, or a smaller --seq_len, a multiple of {self.patch_len}"
+            )
+        tokens = variables * self.context // self.patch_len
+        if self.channels == "joint" and tokens > MOST_TOKENS:
+            raise UserError(
+                f"{variables} columns that attend to each other are too many: choose by --columns, or take a "
+                "checkpoint trained with --channels independent"
+            )
+
+    def frame(self, table: Table, histories: list[History], drawn: np.ndarray) -> pd.DataFrame:
+        """Rows that continue the table: its columns in their order, each followed by its quantiles if S > 1."""
+        horizon = drawn.shape[2]
+        data = {name: None for name in table.all if name in (table.id, table.time, *table.columns)}
+        if table.id:
+            data[table.id] = np.repeat([history.name for history in histories], horizon)
+        times = [history.ahead(horizon) for history in histories]
+        data[table.time] = times[0].append(times[1:])
+        mean = drawn.mean(1).reshape(-1, drawn.shape[3])
+        quantiles = None
+        if drawn.shape[1] > 1:
+            quantiles = np.quantile(drawn, list(QUANTILES.values()), axis=1).reshape(len(QUANTILES), *mean.shape)
+        columns = {}
+        for name, values in data.items():
+            if values is not None:
+                columns[name] = values
+                continue
+            at = table.columns.index(name)
+            columns[name] = mean[:, at]
+            if quantiles is not None:
+                columns |= {f"{name}_{q}": quantiles[i, :, at] for i, q in enumerate(QUANTILES)}
+        return pd.DataFrame(columns)
+
+    def _decode(self, x: Tensor, numbers: Tensor, horizon: int, samples: int, sigma) -> tuple[Tensor, Statistics]:
+        variables = x.shape[2]
+        if self.channels == "independent":  # any number of variables, in parts that fit
+            x, numbers = x.transpose(1, 2).flatten(0, 1).unsqueeze(2), row_series(numbers, self.channels, variables)
+        config, steps = self.config(samples, sigma), math.ceil(horizon / self.patch_len)
+        if self.draft is not None:
+            decoder = SpeculativeDecoder(self.target, self.draft, config)
+            drawn, statistics = decoder.generate(x, steps, numbers, samples)
+        else:
+            check_rollout(self.target.config, x.shape[2], config)
+            together = windows_together(x, self.patch_len, steps, samples)
+            parts = zip(x.split(together), numbers.split(together), strict=True)
+            drawn = torch.cat([self._alone(own, steps, keys, config, samples) for own, keys in parts])
+            statistics = Statistics.empty(config.k)
+        drawn = drawn[:, None] if samples == 1 else drawn
+        if self.channels == "independent":
+            drawn = drawn.squeeze(-1).unflatten(0, (-1, variables)).movedim(1, -1)
+        return drawn[:, :, :horizon], statistics
+
+    @torch.inference_mode()
+    def _alone(self, x: Tensor, steps: int, numbers: Tensor, config: SpeculativeConfig, samples: int) -> Tensor:
+        rows = row_series(numbers, self.channels, x.shape[2])
+        patches = target_alone(self.target, config, x, steps, rows, samples)
+        return paths(patches, samples, self.channels, x.shape[2])
+
+    def config(self, samples: int, sigma: float | Calibration) -> SpeculativeConfig:
+        mode, tolerance = self.mode_of(samples), self.accept_mse_tol
+        if tolerance is None:
+            tolerance = POINT_MSE_TOL if mode == "point" else 0.0
+        return SpeculativeConfig(mode=mode, sigma=sigma, accept_mse_tol=tolerance, **self.options)
+
+    @torch.inference_mode()
+    def _calibration(self, histories: list[History]) -> Calibration:
+        """Of the next patch, from windows that end in the last fifth of each of these series.
+
+        Variables that are forecast one by one share a matrix.
+        """
+        length, residuals, scales = self.context + self.patch_len, [], []
+        each = max(1, MOST_WINDOWS // len(histories))
+        for history in histories:
+            self.check(history)
+            values, _ = standardised(history)
+            last = len(values) - length
+            first = max(0, int((1 - CALIBRATED_ON) * len(values)) - length)
+            if last < 0:
+                continue
+            starts = torch.linspace(first, last, min(each, last - first + 1), dtype=torch.float64).round().long()
+            windows = torch.stack([values[start : start + length] for start in starts.tolist()])
+            if self.channels == "independent":
+                windows = windows.transpose(1, 2).flatten(0, 1).unsqueeze(2)[:MOST_WINDOWS]
+            x, truth = windows[:, : self.context], windows[:, self.context :]
+            patches = to_patches(x, self.patch_len)
+            parts = [self.target.predict(part.to(self.device), 1)[0].cpu() for part in patches.split(64)]
+            residuals.append((truth - from_patches(torch.cat(parts))).transpose(1, 2))
+            scales.append(context_scale(patches))
+        if not residuals:
+            raise UserError(
+                f"quantiles need a spread, and no series is longer than the context, {self.context}, by a patch: give "
+                "--spec_sigma as a number, or a smaller --seq_len"
+            )
+        return Calibration(calibrate(torch.cat(residuals), torch.cat(scales)))
+
+
+def _of(history: History) -> str:
+    return "" if history.name is None else f" {history.name!r}"
+
+
+def standardised(history: History) -> tuple[Tensor, StandardScaler]:
+    """``[rows, C]``, and what undoes it."""
+    scaler = StandardScaler().fit(history.values)
+    return torch.from_numpy(scaler.transform(history.values).astype(np.float32)), scaler
+
+
+def batches(items: Iterable, size: int) -> Iterator[list]:
+    items = iter(items)
+    while batch := list(islice(items, size)):
+        yield batch
+
+
+def total(parts: list[tuple]) -> Statistics:
+    """Of the last of each."""
+    found = replace(parts[0][-1], accepted_patches=None)
+    for *_, other in parts[1:]:
+        found.add(other)
+    return found
