@@ -120,8 +120,6 @@ class Sweep:
             "number of threads": torch.get_num_threads(),
         }
         self.created = now()
-        for left in self.path.parent.glob(f".{self.path.stem}.*"):  # of a process that was killed while it wrote
-            left.unlink()
         if not self.path.exists():
             return
         try:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from data_provider.data_loader import Series, read_table
+from data_provider.histories import Table
 from utils import hub
 from utils.errors import UserError
 
@@ -82,25 +83,39 @@ def locate(data: str, root_path: str, data_path: str | None) -> Path:
     return hub.fetch(HUB, known.file, f"put the file ({known.source}) at {place}", "dataset", known.sha256)
 
 
-def load_series(data: str, root_path: str, data_path: str | None) -> Series:
+def load_series(
+    data: str,
+    root_path: str,
+    data_path: str | None,
+    columns: list[str] | None = None,
+    time_column: str | None = None,
+    missing: str = "error",
+) -> Series:
     """Read, check, split and standardise a data set.
 
     Args:
         data: one of ``NAMES``.
         root_path: folder of the data files; ``NYCWeather`` needs none.
         data_path: file below it; needed for ``custom``, an override for the others.
+        columns, time_column, missing: of a ``custom`` table, see :class:`data_provider.histories.Table`.
     """
+    if data != "custom" and (columns or time_column):
+        raise UserError("--columns and --time_column are for tables of your own: --data custom, or --task_name predict")
     if data == EMBEDDED:
         return Series(data, nyc_weather(), SHARES)
     if data == "custom":
         if not data_path:
             raise UserError(
-                "--data custom needs --data_path FILE (CSV with a date column first, .txt, .txt.gz or .npz)"
+                "--data custom needs --data_path FILE (CSV or Parquet with a time column, .txt, .txt.gz or .npz)"
             )
         path = Path(root_path) / data_path
         # a known file keeps its standard split, so that nothing is trained on its test part
         split = next((known.split for known in DATASETS.values() if Path(known.file).name == path.name), SHARES)
-        return Series(path.stem, read_table(path), split)
+        if path.name.endswith((".npz", ".txt", ".txt.gz")):
+            return Series(path.stem, read_table(path), split)
+        table = Table(path, columns, time_column, None, missing)
+        (history,) = table.histories()
+        return Series(path.stem, pd.DataFrame(history.values, history.times, table.columns), split)
     return Series(data, read_table(locate(data, root_path, data_path)), DATASETS[data].split)
 
 

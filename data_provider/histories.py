@@ -12,7 +12,7 @@ from utils.errors import UserError
 
 TIME_NAMES = ("date", "datetime", "ds", "time", "timestamp")
 CALENDAR = ("B", "MS", "ME", "QS", "QE", "YS", "YE")  # steps of unequal length
-CELLS = 2**20  # of a table that are held at a time while series are streamed
+CELLS, ROWS = 2**20, 256  # of a table that are held at a time while series are streamed, and at least
 SPARSE = 10  # with so many time stamps missing for each that is there, a step is not regular
 
 
@@ -57,7 +57,7 @@ class Table:
         missing: str = "error",
     ):
         self.source, self.id, self.missing = source, id_column, missing
-        self.name = "table" if isinstance(source, pd.DataFrame) else source.name.split(".")[0]
+        self.name = "table" if isinstance(source, pd.DataFrame) else source.stem
         self.told = "the table" if isinstance(source, pd.DataFrame) else str(source)
         head = self._head()
         self.all = [str(name) for name in head.columns]
@@ -65,12 +65,12 @@ class Table:
             if name is not None and name not in self.all:
                 raise UserError(f"{self.told} has no column {name!r}: it has {', '.join(self.all[:20])}")
         self.time = time_column or self._find_time(head)
-        special = {self.time, self.id}
-        if columns and special & set(columns):
-            raise UserError(f"--columns: {(special & set(columns)).pop()!r} is time or id, not a variable")
+        special, chosen = {self.time, self.id}, set(columns or self.all)
+        if columns and special & chosen:
+            raise UserError(f"--columns: {(special & chosen).pop()!r} is time or id, not a variable")
         if self.time == self.id:
             raise UserError(f"{self.time!r} cannot be both the time column and the id column")
-        self.columns = [name for name in self.all if name not in special and (not columns or name in columns)]
+        self.columns = [name for name in self.all if name not in special and name in chosen]
         if not self.columns:
             raise UserError(f"{self.told} has no columns to forecast beside {self.time!r}")
         unnamed = [name for name in self.columns if name.startswith("Unnamed: ")]
@@ -115,14 +115,16 @@ class Table:
                 yield from self._parquet(rows)
                 return
             compression = {".gz": "gzip", ".bz2": "bz2", ".zip": "zip", ".xz": "xz"}.get(source.suffix)
-            wanted = {} if rows else {"usecols": [name for name in (self.time, self.id, *self.columns) if name]}
+            wanted = {}
+            if not rows and len(self.columns) < len(self.all) - bool(self.id) - 1:
+                wanted["usecols"] = [name for name in (self.time, self.id, *self.columns) if name]
             wanted["dtype"] = {self.id: str} if self.id else None
             with source.open("rb") as file:
                 size = max(1, source.stat().st_size)
                 width = 1 if rows else len(self.all)
                 parts = pd.read_csv(
                     file,
-                    chunksize=rows or max(16, CELLS // width),
+                    chunksize=rows or max(ROWS, CELLS // width),
                     compression=compression,
                     **wanted,
                 )
@@ -140,7 +142,7 @@ class Table:
 
         with parquet.ParquetFile(self.source) as file:
             done, total = 0, max(1, file.metadata.num_rows)
-            for batch in file.iter_batches(rows or max(16, CELLS // max(1, file.metadata.num_columns))):
+            for batch in file.iter_batches(rows or max(ROWS, CELLS // max(1, file.metadata.num_columns))):
                 frame = batch.to_pandas()
                 if isinstance(frame.index, pd.DatetimeIndex):
                     frame = frame.rename_axis(frame.index.name or "date").reset_index()

@@ -1,6 +1,7 @@
 """What every experiment starts from: device, data, models and the run's folder."""
 
 from argparse import Namespace
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -35,7 +36,10 @@ class ExpBasic:
             self.say(f"data {series}")
 
     def read_data(self) -> list[Series]:
-        return [load_series(self.args.data, self.args.root_path, self.args.data_path)]
+        args = self.args
+        if args.id_column:
+            raise UserError("--id_column is for --task_name predict: train on one series of several columns")
+        return [load_series(args.data, args.root_path, args.data_path, args.columns, args.time_column, args.missing)]
 
     def calibration(self, role: str, model) -> Calibration:
         """Of this loaded model's next-patch residuals on validation; kept beside its checkpoint."""
@@ -46,7 +50,7 @@ class ExpBasic:
         identity = {"format": 1, "checkpoint": self.models[role]["sha256"], "data": self.series.digest()} | (
             {} if self.args.amp == "off" else {"amp": self.args.amp}
         )
-        if path.is_file():
+        with suppress(UserError, TypeError, KeyError):  # none is there, or a damaged one: it is made anew
             saved = checkpoint.read_state(path, torch.device("cpu"))
             if saved["identity"] == identity:
                 return Calibration(saved["matrices"])

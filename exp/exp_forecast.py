@@ -22,7 +22,7 @@ from utils import checkpoint, distributed
 from utils.errors import UserError
 from utils.plotting import training_figure
 from utils.results import alone_in, write_atomic
-from utils.rollout import autoregress, mean_draw, open_draft, to_rows, windows_of
+from utils.rollout import autoregress, check_width, mean_draw, open_draft, to_rows, windows_of
 
 SAVE_EVERY_S = 60
 LOG_EVERY = 20  # steps
@@ -232,6 +232,8 @@ class ExpForecast(ExpBasic):
         self.model = self.build()
         config = self.model.config
         horizon = steps * config.input_token_len
+        for series in self.parts:
+            check_width(config.channels, series.variables, config.seq_len // config.input_token_len)
         train, val = self.windows("train", horizon), self.windows("val", horizon)
         rank, size = distributed.rank(), args.batch_size * distributed.world()
         batches = len(train) // size
@@ -260,6 +262,8 @@ class ExpForecast(ExpBasic):
         state = {"args": identity, "step": 0, "seconds": 0.0, "best": math.inf, "stale": 0, "history": []}
         if resume_path.is_file():
             saved = checkpoint.read_state(resume_path, self.device)
+            if not isinstance(saved, dict) or "args" not in saved:
+                raise UserError(f"{resume_path} is not what an interrupted training leaves: remove it")
             if saved["args"] == identity:
                 self.model.load_state_dict(saved.pop("model"))
                 average.load_state_dict(saved.pop("average"))

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+import torch
 from tqdm import tqdm
 
 from data_provider.data_factory import EMBEDDED, locate, nyc_weather
@@ -16,7 +18,6 @@ from utils.forecaster import SpeculativeForecaster, batches
 from utils.inference import for_inference
 from utils.plotting import prediction_figure
 from utils.results import SCHEMA, Growing, alone_in, environment, now, write_atomic, write_json
-from utils.speculative_decoder import Statistics
 
 COUNTED = ("accepted", "attempted", "emitted", "row_passes", "bound_hits")
 PANELS = 8  # of the picture
@@ -98,11 +99,11 @@ class ExpPredict(ExpDecode):
     def forecast(self, file: Growing, sigma) -> dict:
         """Every batch of series to the file; sums of what the decoder did."""
         args, counts = self.args, file.done or dict.fromkeys(("series", *COUNTED), 0)
-        if counts["series"]:
-            self.say(f"continuing after {counts['series']} series")
-        decode = ray_decode if args.backend == "ray" else self.decode
+        if done := counts["series"]:
+            self.say(f"continuing after {done} series")
+        work = ray_decode(self, done, sigma) if args.backend == "ray" else self.serial(done, sigma)
         with tqdm(total=100, desc="predict", bar_format="{l_bar}{bar}| {postfix} [{elapsed}<{remaining}]") as bar:
-            for histories, drawn, told in decode(self, counts["series"], sigma):
+            for histories, drawn, told in work:
                 frame = self.forecaster.frame(self.table, histories, drawn)
                 text = frame.to_csv(index=False, header=not counts["series"], date_format=self.table.format)
                 counts = {name: counts[name] + told[name] for name in COUNTED} | {
@@ -113,19 +114,24 @@ class ExpPredict(ExpDecode):
                 bar.update(100 * histories[-1].read - bar.n)
         return counts
 
-    @staticmethod
-    def decode(experiment: "ExpPredict", skip: int, sigma) -> Iterator[tuple[list[History], object, dict]]:
-        """Batches of series from number ``skip`` on: histories, paths, and counts of what the decoder did."""
-        args = experiment.args
-        for batch in batches(islice(experiment.table.histories(), skip, None), args.batch_size):
-            drawn, statistics = experiment.forecaster.decode(batch, args.test_pred_len, args.num_samples, sigma)
-            yield batch, drawn, counted(statistics)
+    def serial(self, skip: int, sigma) -> Iterator[tuple[list[History], np.ndarray, dict]]:
+        """Batches of series from number ``skip`` on, and what :meth:`work` makes of them."""
+        for batch in batches(islice(self.table.histories(), skip, None), self.args.batch_size):
+            yield self.work(batch, sigma)
+
+    def work(self, batch: list[History], sigma) -> tuple[list[History], np.ndarray, dict]:
+        """The batch, its paths ``[series, S, H, C]``, and counts of what the decoder did."""
+        drawn, statistics = self.forecaster.decode(batch, self.args.test_pred_len, self.args.num_samples, sigma)
+        return batch, drawn, {name: int(torch.as_tensor(vars(statistics)[name]).sum()) for name in COUNTED}
+
+    def hashes(self) -> list[str]:
+        return [model["sha256"] for model in self.models.values()]
 
     def identity(self) -> dict:
         source = self.table.source
         file = [source.stat().st_size, source.stat().st_mtime_ns] if isinstance(source, Path) else None
-        models = [model["sha256"] for model in self.models.values()]
-        return {name: value for name, value in vars(self.args).items() if name not in FREE} | {"": [file, models]}
+        args = {name: str(value) for name, value in vars(self.args).items() if name not in FREE}
+        return args | {"inputs": [file, self.hashes()]}
 
     def setting(self) -> str:
         args = self.args
@@ -192,13 +198,3 @@ class ExpPredict(ExpDecode):
             text += "; nothing was proposed" if rate is None else f"; {rate:.1%} of the draft's proposals accepted"
             text += f", {passes:.2f} patches a target pass" + (", lossless" if record["lossless"] else "")
         return text
-
-
-def counted(statistics: Statistics) -> dict:
-    return {
-        "accepted": int(statistics.accepted.sum()),
-        "attempted": int(statistics.attempted.sum()),
-        "emitted": statistics.emitted,
-        "row_passes": statistics.row_passes,
-        "bound_hits": int(statistics.bound_hits),
-    }

@@ -18,7 +18,8 @@ class ExpPretrain(ExpForecast):
         if args.data_path is None:
             parts = [load_series(args.data, args.root_path, None)]
         else:
-            parts = [load_series("custom", args.root_path, path) for path in args.data_path.split(",")]
+            layout = args.columns, args.time_column, args.missing
+            parts = [load_series("custom", args.root_path, path, *layout) for path in args.data_path.split(",")]
         self.weights = args.data_weights or [1.0] * len(parts)
         if len(self.weights) != len(parts):
             raise UserError(f"--data_weights has {len(self.weights)} numbers for {len(parts)} files: give one each")

@@ -23,6 +23,7 @@ from utils.rollout import (
     autoregress,
     autoregress_heads,
     check_rollout,
+    check_width,
     open_draft,
     open_session,
     row_series,
@@ -69,8 +70,9 @@ class ExpSpeculative(ExpDecode):
         )
         self.target = for_inference(self.target, args.amp)
         self.phases = PhaseTimer(self.device)
-        self.windows = Windows(self.series, args.split, self.context, args.test_pred_len)
+        check_width(self.channels, self.series.variables, self.context // self.patch_len)
         check_rollout(self.target.config, self.series.variables, args)
+        self.windows = Windows(self.series, args.split, self.context, args.test_pred_len)
         self.methods = {
             "target": self.run_target,
             "target_sliding": self.run_sliding,

@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Iterator
+from itertools import islice
 
 import pandas as pd
 
+from data_provider.histories import Table
 from exp.workers import cluster
 from utils.errors import UserError
 from utils.forecaster import batches
@@ -13,18 +15,17 @@ AHEAD = 4  # batches that an actor may have waiting
 
 
 def ray_decode(experiment, skip: int, sigma) -> Iterator[tuple]:
-    """As :meth:`exp.exp_predict.ExpPredict.decode`, in the same order and batches.
+    """As ``experiment.serial`` (:class:`exp.exp_predict.ExpPredict`): the same batches, in the same order.
 
     One task reads the table and streams batches; ``--workers`` actors hold the models. Every machine needs the project,
     the table and the checkpoints under the same paths.
     """
-    args, folder = experiment.args, os.getcwd()
-    hashes = [model["sha256"] for model in experiment.models.values()]
+    args, folder, table = experiment.args, os.getcwd(), experiment.table
     with cluster(args, experiment.device) as (ray, needs):
         from ray.data import DataContext, Datasource, ReadTask
         from ray.data.block import BlockMetadata
 
-        class Series(Datasource):
+        class Source(Datasource):
             """The table, read by one task; a block is a batch of series."""
 
             def estimate_inmemory_data_size(self) -> None:
@@ -32,16 +33,16 @@ def ray_decode(experiment, skip: int, sigma) -> Iterator[tuple]:
 
             def get_read_tasks(self, parallelism: int, *rest, **more) -> list:
                 metadata = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
-                return [ReadTask(lambda: blocks(experiment_table(folder, args), skip, args.batch_size), metadata)]
+                return [ReadTask(lambda: blocks(table, folder, skip, args.batch_size), metadata)]
 
         context = DataContext.get_current()
         context.execution_options.preserve_order = True
         context.enable_progress_bars = False
         context.target_max_block_size = 1  # a block for each batch of series, however small
         reading = {"num_cpus": 0}  # other needs than the actors': else Ray would read and forecast in one of them
-        data = ray.data.read_datasource(Series(), override_num_blocks=1, ray_remote_args=reading).map_batches(
+        data = ray.data.read_datasource(Source(), override_num_blocks=1, ray_remote_args=reading).map_batches(
             Actor,
-            fn_constructor_args=(args, folder, hashes, sigma),
+            fn_constructor_args=(type(experiment), args, folder, experiment.hashes(), sigma),
             batch_size=None,
             batch_format="pandas",
             compute=ray.data.ActorPoolStrategy(size=args.workers, max_tasks_in_flight_per_actor=AHEAD),
@@ -54,42 +55,23 @@ def ray_decode(experiment, skip: int, sigma) -> Iterator[tuple]:
             raise UserError(reason(error)) from error
 
 
-def experiment_table(folder: str, args):
-    from exp.exp_predict import ExpPredict
-
+def blocks(table: Table, folder: str, skip: int, size: int) -> Iterator[pd.DataFrame]:
     os.chdir(folder)
-    return ExpPredict.read_data(type("Reader", (), {"args": args})())[0]
-
-
-def blocks(table, skip: int, size: int) -> Iterator[pd.DataFrame]:
-    from itertools import islice
-
     for batch in batches(islice(table.histories(), skip, None), size):
         yield pd.DataFrame({"batch": [batch]})
 
 
 class Actor:
-    """Holds the models."""
+    """Holds the models of an experiment of this kind."""
 
-    def __init__(self, args, folder: str, hashes: list[str], sigma):
-        from exp.exp_predict import ExpPredict
-
+    def __init__(self, kind: type, args, folder: str, hashes: list[str], sigma):
         os.chdir(folder)
-        self.experiment, self.sigma = ExpPredict(args), sigma
-        if [model["sha256"] for model in self.experiment.models.values()] != hashes:
+        self.experiment, self.sigma = kind(args), sigma
+        if self.experiment.hashes() != hashes:
             raise UserError("a worker found other checkpoints under the same paths: copy them to all machines")
 
     def __call__(self, frame: pd.DataFrame) -> pd.DataFrame:
-        from exp.exp_predict import counted
-
-        done = []
-        for batch in frame["batch"]:
-            args = self.experiment.args
-            drawn, statistics = self.experiment.forecaster.decode(
-                list(batch), args.test_pred_len, args.num_samples, self.sigma
-            )
-            done.append((list(batch), drawn, counted(statistics)))
-        return pd.DataFrame({"done": done})
+        return pd.DataFrame({"done": [self.experiment.work(list(batch), self.sigma) for batch in frame["batch"]]})
 
 
 def reason(error: Exception) -> str:

@@ -85,6 +85,14 @@ def read(path: Path, public=None) -> dict:
         raise UserError(f"{path} is not a checkpoint of this project: give one that run.py --is_training 1 wrote")
     if content["format"] != FORMAT:
         raise UserError(f"{path} has format {content['format']}, this version reads {FORMAT}: train it again")
+    return whole(path, content)
+
+
+def whole(path: Path, content: dict) -> dict:
+    kinds = {"model": str, "config": dict, "training": dict, "state_dict": dict}
+    bad = [name for name, kind in kinds.items() if not isinstance(content.get(name), kind)]
+    if bad:
+        raise UserError(f"{path} lacks its {bad[0]}: it is not a whole checkpoint, copy or train it again")
     return content
 
 
@@ -95,7 +103,7 @@ def read_folder(folder: Path) -> dict:
     except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"{folder} needs a readable {CONFIG} and {WEIGHTS} ({error}): copy it again") from error
     if isinstance(config, dict) and config.get("model_type") == OURS:
-        return config | {"state_dict": state}
+        return whole(folder, config | {"state_dict": state})
     config, state = timer_hf.from_public(config, state)
     return {"format": FORMAT, "model": "timer_hf", "config": config, "training": PUBLIC, "state_dict": state}
 
@@ -155,7 +163,7 @@ def newest(folder: Path, name: str, data: str, fits=lambda config, training: Tru
             continue
         if (
             content["model"] == name
-            and content["training"]["data"] == data
+            and content["training"].get("data") == data
             and fits(content["config"], content["training"])
         ):
             return path

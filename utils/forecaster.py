@@ -18,7 +18,7 @@ from utils import checkpoint
 from utils.covariance import Calibration, calibrate, context_scale
 from utils.errors import UserError
 from utils.inference import find_device, for_inference
-from utils.rollout import check_rollout, row_series, windows_together
+from utils.rollout import check_rollout, check_width, row_series, windows_together
 from utils.speculative_decoder import (
     POINT_MSE_TOL,
     SpeculativeConfig,
@@ -31,7 +31,6 @@ from utils.speculative_decoder import (
 QUANTILES = {"q10": 0.1, "q50": 0.5, "q90": 0.9}
 CALIBRATED_ON = 0.2  # the last share of each history, whose patches a spread is measured on
 MOST_WINDOWS = 512  # that it is measured on
-MOST_TOKENS = 16384  # that attend to each other: beyond, their mask alone takes gigabytes
 
 
 @dataclass
@@ -190,34 +189,28 @@ class SpeculativeForecaster:
                 f"the series{_of(history)} has {rows} rows: the context needs at least {self.context}; give longer "
                 f"ones, or a smaller --seq_len, a multiple of {self.patch_len}"
             )
-        tokens = variables * self.context // self.patch_len
-        if self.channels == "joint" and tokens > MOST_TOKENS:
-            raise UserError(
-                f"{variables} columns that attend to each other are too many: choose by --columns, or take a "
-                "checkpoint trained with --channels independent"
-            )
+        check_width(self.channels, variables, self.context // self.patch_len)
 
     def frame(self, table: Table, histories: list[History], drawn: np.ndarray) -> pd.DataFrame:
         """Rows that continue the table: its columns in their order, each followed by its quantiles if S > 1."""
         horizon = drawn.shape[2]
-        data = {name: None for name in table.all if name in (table.id, table.time, *table.columns)}
-        if table.id:
-            data[table.id] = np.repeat([history.name for history in histories], horizon)
         times = [history.ahead(horizon) for history in histories]
-        data[table.time] = times[0].append(times[1:])
+        others = {table.time: times[0].append(times[1:])}
+        if table.id:
+            others[table.id] = np.repeat([history.name for history in histories], horizon)
+        place = {name: i for i, name in enumerate(table.columns)}
         mean = drawn.mean(1).reshape(-1, drawn.shape[3])
         quantiles = None
         if drawn.shape[1] > 1:
             quantiles = np.quantile(drawn, list(QUANTILES.values()), axis=1).reshape(len(QUANTILES), *mean.shape)
         columns = {}
-        for name, values in data.items():
-            if values is not None:
-                columns[name] = values
-                continue
-            at = table.columns.index(name)
-            columns[name] = mean[:, at]
-            if quantiles is not None:
-                columns |= {f"{name}_{q}": quantiles[i, :, at] for i, q in enumerate(QUANTILES)}
+        for name in table.all:
+            if name in others:
+                columns[name] = others[name]
+            elif name in place:
+                columns[name] = mean[:, place[name]]
+                if quantiles is not None:
+                    columns.update({f"{name}_{q}": quantiles[i, :, place[name]] for i, q in enumerate(QUANTILES)})
         return pd.DataFrame(columns)
 
     def _decode(self, x: Tensor, numbers: Tensor, horizon: int, samples: int, sigma) -> tuple[Tensor, Statistics]:

@@ -16,6 +16,7 @@ import torch
 from utils.errors import UserError
 
 SCHEMA = 1
+TEMPORARY = ".tmp."  # begins the names of files that are being written
 
 
 def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
@@ -23,14 +24,15 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{TEMPORARY}{path.stem}.", suffix=path.suffix)
         os.close(handle)
         temporary = Path(name)
         write(temporary)
         temporary.chmod(0o644)
         os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}; free or unlock it") from error
+    except (OSError, RuntimeError) as error:  # torch says RuntimeError where a disk is full
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise UserError(f"cannot write {path}: {reason}; free or unlock it") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -48,6 +50,8 @@ def alone_in(folder: Path) -> Iterator[None]:
         ) from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for left in folder.glob(f"{TEMPORARY}*"):  # by one that was killed
+            left.unlink()
         yield
     except BlockingIOError as error:
         raise UserError(f"another run writes to {folder}: wait for it, or give another folder") from error
@@ -72,7 +76,7 @@ class Growing:
         except (OSError, ValueError, KeyError):  # nothing is left, or not all of it
             pass
         try:
-            self.file = self.part.open("ab")
+            self.file = self.part.open("ab", buffering=0)
             self.file.truncate(size)
         except OSError as error:
             raise UserError(f"cannot write {path}: {error.strerror}; free or unlock it") from error
@@ -80,8 +84,9 @@ class Growing:
     def append(self, text: str, done) -> None:
         """Add a batch; ``done`` (JSON) is what has been done with it."""
         try:
-            self.file.write(text.encode())
-            self.file.flush()
+            left = memoryview(text.encode())
+            while left:  # a disk that is almost full takes a part
+                left = left[self.file.write(left) :]
         except OSError as error:
             raise UserError(f"cannot write {self.path}: {error.strerror}; free or unlock it") from error
         self.done = done

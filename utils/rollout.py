@@ -7,6 +7,7 @@ from models.layers.cache import Session, shared
 from utils.errors import UserError
 
 CPU_TOKENS = 8192  # of context and forecast that are decoded together on a CPU
+MOST_TOKENS = 16384  # that attend to each other: beyond, their mask alone takes gigabytes
 
 
 def to_rows(x: Tensor, channels: str) -> Tensor:
@@ -149,6 +150,15 @@ def check_rollout(model, variables: int, how) -> None:
         raise UserError("--renorm_every is for --rollout cached of a target with --norm window: leave it at 0")
     if how.attention_window and rollout == "sliding":
         raise UserError("--attention_window is for --rollout cached; a sliding window is as long as --seq_len")
+
+
+def check_width(channels: str, variables: int, patches: int) -> None:
+    """Refuse more variables than can attend to each other over so many patches."""
+    if channels == "joint" and variables * patches > MOST_TOKENS:
+        raise UserError(
+            f"{variables} variables together over {patches} patches are too many: choose by --columns, or take a model "
+            "trained with --channels independent"
+        )
 
 
 def open_session(model, context: Tensor, capacity: int, rollout: str, attention_window: int = 0) -> Session:

@@ -1,0 +1,232 @@
+"""Faults of machines and users: runs that are killed, full disks, damaged files, hostile tables."""
+
+import json
+import multiprocessing
+import os
+import random
+import re
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import run
+from exp import exp_forecast
+from tests.exp.test_predict import long
+from tests.test_run import SMALL, data, here, series_file, train, workplace  # noqa: F401
+
+SERVER = multiprocessing.get_context("forkserver")  # a process that has imported torch forks those to be killed
+SERVER.set_forkserver_preload(["tests.test_faults"])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def importable():
+    """The server of forks looks for modules as a new process does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+        yield
+
+
+def child(folder: str, argv: list[str], limit: int | None = None) -> None:
+    """run.py, saving all the time, in a process of its own; ``limit``: bytes of a file, as on a full disk."""
+    os.chdir(folder)
+    log = os.open("child.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    torch.set_num_threads(1)
+    exp_forecast.SAVE_EVERY_S = 0.0
+    if limit is not None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    try:
+        code = run.main(argv)
+    except SystemExit as stop:
+        code = stop.code
+    sys.exit(code)
+
+
+def start(folder: Path, argv: list[str], limit: int | None = None):
+    process = SERVER.Process(target=child, args=(str(folder), argv, limit))
+    process.start()
+    return process
+
+
+def killed_again_and_again(folder: Path, argv: list[str], progress: Path, times: int) -> int:
+    """Start and kill it, each time after it got further and a random moment more; how often it was killed."""
+    chance, killed = random.Random(0), 0
+    for _ in range(times):
+        process = start(folder, argv)
+        before = progress.stat().st_mtime_ns if progress.exists() else 0
+        while process.is_alive() and (not progress.exists() or progress.stat().st_mtime_ns == before):
+            time.sleep(0.002)
+        time.sleep(0.2 * chance.random())
+        killed += process.is_alive()
+        os.kill(process.pid, chance.choice((signal.SIGKILL, signal.SIGTERM)))
+        process.join()
+    return killed
+
+
+def weights(path: Path) -> dict:
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+def test_training_killed_at_ten_moments_ends_with_the_same_weights(here, tmp_path):  # noqa: F811
+    series_file(tmp_path)
+    argv = [*train(), *SMALL, "--train_epochs", "25", "--batch_size", "16"]
+    whole = start(tmp_path, [*argv, "--setting", "whole"])
+    folder = tmp_path / "checkpoints/broken"
+    killed = killed_again_and_again(tmp_path, [*argv, "--setting", "broken"], folder / "resume.pth", 10)
+    whole.join()
+    assert killed == 10
+    last = start(tmp_path, [*argv, "--setting", "broken"])
+    last.join()
+    assert last.exitcode == 0
+    assert "continuing at step" in (tmp_path / "child.log").read_text()
+    own = weights(tmp_path / "checkpoints/whole/checkpoint.pth")
+    for name, value in weights(folder / "checkpoint.pth").items():
+        assert torch.equal(value, own[name]), name
+    lines = [(tmp_path / f"checkpoints/{name}/metrics.jsonl").read_text().splitlines() for name in ("whole", "broken")]
+    validated = [[entry["val_loss"] for entry in map(json.loads, part) if "val_loss" in entry] for part in lines]
+    assert validated[0] == validated[1]
+    assert not [path.name for path in folder.iterdir() if path.name.startswith(".")], "half-written files are removed"
+
+
+def test_predictions_killed_again_and_again_end_with_the_same_file(here):  # noqa: F811
+    long("many.csv", series=150)
+    argv = ["--task_name", "predict", "--data_path", "many.csv", "--id_column", "id", "--batch_size", "1"]
+    argv += ["--checkpoint", "checkpoints/target/checkpoint.pth", "--test_pred_len", "10"]
+    assert run.main([*argv, "--setting", "whole"]) == 0
+    folder = here / "results/broken_many"
+    assert killed_again_and_again(here, [*argv, "--setting", "broken_many"], folder / ".forecast.csv.json", 3) == 3
+    assert run.main([*argv, "--setting", "broken_many"]) == 0
+    assert (folder / "forecast.csv").read_bytes() == (here / "results/whole/forecast.csv").read_bytes()
+
+
+FULL = {
+    "training": (lambda: [*train(), *SMALL, "--setting", "full"], 3000),
+    "test": (lambda: [*data(), "--test_pred_len", "8", "--max_windows", "4", "--setting", "full"], 500),
+    "predict": (
+        lambda: ["--task_name", "predict", "--data_path", "waves.csv", "--test_pred_len", "90", "--setting", "full"],
+        2000,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FULL)
+def test_a_full_disk_ends_in_one_line_and_no_half_file(case, here):  # noqa: F811
+    argv, limit = FULL[case]
+    process = start(here, [*argv(), "--checkpoints", "checkpoints"], limit)
+    process.join()
+    told = (here / "child.log").read_text()
+    assert process.exitcode == 2, told
+    assert told.count("error: ") == 1
+    assert "Traceback" not in told
+    for path in (*(here / "checkpoints/full").glob("*.*"), *(here / "results/full").glob("*")):
+        assert path.suffix not in (".pth", ".json", ".csv"), "half a file"
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "other"])
+def test_a_damaged_resume_file_is_refused(damage, here, capsys):  # noqa: F811
+    folder = here / f"checkpoints/resume_{damage}"
+    assert run.main([*train(), *SMALL, "--setting", folder.name]) == 0
+    path = folder / "resume.pth"
+    if damage == "other":
+        torch.save({"a": 1}, path)
+    else:
+        path.write_bytes(path.read_bytes()[: 0 if damage == "empty" else -500])
+    assert run.main([*train(), *SMALL, "--setting", folder.name]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ")
+    assert "resume.pth" in error
+
+
+@pytest.mark.parametrize("content", [{}, {"format": 1}, {"format": 1, "model": "timer_xl", "training": {}}, [1], 3])
+def test_files_that_are_almost_checkpoints_are_refused(content, here, capsys):  # noqa: F811
+    (here / "checkpoints/almost").mkdir(exist_ok=True)
+    path = here / "checkpoints/almost/checkpoint.pth"
+    torch.save(content, path)
+    os.utime(path, (2**31, 2**31))  # the newest
+    assert run.main([*data(), "--checkpoint", str(path)]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+    assert run.main([*data(), "--test_pred_len", "8", "--max_windows", "2", "--setting", "passed"]) == 0
+    path.unlink()
+
+
+def test_a_damaged_calibration_is_made_again(here):  # noqa: F811
+    how = [*data(), "--use_speculative", "--spec_sigma", "calibrated", "--test_pred_len", "8", "--max_windows", "2"]
+    path = here / "checkpoints/target/calibration.pth"
+    for content in (b"", b"junk"):
+        path.write_bytes(content)
+        assert run.main([*how, "--setting", "calibrated"]) == 0
+    torch.save({"a": 1}, path)
+    assert run.main([*how, "--setting", "calibrated"]) == 0
+
+
+def constant(table):
+    return table.assign(b=7.0)
+
+
+TABLES = {
+    "one row": (lambda table: table.iloc[:1], "one row"),
+    "twice": (lambda table: table.iloc[[*range(9), 8, *range(9, 260)]], "data row 10 comes twice"),
+    "unsorted": (lambda table: table.iloc[::-1], "data row 2 is earlier"),
+    "a gap": (lambda table: table.drop(table.index[7]), "missing after data row 7"),
+    "mixed types": (lambda table: table.assign(b=["x", *table["b"].iloc[1:]]), "'b' is not numeric"),
+    "infinite": (lambda table: table.assign(b=-np.inf), "infinite value"),
+}
+
+
+@pytest.mark.parametrize("case", TABLES)
+@pytest.mark.parametrize("training", [True, False])
+def test_hostile_tables_are_refused(case, training, here, capsys):  # noqa: F811
+    change, expected = TABLES[case]
+    series_file(here, name="hostile.csv", change=change)
+    argv = [*train("hostile.csv"), *SMALL] if training else [*data("hostile.csv"), "--test_pred_len", "8"]
+    argv += [] if training else ["--checkpoint", "checkpoints/target/checkpoint.pth"]
+    before = set(here.rglob("*"))
+    assert run.main([*argv, "--setting", "hostile"]) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1
+    assert re.search(expected, error[0]), error
+    assert set(here.rglob("*")) == before
+
+
+def test_a_hundred_thousand_columns_are_refused(here, capsys):  # noqa: F811
+    names = ",".join(map(str, range(100_000)))
+    rows = "".join(f"2020-01-{day:02},{','.join('0' * 100_000)}\n" for day in range(1, 31))
+    (here / "wide.csv").write_text(f"date,{names}\n{rows}")
+    assert run.main([*train("wide.csv"), *SMALL]) == 2
+    assert "100000 variables together" in capsys.readouterr().err
+
+
+def test_files_that_are_not_utf8_are_refused(here, capsys):  # noqa: F811
+    (here / "latin.csv").write_bytes("date,é\n2020-01-01,1\n".encode("latin-1"))
+    assert run.main([*data("latin.csv")]) == 2
+    assert "cannot read" in capsys.readouterr().err
+
+
+def test_constant_columns_give_numbers(here):  # noqa: F811
+    series_file(here, name="constant.csv", change=constant)
+    assert run.main([*train("constant.csv"), *SMALL, "--setting", "constant"]) == 0
+    how = ["--checkpoint", "checkpoints/constant/checkpoint.pth", "--use_speculative", "--test_pred_len", "8"]
+    how += ["--spec_draft_ckpt", "checkpoints/draft/checkpoint.pth", "--max_windows", "5", "--batch_size", "3"]
+    for mode in ("point", "sample"):
+        given = [*how, "--spec_mode", mode, "--setting", "constant", "--spec_sigma", "calibrated"]
+        assert run.main([*data("constant.csv"), *given]) == 0
+        record = json.loads((here / "results/constant/metrics.json").read_text())
+        assert np.isfinite(record["accuracy"]["speculative"]["mse"])
+
+
+@pytest.mark.parametrize(("horizon", "k", "batch"), [(1, 5, 1), (3, 99, 4), (8, 99, 1), (18, 2, 4)])
+def test_odd_horizons_k_and_batches(here, horizon, k, batch):  # noqa: F811
+    how = ["--use_speculative", "--spec_mode", "point", "--spec_k", str(k), "--batch_size", str(batch)]
+    how += ["--test_pred_len", str(horizon), "--max_windows", "5", "--setting", "odd"]
+    assert run.main([*data(), *how]) == 0
+    record = json.loads((here / "results/odd/metrics.json").read_text())
+    assert record["data"]["windows"] == 5
+    assert (record["acceptance"]["attempted"] == 0) == (horizon <= 4), "one patch: there is nothing to propose"
