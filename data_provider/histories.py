@@ -1,7 +1,11 @@
 """Tables of one's own that are to be forecast: one series of several columns, or many, one below the other."""
 
+import warnings
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import tzinfo
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +15,9 @@ from pandas.tseries.api import guess_datetime_format
 from utils.errors import UserError
 
 TIME_NAMES = ("date", "datetime", "ds", "time", "timestamp")
-CALENDAR = ("B", "MS", "ME", "QS", "QE", "YS", "YE")  # steps of unequal length
+CALENDAR = ("B", "MS", "ME", "QS-{}", "QE-{}", "YS-{}", "YE-{}")  # steps of unequal length, from the first's month on
+MISSING = ["", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None", "<NA>"]  # but for ids, which may be called so
+MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 CELLS, ROWS = 2**20, 256  # of a table that are held at a time while series are streamed, and at least
 SPARSE = 10  # with so many time stamps missing for each that is there, a step is not regular
 
@@ -23,16 +29,30 @@ class History:
     number: int  # of the series in its table, from 0
     name: str | None  # its id; None where a table is one series
     times: pd.Index  # rising regularly
-    step: pd.Timedelta | str | int  # between them: a duration, a frequency of pandas, or whole numbers
+    step: pd.Timedelta | pd.DateOffset | str | int  # between them: a duration, days or a frequency of the calendar
     values: np.ndarray  # [rows, C] float64, finite
     read: float  # share of the table that was read to find it
 
     def ahead(self, horizon: int) -> pd.Index:
-        """The ``horizon`` time stamps that follow."""
+        """The ``horizon`` time stamps that follow.
+
+        Raises:
+            UserError: they are beyond the dates that can be told.
+        """
         last = self.times[-1]
         if isinstance(self.step, int):
             return pd.RangeIndex(last + self.step, last + self.step * (horizon + 1), self.step)
-        return pd.date_range(last, periods=horizon + 1, freq=self.step, unit="us")[1:]
+        wall = not isinstance(self.step, pd.Timedelta)  # days and months go by the clock on the wall
+        try:
+            start = last.tz_localize(None) if wall else last
+            ahead = pd.date_range(start, periods=horizon + 1, freq=self.step, unit="us")[1:]
+            return _localised(ahead, last.tz) if wall else ahead
+        except (ValueError, OverflowError) as error:  # pandas' OutOfBounds is a ValueError
+            raise UserError(f"{horizon} steps of {self.step} from {last} on are beyond the calendar") from error
+
+    def end(self) -> "History":
+        """What is needed to continue it: its values are left behind."""
+        return replace(self, times=self.times[-1:], values=self.values[:0])
 
 
 class Table:
@@ -45,7 +65,10 @@ class Table:
         id_column: of a long table: the rows of a series stand together, in the order of time.
         missing: ``error`` refuses gaps and NaN, ``interpolate`` fills them, the ends with the nearest value.
 
-    Time stamps are dates, or whole numbers. Series are streamed: memory does not grow with their number.
+    Time stamps are dates, or whole numbers. Series are streamed: of those that were read only the names are kept.
+
+    Raises:
+        UserError: here or while series are read, with what is wrong and where.
     """
 
     def __init__(
@@ -61,6 +84,9 @@ class Table:
         self.told = "the table" if isinstance(source, pd.DataFrame) else str(source)
         head = self._head()
         self.all = [str(name) for name in head.columns]
+        twice = [name for name, times in Counter(self.all).items() if times > 1]
+        if twice:
+            raise UserError(f"{self.told} has several columns {twice[0]!r}: rename them")
         for name in (time_column, id_column, *(columns or ())):
             if name is not None and name not in self.all:
                 raise UserError(f"{self.told} has no column {name!r}: it has {', '.join(self.all[:20])}")
@@ -78,7 +104,12 @@ class Table:
             raise UserError(
                 f"{self.told}: column {self.all.index(unnamed[0]) + 1} has no name: give it one, or --columns"
             )
-        self.format = self._format(head)
+        self.format, self.zone = self._format(head[self.time])
+        self.size = source.stat().st_size if isinstance(source, Path) else None
+
+    def changed(self) -> bool:
+        """Whether the file is another than when it was opened."""
+        return isinstance(self.source, Path) and (not self.source.is_file() or self.source.stat().st_size != self.size)
 
     def __str__(self) -> str:
         many = f", one for each {self.id}" if self.id else ""
@@ -92,9 +123,7 @@ class Table:
 
     def _head(self) -> pd.DataFrame:
         if isinstance(self.source, pd.DataFrame):
-            if isinstance(self.source.index, pd.DatetimeIndex):
-                self.source = self.source.rename_axis(self.source.index.name or "date").reset_index()
-            self.source.columns = [str(name) for name in self.source.columns]
+            self.source = _flat(self.source)
             head = self.source.head(100)
         elif not self.source.is_file():
             raise UserError(f"no data file {self.source}: correct --data_path (and --root_path)")
@@ -113,29 +142,33 @@ class Table:
         try:
             if source.suffix in (".parquet", ".pq"):
                 yield from self._parquet(rows)
-                return
-            compression = {".gz": "gzip", ".bz2": "bz2", ".zip": "zip", ".xz": "xz"}.get(source.suffix)
-            wanted = {}
-            if not rows and len(self.columns) < len(self.all) - bool(self.id) - 1:
-                wanted["usecols"] = [name for name in (self.time, self.id, *self.columns) if name]
-            wanted["dtype"] = {self.id: str} if self.id else None
-            with source.open("rb") as file:
-                size = max(1, source.stat().st_size)
-                width = 1 if rows else len(self.all)
-                parts = pd.read_csv(
-                    file,
-                    chunksize=rows or max(ROWS, CELLS // width),
-                    compression=compression,
-                    **wanted,
-                )
-                for frame in parts:
-                    yield frame, min(1.0, file.tell() / size)
-        except (ValueError, OSError, EOFError, LookupError) as error:  # pandas' and Arrow's errors are among them
+            else:
+                yield from self._csv(rows)
+        except Exception as error:  # what damaged files make parsers and decompressors raise is not for us to know
             if isinstance(error, UserError):
                 raise
             hint = "; save it as UTF-8" if isinstance(error, UnicodeError) else ""
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise UserError(f"cannot read {source} as a table ({reason}{hint}): give CSV or Parquet") from error
+
+    def _csv(self, rows: int | None) -> Iterator[tuple[pd.DataFrame, float]]:
+        source, wanted, width = self.source, {}, 1
+        if not rows:
+            width = len(self.all)
+            wanted["dtype"] = {self.id: str} if self.id else None
+            if self.id:
+                wanted["na_values"] = {name: [""] if name == self.id else MISSING for name in self.all}
+                wanted["keep_default_na"] = False
+            if len(self.columns) < width - bool(self.id) - 1:
+                wanted["usecols"] = [name for name in (self.time, self.id, *self.columns) if name]
+        compression = {".gz": "gzip", ".bz2": "bz2", ".zip": "zip", ".xz": "xz"}.get(source.suffix)
+        how = {"chunksize": rows or max(ROWS, CELLS // width), "compression": compression, "low_memory": False}
+        size = max(1, source.stat().st_size)
+        with source.open("rb") as file:
+            for frame in pd.read_csv(file, **how, **wanted):
+                if not isinstance(frame.index, pd.RangeIndex):
+                    raise UserError(f"{source}: rows have more cells than the header: mend it")
+                yield frame, min(1.0, file.tell() / size)
 
     def _parquet(self, rows: int | None) -> Iterator[tuple[pd.DataFrame, float]]:
         from pyarrow import parquet  # takes long: only for those who need it
@@ -143,11 +176,10 @@ class Table:
         with parquet.ParquetFile(self.source) as file:
             done, total = 0, max(1, file.metadata.num_rows)
             for batch in file.iter_batches(rows or max(ROWS, CELLS // max(1, file.metadata.num_columns))):
-                frame = batch.to_pandas()
-                if isinstance(frame.index, pd.DatetimeIndex):
-                    frame = frame.rename_axis(frame.index.name or "date").reset_index()
+                frame = _flat(batch.to_pandas())
                 done += len(frame)
-                yield frame.astype({self.id: str}) if self.id in frame else frame, done / total
+                missing = self.id in frame and frame[self.id].isna().any()  # told by the caller
+                yield frame.astype({self.id: str}) if self.id in frame and not missing else frame, done / total
 
     def _find_time(self, head: pd.DataFrame) -> str:
         candidates = [name for name in self.all if name != self.id]
@@ -161,9 +193,31 @@ class Table:
                 return name
         raise UserError(f"{self.told}: none of its columns looks like time: give --time_column")
 
-    def _format(self, head: pd.DataFrame) -> str | None:
-        first = head[self.time].iloc[0]
-        return guess_datetime_format(first) if isinstance(first, str) else None
+    def _format(self, column: pd.Series) -> tuple[str | None, tzinfo | None]:
+        """How time stamps are written, and the zone of those that tell one."""
+        first = column.iloc[0]
+        if pd.api.types.is_integer_dtype(column):  # 20200131 and 202001 are dates, other numbers are counted
+            for length, form in ((8, "%Y%m%d"), (6, "%Y%m")):
+                text = column.astype(str)
+                if (text.str.len() == length).all() and pd.to_datetime(
+                    text, format=form, errors="coerce"
+                ).notna().all():
+                    return form, None
+            return None, None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it guesses the order of day and month, and says so
+            form = guess_datetime_format(first) if isinstance(first, str) else None
+            zone = pd.Timestamp(first).tz if form and "%z" in form else None
+        return form, zone
+
+    def written(self, times: pd.Index) -> str | None:
+        """The format of the table where it tells all of these time stamps, else None."""
+        if self.format is None or not isinstance(times, pd.DatetimeIndex):
+            return None
+        again = pd.to_datetime(
+            times.strftime(self.format), format=self.format, errors="coerce", utc=times.tz is not None
+        )
+        return self.format if (again == times).all() else None
 
     # ---------------------------------------------------------------- series
 
@@ -206,24 +260,28 @@ class Table:
             start += len(frame)
 
     def _times(self, column: pd.Series, start: int) -> pd.Index:
-        if pd.api.types.is_integer_dtype(column):
-            return pd.Index(column.to_numpy(np.int64))
         try:
-            if self.format is None and isinstance(column.iloc[0], str):
-                raise ValueError(f"{column.iloc[0][:40]!r} is no date")
-            if pd.api.types.is_numeric_dtype(column):
+            if column.isna().any():
+                raise UserError(f"{self.told}: no time stamp in data row {start + int(column.isna().argmax()) + 1}")
+            if pd.api.types.is_integer_dtype(column):
+                if self.format is None:
+                    return pd.Index(column.to_numpy(np.int64))
+                column = column.astype(str)
+            elif pd.api.types.is_numeric_dtype(column):
                 raise ValueError(f"{column.iloc[0]} is neither a date nor a whole number")
+            elif self.format is None and isinstance(column.iloc[0], str):
+                raise ValueError(f"{column.iloc[0][:40]!r} is no date")
             iso = self.format and self.format.startswith("%Y-%m-%d")  # may leave out seconds here and there
-            times = pd.to_datetime(column, format="ISO8601" if iso else self.format)
+            times = pd.to_datetime(column, format="ISO8601" if iso else self.format, utc=bool(self.zone))
             times = pd.DatetimeIndex(times).as_unit("us")
+            return times.tz_convert(self.zone) if self.zone else times
         except (ValueError, TypeError, OverflowError) as error:
+            if isinstance(error, UserError):
+                raise
             reason = str(error).strip().splitlines()[0]
             raise UserError(
                 f"{self.told}: cannot read the time column {self.time!r} from data row {start + 1} on ({reason})"
             ) from error
-        if times.isna().any():
-            raise UserError(f"{self.told}: no time stamp in data row {start + int(times.isna().argmax()) + 1}")
-        return times
 
     def _values(self, frame: pd.DataFrame, start: int) -> np.ndarray:
         try:
@@ -271,11 +329,18 @@ class Table:
         """The step between time stamps; time stamps and values with rows of NaN where some are missing."""
         if len(times) < 2:
             raise UserError(f"{told} has one row: a past to forecast from is needed")
+        wall = isinstance(times, pd.DatetimeIndex) and times.tz is not None
+        if wall and len(set(times.tz_localize(None) - times.tz_localize(None).normalize())) == 1:
+            # days and months go by the clock on the wall, whatever summer time does
+            step, local, values = self._regular(times.tz_localize(None), values, told, first)
+            step = pd.DateOffset(days=step.days) if isinstance(step, pd.Timedelta) else step
+            return step, _localised(local, times.tz), values
         numbers = times.to_numpy(np.int64) if times.dtype.kind == "i" else times.asi8
         steps = np.diff(numbers)
         if (steps <= 0).any():
             row = int((steps <= 0).argmax())
             what = "comes twice" if steps[row] == 0 else "is earlier than the one before: sort the table by time"
+            what += "" if self.id else " (a table of several series needs --id_column)"
             raise UserError(f"{told}: the time stamp {times[row + 1]} in data row {first + row + 2} {what}")
         common = int(steps[0])
         if (steps == common).all():
@@ -289,7 +354,10 @@ class Table:
         else:
             grids = []
         if isinstance(times, pd.DatetimeIndex):
-            grids += [(freq, pd.date_range(times[0], times[-1], freq=freq, unit="us")) for freq in CALENDAR]
+            for form in CALENDAR if times.tz is None else ():
+                freq = form.format(MONTHS[times[0].month - 1])
+                with suppress(ValueError):  # beyond the calendar
+                    grids.append((freq, pd.date_range(times[0], times[-1], freq=freq, unit="us")))
         grids = [(step, grid) for step, grid in grids if len(times) <= len(grid) <= most and times.isin(grid).all()]
         if not grids:
             row = int((steps != common).argmax())
@@ -312,7 +380,7 @@ class Table:
         return step, grid, filled
 
     @staticmethod
-    def _duration(times: pd.Index, step: int):
+    def _duration(times: pd.Index, step: int) -> pd.Timedelta | int:
         return step if times.dtype.kind == "i" else pd.Timedelta(step, unit="us")
 
     @staticmethod
@@ -321,3 +389,20 @@ class Table:
             return pd.Index(numbers)
         stamps = pd.DatetimeIndex(numbers.astype("datetime64[us]"))
         return stamps if times.tz is None else stamps.tz_localize("UTC").tz_convert(times.tz)
+
+
+def _localised(times: pd.DatetimeIndex, zone: tzinfo | None) -> pd.DatetimeIndex:
+    """Of clocks on the wall; an hour that summer time leaves out is the next, one that comes twice the first."""
+    if zone is None:
+        return times
+    return times.tz_localize(zone, nonexistent="shift_forward", ambiguous=np.ones(len(times), dtype=bool))
+
+
+def _flat(frame: pd.DataFrame) -> pd.DataFrame:
+    """A copy (of the frame, not of its values) whose columns have text as names, and whose index is one of them."""
+    names = [name for name in frame.index.names if name is not None]
+    if not names and isinstance(frame.index, pd.DatetimeIndex):
+        frame = frame.rename_axis("date")
+    if frame.index.name is not None or names:
+        frame = frame.reset_index(drop=bool({frame.index.name, *names} & set(frame.columns)))
+    return frame.set_axis([str(name) for name in frame.columns], axis=1)

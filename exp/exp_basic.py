@@ -11,13 +11,11 @@ from tqdm import tqdm
 from data_provider.data_factory import load_series
 from data_provider.data_loader import Series, Windows
 from models import MODELS
-from models.timer_xl import from_patches, to_patches
 from utils import checkpoint, distributed
-from utils.covariance import Calibration, calibrate, context_scale
+from utils.covariance import Calibration, calibrate, next_patch_errors
 from utils.errors import UserError
 from utils.inference import find_device
 from utils.results import write_atomic
-from utils.rollout import from_rows, to_rows
 
 
 class ExpBasic:
@@ -54,20 +52,14 @@ class ExpBasic:
             saved = checkpoint.read_state(path, torch.device("cpu"))
             if saved["identity"] == identity:
                 return Calibration(saved["matrices"])
-        config, residuals, scales = model.config, [], []
+        config, found = model.config, []
         windows = Windows(self.series, "val", config.seq_len, config.input_token_len)
         for index in tqdm(windows.all().split(64), desc="calibration", unit="batch"):
-            x, truth = windows.batch(index)
-            with torch.inference_mode():
-                rows = to_patches(to_rows(x.to(self.device), config.channels), config.input_token_len)
-                mean = from_rows(from_patches(model.predict(rows, 1)[0]), config.channels, x.shape[2]).cpu()
-            residuals.append((truth - mean).transpose(1, 2))
-            scales.append(context_scale(to_patches(x, config.input_token_len)))
-        matrices = calibrate(torch.cat(residuals), torch.cat(scales))
-        found = Calibration(matrices)
+            found.append(next_patch_errors(model, *windows.batch(index)))
+        matrices = calibrate(*map(torch.cat, zip(*found, strict=True)))
         write_atomic(path, lambda temporary: torch.save({"identity": identity, "matrices": matrices}, temporary))
         self.say(f"calibrated {role} on {len(windows)} validation windows -> {path}")
-        return found
+        return Calibration(matrices)
 
     @staticmethod
     def say(line: str) -> None:
@@ -78,6 +70,10 @@ class ExpBasic:
         """A model from this checkpoint, or from the newest that fits. Says which; ``role`` is its word for that."""
         if path is None:
             path = checkpoint.newest(Path(self.args.checkpoints), name, self.series.name, fits)
+            if path is None and self.args.task_name == "predict":
+                raise UserError(
+                    f"no {role} was trained on {self.series.name}: give --checkpoint (and --spec_draft_ckpt)"
+                )
             if path is None:
                 how = f"--model {name}" + ("" if name == "timer_xl" else " --distill")
                 how += " --train_rollout 8" if MODELS[name].Model.block else ""

@@ -1,7 +1,6 @@
 """What experiments that forecast share: the target, and which draft fits it."""
 
 from dataclasses import asdict
-from pathlib import Path
 from types import SimpleNamespace
 
 from data_provider.data_factory import season
@@ -51,7 +50,7 @@ class ExpDecode(ExpBasic):
             self.models["draft"] = told
             return seasonal_naive.Model(config)
         draft = self.load("draft", args.spec_draft_ckpt, name, self.fits_heads if name == "multi_patch" else self.fits)
-        training = checkpoint.read(Path(self.models["draft"]["path"]))["training"]
+        training = checkpoint.read(checkpoint.find(self.models["draft"]["path"]))["training"]
         if not self.fits(asdict(draft.config), training):
             raise UserError(
                 f"the draft (patch {draft.config.input_token_len}, channels {draft.config.channels}) does not fit the "

@@ -271,6 +271,7 @@ class ExpForecast(ExpBasic):
                 state = saved
                 self.say(f"continuing at step {state['step']}")
 
+        distributed.agree((state["step"], identity))
         logged, earlier, started = [], state["seconds"], time.monotonic()
         try:
             writer = None if rank else SummaryWriter(folder / "tensorboard", purge_step=state["step"] + 1)

@@ -6,6 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from tqdm import tqdm
 
@@ -13,7 +14,7 @@ from data_provider.data_factory import EMBEDDED, locate, nyc_weather
 from data_provider.histories import History, Table
 from exp.exp_decode import ExpDecode
 from exp.ray_data import ray_decode
-from utils.errors import UserError
+from utils.errors import Interrupted, UserError
 from utils.forecaster import SpeculativeForecaster, batches
 from utils.inference import for_inference
 from utils.plotting import prediction_figure
@@ -31,15 +32,15 @@ class ExpPredict(ExpDecode):
     def __init__(self, args):
         super().__init__(args)
         self.table = self.series
-        sigma, self.use_draft = args.spec_sigma, args.use_speculative or args.spec_draft_ckpt is not None
-        draft = for_inference(self.load_draft(), args.amp, args.compile) if self.use_draft else None
+        wanted = args.use_speculative or args.spec_draft_ckpt or args.spec_draft_model != "timer_xl_draft"
+        draft = for_inference(self.load_draft(), args.amp, args.compile) if wanted else None
         self.forecaster = SpeculativeForecaster(
             for_inference(self.target, args.amp),
             draft,
             self.context,
             args.batch_size,
             args.spec_mode,
-            sigma,
+            args.spec_sigma,
             args.spec_accept_mse_tol,
             k=args.spec_k,
             accept_bias=args.spec_accept_bias,
@@ -55,6 +56,8 @@ class ExpPredict(ExpDecode):
         args = self.args
         if args.is_training:
             raise UserError("--task_name predict trains nothing: leave out --is_training 1, or train first")
+        if args.reference_ckpt:
+            raise UserError("--reference_ckpt is for tests on known data: leave it out")
         layout = (args.columns, args.time_column, args.id_column, args.missing)
         if args.data_path is None and args.data == EMBEDDED:
             table = Table(nyc_weather(), *layout)
@@ -63,56 +66,66 @@ class ExpPredict(ExpDecode):
         if args.data_path is None and args.data == "custom":
             raise UserError("--task_name predict needs --data_path FILE (CSV or Parquet with a time column)")
         if args.data_path is None:
-            return [Table(locate(args.data, args.root_path, None), *layout)]
-        path = Path(args.data_path)
-        return [Table(path if path.is_file() else Path(args.root_path) / path, *layout)]
+            path = locate(args.data, args.root_path, None)
+        else:
+            path = Path(args.data_path)
+            path = path if path.is_file() else Path(args.root_path) / path
+        if path.name.endswith((".npz", ".txt", ".txt.gz")):
+            raise UserError(f"{path} has no time stamps to continue: give a CSV or Parquet file with a time column")
+        return [Table(path, *layout)]
 
     def predict(self) -> Path:
         """Forecast every series of the table; a run that was killed goes on with the series it had not reached."""
         args, folder = self.args, Path(self.args.results) / self.setting()
         path, begun = folder / "forecast.csv", time.monotonic()
-        found = self.table.histories()
-        first = list(islice(found, args.batch_size))  # before anything is written: most errors show here
+        first = list(islice(self.table.histories(), args.batch_size))  # most errors show before anything is written
         sigma = self.forecaster.spread(first, args.num_samples)
         for history in first:
             self.forecaster.check(history)
-        new = not folder.exists()
+        new = [part for part in (folder, *folder.parents) if not part.exists()]
         with alone_in(folder):
             file = Growing(path, self.identity())
+            if file.other:
+                self.say("what an interrupted run has left is of other arguments, data or models: beginning anew")
             try:
-                counts = self.forecast(file, sigma)
-                file.finish()
-            except UserError:
-                file.discard()
-                if new:
-                    folder.rmdir()
+                counts, drawn = self.forecast(file, sigma)
+            except UserError as error:
+                if not (isinstance(error, Interrupted) and file.done):
+                    file.discard()
+                    for part in new:
+                        part.rmdir()
                 raise
-            shown = first[:PANELS] if args.id_column else first[:1]
-            drawn = self.forecaster.decode(shown, args.test_pred_len, args.num_samples, sigma)[0]
+            shown = first[:PANELS]
+            if drawn is None:  # in an earlier run
+                drawn = self.forecaster.decode(shown, args.test_pred_len, args.num_samples, sigma)[0]
             write_atomic(folder / "forecast.png", lambda to: prediction_figure(to, self.panels(shown, drawn)))
             record = self.record(counts, time.monotonic() - begun)
             write_json(folder / "forecast.json", record)
+            file.finish()
         self.say(self.summary(record))
         self.say(f"-> {path}, {folder / 'forecast.png'}, {folder / 'forecast.json'}")
         return path
 
-    def forecast(self, file: Growing, sigma) -> dict:
-        """Every batch of series to the file; sums of what the decoder did."""
+    def forecast(self, file: Growing, sigma) -> tuple[dict, np.ndarray | None]:
+        """Every batch of series to the file. Sums of what the decoder did; paths of the first series, if drawn now."""
         args, counts = self.args, file.done or dict.fromkeys(("series", *COUNTED), 0)
+        shown = None
         if done := counts["series"]:
             self.say(f"continuing after {done} series")
         work = ray_decode(self, done, sigma) if args.backend == "ray" else self.serial(done, sigma)
         with tqdm(total=100, desc="predict", bar_format="{l_bar}{bar}| {postfix} [{elapsed}<{remaining}]") as bar:
             for histories, drawn, told in work:
                 frame = self.forecaster.frame(self.table, histories, drawn)
-                text = frame.to_csv(index=False, header=not counts["series"], date_format=self.table.format)
+                written = self.table.written(pd.Index(frame[self.table.time]))
+                text = frame.to_csv(index=False, header=not counts["series"], date_format=written)
+                shown = drawn[:PANELS] if counts["series"] == 0 else shown
                 counts = {name: counts[name] + told[name] for name in COUNTED} | {
                     "series": counts["series"] + len(histories)
                 }
                 file.append(text, counts)
                 bar.set_postfix_str(f"{counts['series']} series")
                 bar.update(100 * histories[-1].read - bar.n)
-        return counts
+        return counts, shown
 
     def serial(self, skip: int, sigma) -> Iterator[tuple[list[History], np.ndarray, dict]]:
         """Batches of series from number ``skip`` on, and what :meth:`work` makes of them."""
@@ -169,7 +182,7 @@ class ExpPredict(ExpDecode):
                 "context": self.context,
                 "horizon": args.test_pred_len,
             },
-            "lossless": exact if self.use_draft else None,
+            "lossless": exact if self.forecaster.draft else None,
             "seconds": seconds,
             "acceptance": {
                 "accepted": counts["accepted"],
@@ -178,7 +191,7 @@ class ExpPredict(ExpDecode):
                 "patches_per_target_pass": counts["emitted"] / counts["row_passes"] if counts["row_passes"] else None,
                 "bound_hits": counts["bound_hits"],
             }
-            if self.use_draft
+            if self.forecaster.draft
             else None,
         }
 
@@ -193,7 +206,7 @@ class ExpPredict(ExpDecode):
         )
         text = f"{data['series']} series of {len(data['columns'])} columns, {data['horizon']} steps ahead ({how})"
         text += f" in {record['seconds']:.1f} s"
-        if self.use_draft:
+        if self.forecaster.draft:
             rate, passes = record["acceptance"]["rate"], record["acceptance"]["patches_per_target_pass"]
             text += "; nothing was proposed" if rate is None else f"; {rate:.1%} of the draft's proposals accepted"
             text += f", {passes:.2f} patches a target pass" + (", lossless" if record["lossless"] else "")

@@ -8,7 +8,7 @@ import pandas as pd
 
 from data_provider.histories import Table
 from exp.workers import cluster
-from utils.errors import UserError
+from utils.errors import Interrupted, UserError
 from utils.forecaster import batches
 
 AHEAD = 4  # batches that an actor may have waiting
@@ -39,8 +39,8 @@ def ray_decode(experiment, skip: int, sigma) -> Iterator[tuple]:
         context.execution_options.preserve_order = True
         context.enable_progress_bars = False
         context.target_max_block_size = 1  # a block for each batch of series, however small
-        reading = {"num_cpus": 0}  # other needs than the actors': else Ray would read and forecast in one of them
-        data = ray.data.read_datasource(Source(), override_num_blocks=1, ray_remote_args=reading).map_batches(
+        # reading has other needs than the actors: else Ray would read and forecast in one of them
+        data = ray.data.read_datasource(Source(), override_num_blocks=1, num_cpus=0).map_batches(
             Actor,
             fn_constructor_args=(type(experiment), args, folder, experiment.hashes(), sigma),
             batch_size=None,
@@ -51,12 +51,14 @@ def ray_decode(experiment, skip: int, sigma) -> Iterator[tuple]:
         try:
             for frame in data.iter_batches(batch_size=None, batch_format="pandas", prefetch_batches=1):
                 yield from frame["done"]
-        except (ray.exceptions.RayError, ray.exceptions.UserCodeException) as error:
-            raise UserError(reason(error)) from error
+        except ray.exceptions.RayError as error:
+            raise reason(error) from error
 
 
 def blocks(table: Table, folder: str, skip: int, size: int) -> Iterator[pd.DataFrame]:
     os.chdir(folder)
+    if table.changed():
+        raise UserError(f"another machine has another {table.told}: copy it to all machines")
     for batch in batches(islice(table.histories(), skip, None), size):
         yield pd.DataFrame({"batch": [batch]})
 
@@ -71,11 +73,15 @@ class Actor:
             raise UserError("a worker found other checkpoints under the same paths: copy them to all machines")
 
     def __call__(self, frame: pd.DataFrame) -> pd.DataFrame:
-        return pd.DataFrame({"done": [self.experiment.work(list(batch), self.sigma) for batch in frame["batch"]]})
+        done = [self.experiment.work(list(batch), self.sigma) for batch in frame["batch"]]
+        # the past need not travel back
+        return pd.DataFrame({"done": [([history.end() for history in batch], *found) for batch, *found in done]})
 
 
-def reason(error: Exception) -> str:
+def reason(error: Exception) -> UserError:
     """The user's error inside what Ray says, or Ray's last line."""
     text = str(error)
     lines = [line for line in text.splitlines() if "UserError: " in line]
-    return lines[-1].split("UserError: ", 1)[1] if lines else f"Ray: {text.strip().splitlines()[-1]}"
+    if lines:
+        return UserError(lines[-1].split("UserError: ", 1)[1])
+    return Interrupted(f"Ray: {text.strip().splitlines()[-1]}; give the same command again")

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from exp.exp_sweep import SWEPT, ExpSweep, lists, meant, plain
-from utils.errors import UserError
+from utils.errors import Interrupted, UserError
 from utils.operating_point import Objective
 
 ROOT = Path(__file__).parents[1]
@@ -53,13 +53,13 @@ def cluster(args: Namespace, device: torch.device) -> Iterator[tuple]:
             socket.create_connection((place[1], int(place[2])), timeout=5).close()  # ray itself would wait for minutes
         ray.init(args.ray_address or "local", runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}}, log_to_driver=False)
     except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"--ray_address {args.ray_address}: no Ray cluster answers there; start one") from error
+        raise Interrupted(f"--ray_address {args.ray_address}: no Ray cluster answers there; start one") from error
     try:
         needs = {"num_cpus": max(1, args.threads), "num_gpus": int(device.type == "cuda")}
         has = {"num_cpus": "CPU", "num_gpus": "GPU"}
         room = min(int(ray.cluster_resources().get(has[name], 0) // need) for name, need in needs.items() if need)
         if args.workers > room:
-            raise UserError(
+            raise Interrupted(
                 f"--workers {args.workers}: this cluster has room for {room} of --threads {args.threads} each"
             )
         yield ray, needs
@@ -143,4 +143,4 @@ def optional(name: str):
     try:
         return __import__(name)
     except ImportError as error:
-        raise UserError(f"this needs the package {name}: pip install -r requirements-sweep.txt") from error
+        raise Interrupted(f"this needs the package {name}: pip install -r requirements-sweep.txt") from error

@@ -66,6 +66,7 @@ def test_after_a_process_was_lost_training_goes_on(here):  # noqa: F811
 
 
 def test_torchrun_is_for_training(here, monkeypatch, capsys):  # noqa: F811
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name, value in (("TORCHELASTIC_RUN_ID", "1"), ("WORLD_SIZE", "2"), ("RANK", "0")):
+        monkeypatch.setenv(name, value)
     assert run.main(["--data", "custom", "--root_path", ".", "--data_path", "waves.csv"]) == 2
     assert "torchrun is for training" in capsys.readouterr().err

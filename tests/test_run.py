@@ -242,6 +242,9 @@ CASES = {
         [*data(), *SHORT, *HEADS, "checkpoints/strange/checkpoint.pth"],
         "heads of another target",
     ),
+    "Ray in a test": ([*data(), "--backend", "ray"], "--task_name predict"),
+    "numbers without time": (["--task_name", "predict", "--data_path", "broken.npz"], "no time stamps"),
+    "no target for a table": (["--task_name", "predict", "--data_path", "short.csv"], "give --checkpoint"),
     "untrainable": ([*train(), "--model", "seasonal_naive"], "--model"),
     "results not writable": ([*data(), "--results", "waves.csv", "--test_pred_len", "8"], "cannot write"),
 }

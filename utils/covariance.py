@@ -5,6 +5,9 @@ from sklearn.covariance import LedoitWolf
 from torch import Tensor
 from torch.special import ndtri
 
+from models.timer_xl import from_patches, to_patches
+from utils.rollout import from_rows, to_rows
+
 EPS = 1e-2  # added to the variance of a context: a constant one keeps a little spread
 FLOOR = 1e-8  # of a calibrated variance
 COVERED = 0.8  # the central interval that a calibrated spread is matched to
@@ -39,6 +42,15 @@ def calibrate(residuals: Tensor, scale: Tensor) -> Tensor:
         factor = covered / ndtri(torch.tensor((1 + COVERED) / 2, dtype=torch.float64))
         matrices.append(matrix * factor.square() + floor * torch.eye(len(matrix), dtype=matrix.dtype))
     return torch.stack(matrices)
+
+
+def next_patch_errors(model, x: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """What :func:`calibrate` needs of windows: context ``[B, L, C]``, the patch after it ``[B, P, C]``."""
+    config, device = model.config, next(model.parameters()).device
+    with torch.inference_mode():
+        rows = to_patches(to_rows(x.to(device), config.channels), config.input_token_len)
+        mean = from_rows(from_patches(model.predict(rows, 1)[0]), config.channels, x.shape[2]).cpu()
+    return (truth - mean).transpose(1, 2), context_scale(to_patches(x, config.input_token_len))
 
 
 class Calibration:

@@ -6,25 +6,38 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from utils.errors import UserError
+
 
 def rank() -> int:
-    return int(os.environ.get("RANK", 0))
+    return int(os.environ["RANK"]) if dist.is_torchelastic_launched() else 0
 
 
 def world() -> int:
     """How many processes there are."""
-    return int(os.environ.get("WORLD_SIZE", 1))
+    return int(os.environ["WORLD_SIZE"]) if dist.is_torchelastic_launched() else 1
 
 
 def place(device: torch.device) -> None:
     """Every process of a machine has a GPU of its own, where there are any."""
     if device.type == "cuda" and world() > 1:
+        if int(os.environ["LOCAL_RANK"]) >= torch.cuda.device_count():
+            raise UserError(f"--nproc_per_node: this machine has {torch.cuda.device_count()} GPUs: start as many")
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
 
 
 def start(device: torch.device) -> None:
     if world() > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+
+
+def agree(what) -> None:
+    """Refuse to go on where processes found different things (other data, or a resume file that only some see)."""
+    found = [what] * world()
+    if world() > 1:
+        dist.all_gather_object(found, what)
+    if any(other != what for other in found):
+        raise UserError("the processes start from different states: --checkpoints and the data must be the same to all")
 
 
 def mean(value: Tensor) -> Tensor:

@@ -1,2 +1,6 @@
 class UserError(ValueError):
     """What the user can put right. Its text is one line that says how; ``run.py`` prints it and exits with code 2."""
+
+
+class Interrupted(UserError):
+    """One that is no fault of the data: what was done so far is kept, and the same command goes on."""

@@ -13,9 +13,8 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from data_provider.histories import History, Table
-from models.timer_xl import from_patches, to_patches
 from utils import checkpoint
-from utils.covariance import Calibration, calibrate, context_scale
+from utils.covariance import Calibration, calibrate, next_patch_errors
 from utils.errors import UserError
 from utils.inference import find_device, for_inference
 from utils.rollout import check_rollout, check_width, row_series, windows_together
@@ -31,6 +30,7 @@ from utils.speculative_decoder import (
 QUANTILES = {"q10": 0.1, "q50": 0.5, "q90": 0.9}
 CALIBRATED_ON = 0.2  # the last share of each history, whose patches a spread is measured on
 MOST_WINDOWS = 512  # that it is measured on
+MOST_ROWS = 4096  # paths that are decoded together, whatever the device
 
 
 @dataclass
@@ -85,7 +85,15 @@ class SpeculativeForecaster:
                 f"a context of {self.context} must be a multiple of the checkpoint's patch, {self.patch_len}"
             )
         self.mode, self.sigma, self.accept_mse_tol, self.options = mode, sigma, accept_mse_tol, options
-        self.device = next(target.parameters()).device
+        self.device, self.decoder = next(target.parameters()).device, None
+        if draft is not None and (draft.config.input_token_len, draft.config.channels) != (
+            self.patch_len,
+            self.channels,
+        ):
+            raise UserError(
+                f"the draft (patch {draft.config.input_token_len}, channels {draft.config.channels}) does not fit the "
+                f"target (patch {self.patch_len}, channels {self.channels}): distil one from this target"
+            )
         if target.config.stochastic_head and sigma == "calibrated":
             self.sigma = 0.5  # its learned variances are used in its place
 
@@ -97,11 +105,14 @@ class SpeculativeForecaster:
             device: cpu, cuda, or auto: CUDA where there is one.
             how: see :class:`SpeculativeForecaster`.
         """
-        loaded = [
-            for_inference(checkpoint.load(checkpoint.find(path), find_device(device)))
-            for path in (target, draft)
-            if path is not None
-        ]
+        paths = [checkpoint.find(path) for path in (target, draft) if path is not None]
+        loaded = [for_inference(checkpoint.load(path, find_device(device))) for path in paths]
+        if loaded[-1].reads_target:
+            inputs = checkpoint.read(paths[-1])["training"].get("inputs", [])
+            if len(paths) == 1 or checkpoint.digest(paths[0]) not in inputs:
+                raise UserError(
+                    f"{paths[-1]} holds heads of another target: give the one that they were distilled from"
+                )
         return cls(*loaded, **how)
 
     def forecast(self, data, horizon: int, num_samples: int = 1, **layout) -> Forecast:
@@ -113,6 +124,9 @@ class SpeculativeForecaster:
             horizon: time steps.
             num_samples: S sample paths of each series.
             layout: of a frame, see :class:`data_provider.histories.Table`.
+
+        Raises:
+            UserError: what is wrong with the data, in a line.
         """
         if isinstance(data, pd.DataFrame):
             table = Table(data, **layout)
@@ -199,6 +213,10 @@ class SpeculativeForecaster:
         if table.id:
             others[table.id] = np.repeat([history.name for history in histories], horizon)
         place = {name: i for i, name in enumerate(table.columns)}
+        if drawn.shape[1] > 1 and (doubled := {f"{name}_{q}" for name in place for q in QUANTILES} & set(table.all)):
+            raise UserError(
+                f"column {doubled.pop()!r} is called as a quantile will be: rename it, or choose by --columns"
+            )
         mean = drawn.mean(1).reshape(-1, drawn.shape[3])
         quantiles = None
         if drawn.shape[1] > 1:
@@ -218,15 +236,17 @@ class SpeculativeForecaster:
         if self.channels == "independent":  # any number of variables, in parts that fit
             x, numbers = x.transpose(1, 2).flatten(0, 1).unsqueeze(2), row_series(numbers, self.channels, variables)
         config, steps = self.config(samples, sigma), math.ceil(horizon / self.patch_len)
-        if self.draft is not None:
-            decoder = SpeculativeDecoder(self.target, self.draft, config)
-            drawn, statistics = decoder.generate(x, steps, numbers, samples)
-        else:
-            check_rollout(self.target.config, x.shape[2], config)
-            together = windows_together(x, self.patch_len, steps, samples)
-            parts = zip(x.split(together), numbers.split(together), strict=True)
-            drawn = torch.cat([self._alone(own, steps, keys, config, samples) for own, keys in parts])
-            statistics = Statistics.empty(config.k)
+        if self.draft is not None and (self.decoder is None or self.decoder.config != config):
+            self.decoder = SpeculativeDecoder(self.target, self.draft, config)  # it learns prices and acceptance
+        check_rollout(self.target.config, x.shape[2], config)
+        together = min(windows_together(x, self.patch_len, steps, samples), max(1, MOST_ROWS // samples))
+        parts = []
+        for own, keys in zip(x.split(together), numbers.split(together), strict=True):
+            if self.draft is None:
+                parts.append((self._alone(own, steps, keys, config, samples), Statistics.empty(config.k)))
+            else:
+                parts.append(self.decoder.generate(own, steps, keys, samples))
+        drawn, statistics = torch.cat([part[0] for part in parts]), total(parts)
         drawn = drawn[:, None] if samples == 1 else drawn
         if self.channels == "independent":
             drawn = drawn.squeeze(-1).unflatten(0, (-1, variables)).movedim(1, -1)
@@ -250,30 +270,28 @@ class SpeculativeForecaster:
 
         Variables that are forecast one by one share a matrix.
         """
-        length, residuals, scales = self.context + self.patch_len, [], []
+        length, found, generator = self.context + self.patch_len, [], torch.Generator().manual_seed(0)
         each = max(1, MOST_WINDOWS // len(histories))
         for history in histories:
             self.check(history)
             values, _ = standardised(history)
-            last = len(values) - length
             first = max(0, int((1 - CALIBRATED_ON) * len(values)) - length)
-            if last < 0:
+            recent = values[first:].unfold(0, length, 1) if len(values) >= length else ()  # [windows, C, length]
+            if not len(recent):
                 continue
-            starts = torch.linspace(first, last, min(each, last - first + 1), dtype=torch.float64).round().long()
-            windows = torch.stack([values[start : start + length] for start in starts.tolist()])
-            if self.channels == "independent":
-                windows = windows.transpose(1, 2).flatten(0, 1).unsqueeze(2)[:MOST_WINDOWS]
-            x, truth = windows[:, : self.context], windows[:, self.context :]
-            patches = to_patches(x, self.patch_len)
-            parts = [self.target.predict(part.to(self.device), 1)[0].cpu() for part in patches.split(64)]
-            residuals.append((truth - from_patches(torch.cat(parts))).transpose(1, 2))
-            scales.append(context_scale(patches))
-        if not residuals:
+            joint = self.channels == "joint"
+            count = len(recent) if joint else recent.shape[:2].numel()
+            chosen = torch.randperm(count, generator=generator)[:each]
+            windows = recent[chosen] if joint else recent[chosen // values.shape[1], chosen % values.shape[1], None]
+            windows = windows.transpose(1, 2)  # [chosen, length, C or 1]
+            for part in windows.split(windows_together(windows, self.patch_len, 0)):
+                found.append(next_patch_errors(self.target, part[:, : self.context], part[:, self.context :]))
+        if not found:
             raise UserError(
                 f"quantiles need a spread, and no series is longer than the context, {self.context}, by a patch: give "
                 "--spec_sigma as a number, or a smaller --seq_len"
             )
-        return Calibration(calibrate(torch.cat(residuals), torch.cat(scales)))
+        return Calibration(calibrate(*map(torch.cat, zip(*found, strict=True))))
 
 
 def _of(history: History) -> str:

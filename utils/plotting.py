@@ -62,7 +62,8 @@ def forecast_figure(
             label = None
         for i in range(0, horizon, patch):
             axes.axvline(i, color="#bbbbbb", linewidth=0.5, zorder=0)
-        axes.set(title=title, ylabel="standardised value")
+        axes.set_title(title, parse_math=False)
+        axes.set_ylabel("standardised value")
         axes.margins(x=0.01)
     axes.set_xlabel("time steps from the start of the forecast")
     figure.legend(*all_axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False)
@@ -92,7 +93,7 @@ def prediction_figure(file: Path, panels: list[tuple]) -> None:
             axes.fill_between(
                 ahead, low, high, color=COLOURS["speculative"], alpha=0.25, linewidth=0, label="80 % interval"
             )
-        axes.set_title(title, fontsize=10)
+        axes.set_title(title, fontsize=10, parse_math=False)  # a column's name may have dollars
         axes.margins(x=0.01)
         axes.tick_params(labelsize=8)
         if isinstance(times, pd.DatetimeIndex):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from utils.errors import UserError
+from utils.errors import Interrupted, UserError
 
 SCHEMA = 1
 TEMPORARY = ".tmp."  # begins the names of files that are being written
@@ -62,16 +62,19 @@ def alone_in(folder: Path) -> Iterator[None]:
 class Growing:
     """A file that grows batch by batch and appears whole: ``done`` says what an interrupted run has left of it.
 
-    What was killed goes on after its last whole batch where ``identity`` is the same; else it begins anew.
+    What was killed goes on after its last whole batch where ``identity`` is the same; else it begins anew, and
+    ``other`` says so.
     """
 
     def __init__(self, path: Path, identity: dict):
         self.path, self.identity, self.done = path, json.loads(json.dumps(identity)), None
+        self.other = False
         self.part, self.state = path.with_name(f".{path.name}.part"), path.with_name(f".{path.name}.json")
         size = 0
         try:
             state = json.loads(self.state.read_text())
-            if state["identity"] == self.identity and self.part.stat().st_size >= state["bytes"]:
+            self.other = state["identity"] != self.identity
+            if not self.other and self.part.stat().st_size >= state["bytes"]:
                 self.done, size = state["done"], state["bytes"]
         except (OSError, ValueError, KeyError):  # nothing is left, or not all of it
             pass
@@ -79,7 +82,7 @@ class Growing:
             self.file = self.part.open("ab", buffering=0)
             self.file.truncate(size)
         except OSError as error:
-            raise UserError(f"cannot write {path}: {error.strerror}; free or unlock it") from error
+            raise Interrupted(f"cannot write {path}: {error.strerror}; free or unlock it") from error
 
     def append(self, text: str, done) -> None:
         """Add a batch; ``done`` (JSON) is what has been done with it."""
@@ -88,13 +91,18 @@ class Growing:
             while left:  # a disk that is almost full takes a part
                 left = left[self.file.write(left) :]
         except OSError as error:
-            raise UserError(f"cannot write {self.path}: {error.strerror}; free or unlock it") from error
+            raise Interrupted(
+                f"cannot write {self.path}: {error.strerror}; free or unlock it, and give the same command again"
+            ) from error
         self.done = done
         write_json(self.state, {"identity": self.identity, "bytes": self.file.tell(), "done": done})
 
     def finish(self) -> None:
         self.file.close()
-        os.replace(self.part, self.path)
+        try:
+            os.replace(self.part, self.path)
+        except OSError as error:
+            raise Interrupted(f"cannot write {self.path}: {error.strerror}; free or unlock it") from error
         self.state.unlink(missing_ok=True)
 
     def discard(self) -> None:

@@ -35,7 +35,9 @@ def test_columns_and_time_are_found_and_continued(tmp_path):
     assert Table(tmp_path / "t.csv", ["b"]).columns == ["b"]
 
 
-@pytest.mark.parametrize("freq", ["h", "15min", "D", "B", "W", "MS", "ME", "QE", "YS", "7D", "s"])
+@pytest.mark.parametrize(
+    "freq", ["h", "15min", "D", "B", "W", "MS", "ME", "QE", "QS-FEB", "YS", "YS-JUL", "YE-JUN", "7D", "s"]
+)
 def test_time_stamps_go_on_in_their_own_step(freq):
     whole = pd.date_range("2020-02-29", periods=60, freq=freq)
     history = only(frame(50).assign(date=whole[:50]))
@@ -45,11 +47,50 @@ def test_time_stamps_go_on_in_their_own_step(freq):
 def test_zones_names_and_numbers():
     local = pd.date_range("2020-03-28 20:00", periods=40, freq="h", tz="Europe/Berlin")  # into summer time
     assert only(frame(30).assign(date=local[:30])).ahead(10).tolist() == local[30:].tolist()
+    for freq in ("D", "W", "MS"):  # midnight on the wall stays midnight
+        local = pd.date_range("2019-02-01", periods=60, freq=freq, tz="Europe/Berlin")
+        assert only(frame(50).assign(date=local[:50])).ahead(10).tolist() == local[50:].tolist()
     years = frame(30).assign(date=np.arange(1990, 2020))
     assert only(years).ahead(2).tolist() == [2020, 2021]
     odd = frame().rename(columns={"date": "moment of measurement"})
     assert Table(odd).time == "moment of measurement"
     assert Table(frame().set_index("date")).columns == ["a", "b"]
+
+
+def test_zones_in_a_file_and_stamps_without_a_time(tmp_path):
+    local = pd.date_range("2020-03-28 20:00", periods=40, freq="h", tz="Europe/Berlin")  # two offsets
+    frame(40).assign(date=local.map(str)).to_csv(tmp_path / "t.csv", index=False)
+    assert (only(tmp_path / "t.csv").times == local).all()
+    midnight = pd.date_range("2020-01-01", periods=30, freq="h")
+    text = [str(stamp).removesuffix(" 00:00:00") for stamp in midnight]
+    frame().assign(date=text).to_csv(tmp_path / "t.csv", index=False)
+    table = Table(tmp_path / "t.csv")
+    (history,) = table.histories()
+    assert (history.times == midnight).all()
+    assert table.written(history.ahead(3)) is None, "the format of the first row tells no hours"
+    assert Table(frame().assign(date=midnight.map(str))).written(history.ahead(3)) == "%Y-%m-%d %H:%M:%S"
+
+
+def test_dates_written_as_numbers():
+    days = pd.date_range("2020-01-20", periods=40)
+    history = only(frame(30).assign(date=days[:30].strftime("%Y%m%d").astype(int)))
+    assert history.ahead(10).tolist() == days[30:].tolist()
+    months = pd.date_range("2019-06-01", periods=40, freq="MS")
+    assert (
+        only(frame(30).assign(date=months[:30].strftime("%Y%m").astype(int))).ahead(10).tolist() == months[30:].tolist()
+    )
+
+
+def test_frames_are_left_as_they_are_and_ids_may_be_called_na(tmp_path):
+    given = frame().rename(columns={"a": 1})
+    assert Table(given).columns == ["1", "b"]
+    assert given.columns.tolist() == ["date", 1, "b"]
+    with pytest.raises(UserError, match="several columns '1'"):
+        Table(given.rename(columns={"b": "1"}))
+    long(2).replace({"001": "NA"}).to_csv(tmp_path / "t.csv", index=False)
+    assert [history.name for history in Table(tmp_path / "t.csv", id_column="id").histories()] == ["000", "NA"]
+    long(2).set_index(["id", "date"]).to_parquet(tmp_path / "t.parquet")
+    assert len(list(Table(tmp_path / "t.parquet", id_column="id").histories())) == 2
 
 
 def test_formats_agree(tmp_path):
@@ -153,12 +194,22 @@ FILES = {
 
 
 @pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".csv.gz"])
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".csv.gz", ".csv.zip", ".csv.xz", ".csv.bz2"])
 def test_broken_files_are_refused(name, suffix, tmp_path):
     (tmp_path / f"t{suffix}").write_bytes(FILES[name])
     with pytest.raises(UserError) as caught:
         list(Table(tmp_path / f"t{suffix}").histories())
     assert "\n" not in str(caught.value)
+
+
+def test_a_flipped_byte_in_a_compressed_file(tmp_path):
+    long(50).to_csv(tmp_path / "t.csv.gz", index=False)
+    content = bytearray((tmp_path / "t.csv.gz").read_bytes())
+    for place in range(200, len(content), 200):
+        content[place] ^= 0xFF
+    (tmp_path / "t.csv.gz").write_bytes(content)
+    with pytest.raises(UserError, match="cannot read"):
+        list(Table(tmp_path / "t.csv.gz", id_column="id").histories())
 
 
 def test_many_columns(tmp_path):

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import run
-from tests.test_run import SMALL, here, series_file, train, workplace  # noqa: F401
+from exp import exp_predict
+from tests.test_run import SMALL, here, train, workplace  # noqa: F401
 from utils.results import Growing, alone_in
 
 
@@ -153,6 +154,7 @@ BAD = {
     "paths of means": (lambda t: t, ["--num_samples", "2", "--spec_mode", "point"], "--num_samples"),
     "flat": (lambda t: t, ["--checkpoint", "checkpoints/flat/checkpoint.pth"], "sliding"),
     "results": (lambda t: t, ["--results", "waves.csv"], "cannot write"),
+    "reference": (lambda t: t, ["--reference_ckpt", "x.pth"], "--reference_ckpt"),
 }
 
 
@@ -169,6 +171,47 @@ def test_bad_input_ends_in_one_line_and_leaves_nothing(case, here, predict, caps
     assert set(here.rglob("*")) == before
 
 
+def test_a_tolerance_without_bound_and_names_with_dollars(here, predict):  # noqa: F811
+    long("money.csv", change=lambda table: table.rename(columns={"a": "cost_$_per_$^{"}))
+    how = ["--id_column", "id", "--spec_accept_mse_tol", "inf", "--batch_size", "3"]
+    assert predict("money.csv", "money", *how) == 0
+    record = json.loads((here / "results/money/forecast.json").read_text())
+    assert record["acceptance"]["rate"] == 1
+    assert record["args"]["spec_accept_mse_tol"] == "inf"
+
+
+def test_what_a_killed_run_has_left_outlives_errors_that_are_not_of_the_data(here, predict, monkeypatch):  # noqa: F811
+    how = ["--id_column", "id", "--batch_size", "2"]
+    long("long.csv")
+    append = Growing.append
+
+    def killed(self, text, counts):
+        append(self, text, counts)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Growing, "append", killed)
+        with pytest.raises(KeyboardInterrupt):
+            predict("long.csv", "left", *how)
+    assert predict("long.csv", "left", *how, "--backend", "ray", "--ray_address", "127.0.0.1:1") == 2
+    assert json.loads((here / "results/left/.forecast.csv.json").read_text())["done"]["series"] == 2
+    assert predict("long.csv", "left", *how) == 0
+    assert len(pd.read_csv("results/left/forecast.csv")) == 70
+
+
+def test_killed_during_the_picture_nothing_is_done_again(here, predict, monkeypatch, capsys):  # noqa: F811
+    how = ["--id_column", "id", "--batch_size", "2"]
+    long("long.csv")
+    with monkeypatch.context() as patch:
+        patch.setattr(exp_predict, "prediction_figure", lambda *rest: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            predict("long.csv", "picture", *how)
+    capsys.readouterr()
+    assert predict("long.csv", "picture", *how) == 0
+    assert "continuing after 7 series" in capsys.readouterr().out
+    assert len(pd.read_csv("results/picture/forecast.csv")) == 70
+
+
 def test_two_runs_of_one_setting_do_not_meet(here, predict, capsys):  # noqa: F811
     with alone_in(here / "results/taken"):
         assert predict("waves.csv", "taken") == 2
@@ -183,4 +226,3 @@ def test_horizons_of_one_step_and_k_beyond_the_horizon(here, predict, horizon, k
     assert predict("waves.csv", "edge", "--test_pred_len", str(horizon), "--spec_k", str(k)) == 0
     assert len(pd.read_csv("results/edge/forecast.csv")) == horizon
     assert torch.get_default_dtype() == torch.float32
-    assert series_file is not None

@@ -112,6 +112,8 @@ WRONG = {
     "horizon": (lambda f: f.forecast(np.zeros((20, 2)), 0), "horizon 0"),
     "paths of means": (lambda f: SpeculativeForecaster(f.target, mode="point").forecast(np.eye(20), 4, 2), "same"),
     "context": (lambda f: SpeculativeForecaster(f.target, context=13), "multiple"),
+    "draft": (lambda f: SpeculativeForecaster(f.target, models("independent")[1]), "does not fit"),
+    "quantile": (lambda f: f.forecast(table(1, 20, ("a", "a_q10")).drop(columns="id"), 4, 2), "'a_q10' is called"),
     "wide": (lambda f: f.forecast(np.zeros((20, 10_000)), 4), "--channels independent"),
     "huge": (lambda f: f.forecast(np.array([[1e308], [-1e308]] * 10), 4), "not finite|too large"),
     "no spread": (lambda f: f.forecast(np.ones((12, 1)), 4, 5), "longer than the context"),
