@@ -177,7 +177,7 @@ def main(minutes: float, seed: int) -> int:
                     what(chance)
                 except Exception:
                     told = traceback.format_exc()
-                    key = " ".join(told.splitlines()[-4:])[-300:]
+                    key = " ".join(line for line in told.splitlines() if line.startswith("  File"))
                     if key not in found:
                         found[key] = done
                         print(f"--- seed {seed}, number {done}\n{told}", flush=True)

@@ -60,7 +60,7 @@ def folder_name(text: str) -> str:
 
 class Parser(argparse.ArgumentParser):
     def error(self, message: str):
-        self.exit(2, f"error: {message} (see --help)\n")
+        self.exit(2, f"error: {' '.join(message.split())} (see --help)\n")  # arguments may have line breaks
 
 
 class Formatter(argparse.ArgumentDefaultsHelpFormatter):

@@ -1,6 +1,9 @@
 class UserError(ValueError):
     """What the user can put right. Its text is one line that says how; ``run.py`` prints it and exits with code 2."""
 
+    def __init__(self, text: str):
+        super().__init__(" ".join(text.split()))  # names of files and columns may have line breaks
+
 
 class Interrupted(UserError):
     """One that is no fault of the data: what was done so far is kept, and the same command goes on."""
