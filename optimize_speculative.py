@@ -22,7 +22,7 @@ from data_provider.data_loader import Windows
 from exp.exp_sweep import PRESETS, SWEPT, ExpSweep, grid, label, lists, meant, plain
 from exp.workers import ray_actors, search, serial
 from utils.arguments import build_parser, real, sigma, whole
-from utils.errors import UserError
+from utils.errors import UserError, one_line
 from utils.operating_point import METRICS, Objective, pareto
 from utils.results import SCHEMA, alone_in, environment, now, write_atomic, write_json
 
@@ -268,6 +268,7 @@ def conclude(experiment: ExpSweep, records: list[dict], folder: Path) -> None:
         print(f"{report(found)}\n-> {folder / BEST}")
 
 
+@one_line
 def main(argv: list[str] | None = None) -> int:
     try:
         args = parse(argv)
@@ -286,9 +287,6 @@ def main(argv: list[str] | None = None) -> int:
             sweep = Sweep(args, experiment)
             measure(experiment, sweep)
             conclude(experiment, sweep.sorted(), folder)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("stopped: what was measured is kept; go on with --resume", file=sys.stderr)
         return 130

@@ -21,7 +21,7 @@ from plot_optimization_results import (
     text,
     values_of,
 )
-from utils.errors import UserError
+from utils.errors import one_line
 from utils.operating_point import METRICS
 from utils.plotting import OKABE_ITO, plt
 from utils.results import write_atomic
@@ -267,17 +267,13 @@ def figure_of(path: Path, told: dict, records: list[dict]) -> None:
         plt.close(figure)
 
 
-def main(argv: list[str] | None = None) -> int:
-    try:
-        args = parse(argv, __doc__, "key_optimization_insights.png")
-        told, records = read(args.results)
-        write_atomic(args.output, lambda file: figure_of(file, told, records))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+@one_line
+def main(argv: list[str] | None = None) -> None:
+    args = parse(argv, __doc__, "key_optimization_insights.png")
+    told, records = read(args.results)
+    write_atomic(args.output, lambda file: figure_of(file, told, records))
     print("\n".join(f"* {line}" for line in findings(told, records)))
     print(f"-> {args.output}")
-    return 0
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 
 from utils.arguments import Formatter, Parser
-from utils.errors import UserError
+from utils.errors import UserError, one_line
 from utils.operating_point import METRICS, speed
 from utils.plotting import OKABE_ITO, plt
 from utils.results import write_atomic
@@ -276,16 +276,12 @@ def figure_of(path: Path, told: dict, records: list[dict]) -> None:
         plt.close(figure)
 
 
-def main(argv: list[str] | None = None) -> int:
-    try:
-        args = parse(argv, __doc__, "optimization_analysis.png")
-        told, records = read(args.results)
-        write_atomic(args.output, lambda file: figure_of(file, told, records))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+@one_line
+def main(argv: list[str] | None = None) -> None:
+    args = parse(argv, __doc__, "optimization_analysis.png")
+    told, records = read(args.results)
+    write_atomic(args.output, lambda file: figure_of(file, told, records))
     print(f"-> {args.output}")
-    return 0
 
 
 if __name__ == "__main__":

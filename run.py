@@ -9,28 +9,24 @@ from exp.exp_pretrain import ExpPretrain
 from exp.exp_speculative import ExpSpeculative
 from utils import distributed
 from utils.arguments import parse
-from utils.errors import UserError
+from utils.errors import UserError, one_line
 
 
-def main(argv: list[str] | None = None) -> int:
-    try:
-        args = parse(argv)
-        if distributed.world() > 1 and not (args.is_training or args.task_name == "pretrain"):
-            raise UserError("torchrun is for training: run this without it")
-        if args.backend == "ray" and args.task_name != "predict":
-            raise UserError("--backend ray is for --task_name predict, and for optimize_speculative.py")
-        if args.task_name == "pretrain":
-            ExpPretrain(args).train()
-        elif args.task_name == "predict":
-            ExpPredict(args).predict()
-        elif args.is_training:
-            (ExpDistill if args.distill else ExpForecast)(args).train()
-        else:
-            ExpSpeculative(args).test()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+@one_line
+def main(argv: list[str] | None = None) -> None:
+    args = parse(argv)
+    if distributed.world() > 1 and not (args.is_training or args.task_name == "pretrain"):
+        raise UserError("torchrun is for training: run this without it")
+    if args.backend == "ray" and args.task_name != "predict":
+        raise UserError("--backend ray is for --task_name predict, and for optimize_speculative.py")
+    if args.task_name == "pretrain":
+        ExpPretrain(args).train()
+    elif args.task_name == "predict":
+        ExpPredict(args).predict()
+    elif args.is_training:
+        (ExpDistill if args.distill else ExpForecast)(args).train()
+    else:
+        ExpSpeculative(args).test()
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from models import seasonal_naive
 from utils import checkpoint
 from utils.errors import UserError
 from utils.rollout import cacheable
+from utils.speculative_decoder import check_draft
 
 
 class ExpDecode(ExpBasic):
@@ -23,6 +24,20 @@ class ExpDecode(ExpBasic):
         self.context = args.seq_len or sizes.seq_len
         if self.context % self.patch_len:
             raise UserError(f"--seq_len {self.context} must be a multiple of the checkpoint's patch, {self.patch_len}")
+
+    def options(self) -> dict:
+        """Of :class:`SpeculativeConfig`, what the arguments say whatever the mode."""
+        args = self.args
+        return {
+            "k": args.spec_k,
+            "accept_bias": args.spec_accept_bias,
+            "max_draws": args.spec_max_draws,
+            "rollout": args.rollout,
+            "renorm_every": args.renorm_every,
+            "attention_window": args.attention_window,
+            "adaptive": args.spec_adaptive,
+            "seed": args.seed,
+        }
 
     def follows(self, config: dict, training: dict) -> bool:
         """Whether a target of this configuration can follow the run's rollout."""
@@ -51,11 +66,7 @@ class ExpDecode(ExpBasic):
             return seasonal_naive.Model(config)
         draft = self.load("draft", args.spec_draft_ckpt, name, self.fits_heads if name == "multi_patch" else self.fits)
         training = checkpoint.read(checkpoint.find(self.models["draft"]["path"]))["training"]
-        if not self.fits(asdict(draft.config), training):
-            raise UserError(
-                f"the draft (patch {draft.config.input_token_len}, channels {draft.config.channels}) does not fit the "
-                f"target (patch {self.patch_len}, channels {self.channels}): distil one from this target"
-            )
+        check_draft(self.target, draft)
         if draft.reads_target and not self.fits_heads(asdict(draft.config), training):
             raise UserError(
                 f"{self.models['draft']['path']} holds heads of another target: distil some from this one, or give "

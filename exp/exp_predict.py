@@ -42,14 +42,7 @@ class ExpPredict(ExpDecode):
             args.spec_mode,
             args.spec_sigma,
             args.spec_accept_mse_tol,
-            k=args.spec_k,
-            accept_bias=args.spec_accept_bias,
-            max_draws=args.spec_max_draws,
-            rollout=args.rollout,
-            renorm_every=args.renorm_every,
-            attention_window=args.attention_window,
-            adaptive=args.spec_adaptive,
-            seed=args.seed,
+            **self.options(),
         )
 
     def read_data(self) -> list[Table]:

@@ -57,16 +57,9 @@ class ExpSpeculative(ExpDecode):
         tol = args.spec_accept_mse_tol
         self.config = SpeculativeConfig(
             mode=args.spec_mode if args.use_speculative else "point",
-            k=args.spec_k,
             sigma=sigma,
-            accept_bias=args.spec_accept_bias,
             accept_mse_tol=tol if tol is not None else POINT_MSE_TOL if args.spec_mode == "point" else 0.0,
-            max_draws=args.spec_max_draws,
-            rollout=args.rollout,
-            renorm_every=args.renorm_every,
-            attention_window=args.attention_window,
-            adaptive=args.spec_adaptive,
-            seed=args.seed,
+            **self.options(),
         )
         self.target = for_inference(self.target, args.amp)
         self.phases = PhaseTimer(self.device)

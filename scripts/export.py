@@ -10,21 +10,17 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from utils import checkpoint
 from utils.arguments import Parser
-from utils.errors import UserError
+from utils.errors import one_line
 
 
-def main(argv: list[str] | None = None) -> int:
+@one_line
+def main(argv: list[str] | None = None) -> None:
     parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", type=Path, help="checkpoint.pth of a training")
     parser.add_argument("folder", type=Path, help="where to write")
     args = parser.parse_args(argv)
-    try:
-        checkpoint.export(args.checkpoint, args.folder)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    checkpoint.export(args.checkpoint, args.folder)
     print(f"-> {args.folder}")
-    return 0
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from utils.speculative_decoder import (
     SpeculativeConfig,
     SpeculativeDecoder,
     Statistics,
+    check_draft,
     paths,
     target_alone,
 )
@@ -86,14 +87,8 @@ class SpeculativeForecaster:
             )
         self.mode, self.sigma, self.accept_mse_tol, self.options = mode, sigma, accept_mse_tol, options
         self.device, self.decoder = next(target.parameters()).device, None
-        if draft is not None and (draft.config.input_token_len, draft.config.channels) != (
-            self.patch_len,
-            self.channels,
-        ):
-            raise UserError(
-                f"the draft (patch {draft.config.input_token_len}, channels {draft.config.channels}) does not fit the "
-                f"target (patch {self.patch_len}, channels {self.channels}): distil one from this target"
-            )
+        if draft is not None:
+            check_draft(target, draft)
         if target.config.stochastic_head and sigma == "calibrated":
             self.sigma = 0.5  # its learned variances are used in its place
 

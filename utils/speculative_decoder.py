@@ -132,11 +132,7 @@ class SpeculativeDecoder:
     def __init__(
         self, target, draft, config: SpeculativeConfig, trace: Callable[[str], AbstractContextManager] | None = None
     ):
-        if target.config.input_token_len != draft.config.input_token_len:
-            raise UserError(
-                f"the draft's patch ({draft.config.input_token_len}) is not the target's "
-                f"({target.config.input_token_len}): train a draft with the target's --input_token_len"
-            )
+        check_draft(target, draft)
         if draft.reads_target and config.k > draft.config.block_patches:
             raise UserError(
                 f"--spec_k {config.k}: this draft has heads for {draft.config.block_patches} patches at most"
@@ -256,6 +252,16 @@ class SpeculativeDecoder:
         if config.adaptive:
             self.pace.learn(statistics.accepted, statistics.attempted)
         return paths(forecast, samples, self.target.config.channels, x.shape[2]), statistics
+
+
+def check_draft(target, draft) -> None:
+    """Refuse a draft whose rows or patches are others than the target's."""
+    sizes = [(model.config.input_token_len, model.config.channels) for model in (target, draft)]
+    if sizes[0] != sizes[1]:
+        raise UserError(
+            "the draft (patch {}, channels {}) does not fit the target (patch {}, channels {}): distil one from this "
+            "target".format(*sizes[1], *sizes[0])
+        )
 
 
 def paths(forecast: Tensor, samples: int, channels: str, variables: int) -> Tensor:

@@ -21,7 +21,7 @@ from data_provider.data_factory import NAMES
 from exp.exp_benchmark import CHECKPOINTS, TARGETS, ExpBenchmark
 from exp.exp_growth import ExpGrowth
 from utils.arguments import Formatter, Parser, real, whole
-from utils.errors import UserError
+from utils.errors import one_line
 from utils.plotting import benchmark_figure
 from utils.results import write_atomic
 
@@ -117,8 +117,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(one_line(main)())

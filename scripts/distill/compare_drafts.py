@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from exp.exp_compare import ExpCompare
 from utils import checkpoint
 from utils.arguments import build_parser
-from utils.errors import UserError
+from utils.errors import one_line
 from utils.plotting import drafts_figure
 from utils.results import environment, now, write_atomic, write_json
 
@@ -146,8 +146,4 @@ def main(root: str, output: str = "results/drafts") -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(*sys.argv[1:]))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(one_line(main)(*sys.argv[1:]))
