@@ -30,9 +30,11 @@ RESULTS, TABLE, BEST = "optimization_results.json", "optimization_results_proces
 # arguments that may differ between a sweep and its continuation: places, and what is known by its contents
 FREE = ("checkpoint", "spec_draft_ckpt", "checkpoints", "root_path", "data_path", "results", "setting", "output")
 FREE += ("resume", "backend", "ray_address", "workers", "objective", "predict_only", "trials", *SWEPT.values())
+FREE += ("columns", "time_column", "id_column", "missing")  # the digest of the data tells
 FREE += ("threads", "device", "preset", "sigmas", "biases", "mse_tols", "ks")  # what they come to is compared
 FEW_BATCHES = 5  # with fewer, speeds are rough
 PLACES = ("root_path", "checkpoints", "results", "setting", "split", "max_windows", "threads", "device")  # of a run
+PLACES += ("backend", "ray_address", "workers")
 
 
 def tolerance(text: str) -> float:

@@ -17,6 +17,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     if distributed.world() > 1 and not (args.is_training or args.task_name == "pretrain"):
         raise UserError("torchrun is for training: run this without it")
+    if args.id_column and args.task_name != "predict":
+        raise UserError("--id_column is for --task_name predict: train on one series of several columns")
     if args.backend == "ray" and args.task_name != "predict":
         raise UserError("--backend ray is for --task_name predict, and for optimize_speculative.py")
     if args.task_name == "pretrain":

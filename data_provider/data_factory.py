@@ -1,6 +1,7 @@
 """Name -> data set: where its file lies, how it is read and how it is split."""
 
 import importlib.util
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,7 +78,7 @@ def locate(data: str, root_path: str, data_path: str | None) -> Path:
     if data_path:
         return Path(root_path) / data_path
     for file in filter(None, (known.file, known.other)):
-        if (Path(root_path) / file).is_file():
+        if os.path.isfile(Path(root_path) / file):
             return Path(root_path) / file
     place = Path(root_path) / known.file
     return hub.fetch(HUB, known.file, f"put the file ({known.source}) at {place}", "dataset", known.sha256)
@@ -99,8 +100,11 @@ def load_series(
         data_path: file below it; needed for ``custom``, an override for the others.
         columns, time_column, missing: of a ``custom`` table, see :class:`data_provider.histories.Table`.
     """
-    if data != "custom" and (columns or time_column):
-        raise UserError("--columns and --time_column are for tables of your own: --data custom, or --task_name predict")
+    own = data == "custom" and not str(data_path).endswith((".npz", ".txt", ".txt.gz"))
+    if not own and (columns or time_column or missing != "error"):
+        raise UserError(
+            "--columns, --time_column, --missing are for CSV and Parquet tables: --data custom or --task_name predict"
+        )
     if data == EMBEDDED:
         return Series(data, nyc_weather(), SHARES)
     if data == "custom":
@@ -111,7 +115,7 @@ def load_series(
         path = Path(root_path) / data_path
         # a known file keeps its standard split, so that nothing is trained on its test part
         split = next((known.split for known in DATASETS.values() if Path(known.file).name == path.name), SHARES)
-        if path.name.endswith((".npz", ".txt", ".txt.gz")):
+        if not own:
             return Series(path.stem, read_table(path), split)
         table = Table(path, columns, time_column, None, missing)
         (history,) = table.histories()

@@ -1,6 +1,7 @@
 """Tables, standard splits, scaling and windows."""
 
 import hashlib
+import os
 import zipfile
 import zlib
 from pathlib import Path
@@ -22,7 +23,7 @@ def read_table(path: Path) -> pd.DataFrame:
     CSV with a date column first; .txt and .txt.gz comma separated without a header; .npz with an array ``data`` of
     ``[rows, variables]`` or ``[rows, variables, features]`` (PEMS: the first feature).
     """
-    if not path.is_file():
+    if not os.path.isfile(path):  # False, too, where a folder may not be looked into
         raise UserError(f"no data file {path}: put it there, or point --root_path (and --data_path) at it")
     try:
         if path.suffix == ".npz":

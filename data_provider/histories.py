@@ -1,5 +1,6 @@
 """Tables of one's own that are to be forecast: one series of several columns, or many, one below the other."""
 
+import os
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -104,12 +105,13 @@ class Table:
             raise UserError(
                 f"{self.told}: column {self.all.index(unnamed[0]) + 1} has no name: give it one, or --columns"
             )
-        self.format, self.zone = self._format(head[self.time])
+        self.zone = None
+        self.format, self.zone = self._format(head)
         self.size = source.stat().st_size if isinstance(source, Path) else None
 
     def changed(self) -> bool:
         """Whether the file is another than when it was opened."""
-        return isinstance(self.source, Path) and (not self.source.is_file() or self.source.stat().st_size != self.size)
+        return self.size is not None and (not os.path.isfile(self.source) or os.path.getsize(self.source) != self.size)
 
     def __str__(self) -> str:
         many = f", one for each {self.id}" if self.id else ""
@@ -125,7 +127,7 @@ class Table:
         if isinstance(self.source, pd.DataFrame):
             self.source = _flat(self.source)
             head = self.source.head(100)
-        elif not self.source.is_file():
+        elif not os.path.isfile(self.source):  # False, too, where a folder may not be looked into
             raise UserError(f"no data file {self.source}: correct --data_path (and --root_path)")
         else:
             head = next(self._frames(rows=100), (pd.DataFrame(), 0))[0]
@@ -187,14 +189,13 @@ class Table:
             if name.lower() in TIME_NAMES:
                 return name
         for name in candidates:
-            if pd.api.types.is_datetime64_any_dtype(head[name]) or (
-                not pd.api.types.is_numeric_dtype(head[name]) and guess_datetime_format(str(head[name].iloc[0]))
-            ):
+            if pd.api.types.is_datetime64_any_dtype(head[name]) or _formats(head[name].iloc[0]):
                 return name
         raise UserError(f"{self.told}: none of its columns looks like time: give --time_column")
 
-    def _format(self, column: pd.Series) -> tuple[str | None, tzinfo | None]:
+    def _format(self, head: pd.DataFrame) -> tuple[str | None, tzinfo | None]:
         """How time stamps are written, and the zone of those that tell one."""
+        column = head[self.time]
         first = column.iloc[0]
         if pd.api.types.is_integer_dtype(column):  # 20200131 and 202001 are dates, other numbers are counted
             for length, form in ((8, "%Y%m%d"), (6, "%Y%m")):
@@ -204,11 +205,25 @@ class Table:
                 ).notna().all():
                     return form, None
             return None, None
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it guesses the order of day and month, and says so
-            form = guess_datetime_format(first) if isinstance(first, str) else None
-            zone = pd.Timestamp(first).tz if form and "%z" in form else None
-        return form, zone
+        forms = _formats(first)
+        if len(forms) > 1:  # 05/03/2020: the order is the one that can be read, and goes on regularly
+            ids = head[self.id] if self.id else None
+            own = column if ids is None else column[ids == ids.iloc[0]]
+            forms = [form for form in forms if self._goes_on(own, form)] or forms[:1]
+        if len(forms) > 1:
+            raise UserError(
+                f"{self.told}: {first!r} in {self.time!r} may begin with the day or the month: write 2020-12-31"
+            )
+        form = forms[0] if forms else None
+        return form, pd.Timestamp(first).tz if form and "%z" in form else None
+
+    def _goes_on(self, column: pd.Series, form: str) -> bool:
+        try:
+            times = pd.DatetimeIndex(pd.to_datetime(column, format=form)).as_unit("us")
+            self._regular(times, np.zeros((len(times), 1)), "", 0)
+        except ValueError:
+            return False
+        return True
 
     def written(self, times: pd.Index) -> str | None:
         """The format of the table where it tells all of these time stamps, else None."""
@@ -255,7 +270,7 @@ class Table:
                 if frame[self.id].isna().any():
                     row = start + int(frame[self.id].isna().argmax())
                     raise UserError(f"{self.told}: data row {row + 1} has no {self.id}: fill it in")
-                ids = frame[self.id].astype(str).to_numpy(object)
+                ids = frame[self.id].to_numpy(object)  # of a file they are text
             yield ids, self._times(frame[self.time], start), self._values(frame, start), start, read
             start += len(frame)
 
@@ -361,9 +376,10 @@ class Table:
         grids = [(step, grid) for step, grid in grids if len(times) <= len(grid) <= most and times.isin(grid).all()]
         if not grids:
             row = int((steps != common).argmax())
+            hint = "; write days and months without offsets from UTC" if self.zone else ""
             raise UserError(
-                f"{told}: time stamps are not regular: {times[row]} and {times[row + 1]} (data rows "
-                f"{first + row + 1} and {first + row + 2}) are not the usual {self._duration(times, common)} apart"
+                f"{told}: time stamps are not regular: {times[row]} and {times[row + 1]} (data rows {first + row + 1} "
+                f"and {first + row + 2}) are not the usual {self._duration(times, common)} apart{hint}"
             )
         step, grid = min(grids, key=lambda found: len(found[1]))
         if len(grid) == len(times):
@@ -389,6 +405,15 @@ class Table:
             return pd.Index(numbers)
         stamps = pd.DatetimeIndex(numbers.astype("datetime64[us]"))
         return stamps if times.tz is None else stamps.tz_localize("UTC").tz_convert(times.tz)
+
+
+def _formats(first) -> list[str]:
+    """How a time stamp may be written, the month before the day first."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it says which order it takes
+        found = [guess_datetime_format(first, dayfirst=day) for day in (False, True)] if isinstance(first, str) else []
+    found = [form for form in found if form]
+    return list(dict.fromkeys(found[:1] if found and found[0].startswith("%Y") else found))
 
 
 def _localised(times: pd.DatetimeIndex, zone: tzinfo | None) -> pd.DatetimeIndex:

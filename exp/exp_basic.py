@@ -35,8 +35,6 @@ class ExpBasic:
 
     def read_data(self) -> list[Series]:
         args = self.args
-        if args.id_column:
-            raise UserError("--id_column is for --task_name predict: train on one series of several columns")
         return [load_series(args.data, args.root_path, args.data_path, args.columns, args.time_column, args.missing)]
 
     def calibration(self, role: str, model) -> Calibration:

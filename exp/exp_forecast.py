@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from exp.exp_basic import ExpBasic
 from models import MODELS
 from models.timer_xl import to_patches
 from utils import checkpoint, distributed
-from utils.errors import UserError
+from utils.errors import Interrupted, UserError
 from utils.plotting import training_figure
 from utils.results import alone_in, write_atomic
 from utils.rollout import autoregress, check_width, mean_draw, open_draft, to_rows, windows_of
@@ -276,11 +276,14 @@ class ExpForecast(ExpBasic):
         try:
             writer = None if rank else SummaryWriter(folder / "tensorboard", purge_step=state["step"] + 1)
         except OSError as error:
-            raise UserError(f"cannot write {folder} ({error.strerror}): free or unlock it") from error
+            raise Interrupted(f"cannot write {folder} ({error.strerror}): free or unlock it") from error
 
         def log(name: str, value: float) -> None:
             if writer:
-                writer.add_scalar(name, value, state["step"])
+                try:
+                    writer.add_scalar(name, value, state["step"])
+                except OSError as error:  # of an earlier entry
+                    raise Interrupted(f"cannot write {folder} ({error.strerror}): free or unlock it") from error
 
         def save_state() -> None:
             if rank:
@@ -332,7 +335,8 @@ class ExpForecast(ExpBasic):
                 bar.set_postfix(val=f"{error:.4f}", best=f"{state['best']:.4f}")
         if rank:
             return
-        writer.close()
+        with suppress(OSError):  # on a full disk curves end early
+            writer.close()
         write_atomic(folder / "training_curve.png", lambda file: training_figure(file, state["history"]))
         for entry in state["history"]:
             if "val_loss" in entry:

@@ -1,7 +1,10 @@
 """Forecasts past the end of a table: ``run.py --task_name predict``."""
 
+import math
+import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -15,7 +18,7 @@ from data_provider.histories import History, Table
 from exp.exp_decode import ExpDecode
 from exp.ray_data import ray_decode
 from utils.errors import Interrupted, UserError
-from utils.forecaster import SpeculativeForecaster, batches
+from utils.forecaster import SpeculativeForecaster, batches, check_names
 from utils.inference import for_inference
 from utils.plotting import prediction_figure
 from utils.results import SCHEMA, Growing, alone_in, environment, now, write_atomic, write_json
@@ -49,8 +52,9 @@ class ExpPredict(ExpDecode):
         args = self.args
         if args.is_training:
             raise UserError("--task_name predict trains nothing: leave out --is_training 1, or train first")
-        if args.reference_ckpt:
-            raise UserError("--reference_ckpt is for tests on known data: leave it out")
+        for name in ("reference_ckpt", "max_windows", "data_weights", "distill"):
+            if vars(args)[name]:
+                raise UserError(f"--{name} is not for --task_name predict: leave it out")
         layout = (args.columns, args.time_column, args.id_column, args.missing)
         if args.data_path is None and args.data == EMBEDDED:
             table = Table(nyc_weather(), *layout)
@@ -62,20 +66,26 @@ class ExpPredict(ExpDecode):
             path = locate(args.data, args.root_path, None)
         else:
             path = Path(args.data_path)
-            path = path if path.is_file() else Path(args.root_path) / path
+            path = path if os.path.isfile(path) else Path(args.root_path) / path
         if path.name.endswith((".npz", ".txt", ".txt.gz")):
             raise UserError(f"{path} has no time stamps to continue: give a CSV or Parquet file with a time column")
-        return [Table(path, *layout)]
+        table = Table(path, *layout)
+        if args.data_path is None:
+            table.name = args.data  # by which its models know it
+        return [table]
 
     def predict(self) -> Path:
         """Forecast every series of the table; a run that was killed goes on with the series it had not reached."""
         args, folder = self.args, Path(self.args.results) / self.setting()
-        path, begun = folder / "forecast.csv", time.monotonic()
+        path = folder / "forecast.csv"
         first = list(islice(self.table.histories(), args.batch_size))  # most errors show before anything is written
         sigma = self.forecaster.spread(first, args.num_samples)
         for history in first:
             self.forecaster.check(history)
-        new = [part for part in (folder, *folder.parents) if not part.exists()]
+        joint = self.channels == "joint"
+        self.config = self.forecaster.prepare(args.num_samples, sigma, self.table.variables if joint else 1)
+        check_names(self.table, args.num_samples)
+        new = [part for part in (folder, *folder.parents) if not os.path.exists(part)]
         with alone_in(folder):
             file = Growing(path, self.identity())
             if file.other:
@@ -85,14 +95,15 @@ class ExpPredict(ExpDecode):
             except UserError as error:
                 if not (isinstance(error, Interrupted) and file.done):
                     file.discard()
-                    for part in new:
-                        part.rmdir()
+                    with suppress(OSError):  # another run is beside it
+                        for part in new:
+                            part.rmdir()
                 raise
             shown = first[:PANELS]
             if drawn is None:  # in an earlier run
                 drawn = self.forecaster.decode(shown, args.test_pred_len, args.num_samples, sigma)[0]
             write_atomic(folder / "forecast.png", lambda to: prediction_figure(to, self.panels(shown, drawn)))
-            record = self.record(counts, time.monotonic() - begun)
+            record = self.record(counts)
             write_json(folder / "forecast.json", record)
             file.finish()
         self.say(self.summary(record))
@@ -101,8 +112,8 @@ class ExpPredict(ExpDecode):
 
     def forecast(self, file: Growing, sigma) -> tuple[dict, np.ndarray | None]:
         """Every batch of series to the file. Sums of what the decoder did; paths of the first series, if drawn now."""
-        args, counts = self.args, file.done or dict.fromkeys(("series", *COUNTED), 0)
-        shown = None
+        args, counts = self.args, file.done or dict.fromkeys(("series", "seconds", *COUNTED), 0)
+        shown, begun = None, time.monotonic()
         if done := counts["series"]:
             self.say(f"continuing after {done} series")
         work = ray_decode(self, done, sigma) if args.backend == "ray" else self.serial(done, sigma)
@@ -112,9 +123,8 @@ class ExpPredict(ExpDecode):
                 written = self.table.written(pd.Index(frame[self.table.time]))
                 text = frame.to_csv(index=False, header=not counts["series"], date_format=written)
                 shown = drawn[:PANELS] if counts["series"] == 0 else shown
-                counts = {name: counts[name] + told[name] for name in COUNTED} | {
-                    "series": counts["series"] + len(histories)
-                }
+                told |= {"series": len(histories), "seconds": time.monotonic() - begun}
+                begun, counts = time.monotonic(), {name: counts[name] + told[name] for name in counts}
                 file.append(text, counts)
                 bar.set_postfix_str(f"{counts['series']} series")
                 bar.update(100 * histories[-1].read - bar.n)
@@ -156,16 +166,12 @@ class ExpPredict(ExpDecode):
             found.append((title, *past, history.ahead(args.test_pred_len), drawn[i, :, :, column]))
         return found
 
-    def record(self, counts: dict, seconds: float) -> dict:
-        args = self.args
-        tolerance = self.forecaster.config(args.num_samples, 0.5).accept_mse_tol
-        exact = (
-            tolerance <= 0 and (args.spec_mode == "point" or args.spec_accept_bias == 1) and not counts["bound_hits"]
-        )
+    def record(self, counts: dict) -> dict:
+        args, allowed = self.args, self.config.accept_mse_tol
         return {
             "schema": SCHEMA,
             "created": now(),
-            "args": vars(args) | {"spec_accept_mse_tol": str(tolerance) if tolerance == float("inf") else tolerance},
+            "args": vars(args) | {"spec_accept_mse_tol": allowed if math.isfinite(allowed) else "inf"},
             "models": self.models,
             "environment": environment(self.device),
             "data": {
@@ -175,8 +181,8 @@ class ExpPredict(ExpDecode):
                 "context": self.context,
                 "horizon": args.test_pred_len,
             },
-            "lossless": exact if self.forecaster.draft else None,
-            "seconds": seconds,
+            "lossless": self.config.exact and not counts["bound_hits"] if self.forecaster.draft else None,
+            "seconds": counts["seconds"],
             "acceptance": {
                 "accepted": counts["accepted"],
                 "attempted": counts["attempted"],

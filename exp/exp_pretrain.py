@@ -15,10 +15,10 @@ class ExpPretrain(ExpForecast):
             raise UserError("--task_name pretrain learns from data: leave out --distill, or --task_name")
         if args.channels == "joint":
             raise UserError("--task_name pretrain takes variables one by one: leave out --channels joint")
+        layout = args.columns, args.time_column, args.missing
         if args.data_path is None:
-            parts = [load_series(args.data, args.root_path, None)]
+            parts = [load_series(args.data, args.root_path, None, *layout)]
         else:
-            layout = args.columns, args.time_column, args.missing
             parts = [load_series("custom", args.root_path, path, *layout) for path in args.data_path.split(",")]
         self.weights = args.data_weights or [1.0] * len(parts)
         if len(self.weights) != len(parts):

@@ -30,12 +30,12 @@ from utils.rollout import (
     to_rows,
 )
 from utils.speculative_decoder import (
-    POINT_MSE_TOL,
     SpeculativeConfig,
     SpeculativeDecoder,
     Statistics,
     paths,
     target_alone,
+    tolerance,
 )
 from utils.timing import PhaseTimer, speedup, timed
 
@@ -54,11 +54,10 @@ class ExpSpeculative(ExpDecode):
         sigma = args.spec_sigma
         if sigma == "calibrated":
             sigma = self.calibration("target", self.target) if sampling else 0.5  # means have no spread
-        tol = args.spec_accept_mse_tol
         self.config = SpeculativeConfig(
             mode=args.spec_mode if args.use_speculative else "point",
             sigma=sigma,
-            accept_mse_tol=tol if tol is not None else POINT_MSE_TOL if args.spec_mode == "point" else 0.0,
+            accept_mse_tol=tolerance(args.spec_mode, args.spec_accept_mse_tol),
             **self.options(),
         )
         self.target = for_inference(self.target, args.amp)
@@ -187,7 +186,7 @@ class ExpSpeculative(ExpDecode):
 
     def record(self, windows: int, accuracy: dict, seconds: dict, statistics: Statistics) -> dict:
         """The record of DESIGN's section 5; what does not apply or was never attempted is null."""
-        args, config, tolerance = self.args, self.config, self.config.accept_mse_tol
+        args, config, allowed = self.args, self.config, self.config.accept_mse_tol
         timing = {name: seconds.get(name) for name in ("speculative", *BASELINES, "draft")}
         timing["target_cached"] = seconds["target"] if config.rollout == "cached" else None
         spec = timing["speculative"]
@@ -197,9 +196,8 @@ class ExpSpeculative(ExpDecode):
         medians = {name: pair and pair[0] for name, pair in ratios.items()}
         totals = {name: pair and pair[1] for name, pair in ratios.items()}
         agree = all(abs(medians[n] / totals[n] - 1) <= 0.1 for n in ratios if ratios[n])
-        exact = tolerance <= 0 and (config.mode == "point" or config.accept_bias == 1)
         predicted = None
-        if statistics.distances and config.mode == "sample" and tolerance <= 0:
+        if statistics.distances and config.mode == "sample" and allowed <= 0:
             rates = theory.acceptance_rate(torch.cat(statistics.distances).double(), config.accept_bias)
             predicted = rates.mean().item() if len(rates) else None
         breakdown = None
@@ -210,7 +208,7 @@ class ExpSpeculative(ExpDecode):
             "schema": SCHEMA,
             "created": now(),
             # JSON has no infinity: an infinite tolerance is written as the text "inf"
-            "args": vars(args) | {"spec_accept_mse_tol": tolerance if math.isfinite(tolerance) else "inf"},
+            "args": vars(args) | {"spec_accept_mse_tol": allowed if math.isfinite(allowed) else "inf"},
             "models": self.models,
             "environment": environment(self.device),
             "data": {
@@ -223,7 +221,7 @@ class ExpSpeculative(ExpDecode):
                 "horizon": args.test_pred_len,
                 "patch": self.patch_len,
             },
-            "lossless": exact and statistics.bound_hits == 0 if args.use_speculative else None,
+            "lossless": config.exact and statistics.bound_hits == 0 if args.use_speculative else None,
             "accuracy": {
                 name: accuracy[name].record() if name in accuracy else None
                 for name in ("speculative", "target", "target_sliding", "draft", "reference")

@@ -7,7 +7,7 @@ from itertools import islice
 import pandas as pd
 
 from data_provider.histories import Table
-from exp.workers import cluster
+from utils.cluster import cluster
 from utils.errors import Interrupted, UserError
 from utils.forecaster import batches
 
@@ -58,7 +58,7 @@ def ray_decode(experiment, skip: int, sigma) -> Iterator[tuple]:
 def blocks(table: Table, folder: str, skip: int, size: int) -> Iterator[pd.DataFrame]:
     os.chdir(folder)
     if table.changed():
-        raise UserError(f"another machine has another {table.told}: copy it to all machines")
+        raise Interrupted(f"another machine has another {table.told}: copy it to all machines")
     for batch in batches(islice(table.histories(), skip, None), size):
         yield pd.DataFrame({"batch": [batch]})
 
@@ -68,9 +68,12 @@ class Actor:
 
     def __init__(self, kind: type, args, folder: str, hashes: list[str], sigma):
         os.chdir(folder)
-        self.experiment, self.sigma = kind(args), sigma
+        try:
+            self.experiment, self.sigma = kind(args), sigma
+        except UserError as error:
+            raise Interrupted(f"a worker cannot start: {error}") from error
         if self.experiment.hashes() != hashes:
-            raise UserError("a worker found other checkpoints under the same paths: copy them to all machines")
+            raise Interrupted("a worker found other checkpoints under the same paths: copy them to all machines")
 
     def __call__(self, frame: pd.DataFrame) -> pd.DataFrame:
         done = [self.experiment.work(list(batch), self.sigma) for batch in frame["batch"]]
@@ -81,7 +84,9 @@ class Actor:
 def reason(error: Exception) -> UserError:
     """The user's error inside what Ray says, or Ray's last line."""
     text = str(error)
-    lines = [line for line in text.splitlines() if "UserError: " in line]
-    if lines:
-        return UserError(lines[-1].split("UserError: ", 1)[1])
+    for line in reversed(text.splitlines()):
+        for kind in (Interrupted, UserError):
+            _, found, told = line.partition(f"{kind.__name__}: ")
+            if found:
+                return kind(told)
     return Interrupted(f"Ray: {text.strip().splitlines()[-1]}; give the same command again")

@@ -5,20 +5,14 @@ Each is a generator of records, in the order in which they are done.
 
 import math
 import os
-import re
-import socket
 from argparse import Namespace
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-
-import torch
 
 from exp.exp_sweep import SWEPT, ExpSweep, lists, meant, plain
-from utils.errors import Interrupted, UserError
+from utils.cluster import cluster, optional
+from utils.errors import UserError
 from utils.operating_point import Objective
 
-ROOT = Path(__file__).parents[1]
 PENALTY = 1e3  # of an objective, for each unit by which a constraint is missed
 Numbered = list[tuple[int, dict]]  # configurations with their numbers
 
@@ -42,29 +36,6 @@ class Worker:
 
     def run(self, number: int, setting: dict) -> dict:
         return self.experiment.run(number, setting)
-
-
-@contextmanager
-def cluster(args: Namespace, device: torch.device) -> Iterator[tuple]:
-    """Ray, started or found, and what each of ``--workers`` actors needs of it."""
-    ray = optional("ray")
-    try:
-        if args.ray_address and (place := re.fullmatch(r"(?:ray://)?([^:/]+):(\d+)", args.ray_address)):
-            socket.create_connection((place[1], int(place[2])), timeout=5).close()  # ray itself would wait for minutes
-        ray.init(args.ray_address or "local", runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}}, log_to_driver=False)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise Interrupted(f"--ray_address {args.ray_address}: no Ray cluster answers there; start one") from error
-    try:
-        needs = {"num_cpus": max(1, args.threads), "num_gpus": int(device.type == "cuda")}
-        has = {"num_cpus": "CPU", "num_gpus": "GPU"}
-        room = min(int(ray.cluster_resources().get(has[name], 0) // need) for name, need in needs.items() if need)
-        if args.workers > room:
-            raise Interrupted(
-                f"--workers {args.workers}: this cluster has room for {room} of --threads {args.threads} each"
-            )
-        yield ray, needs
-    finally:
-        ray.shutdown()
 
 
 def ray_actors(experiment: ExpSweep, todo: Numbered) -> Iterator[dict]:
@@ -136,11 +107,3 @@ def pick(trial, mode: str, name: str, values: list):
     if any(not isinstance(value, float) or math.isinf(value) for value in values):
         return trial.suggest_categorical(key, values)
     return trial.suggest_float(key, min(values), max(values), log=min(values) > 0)
-
-
-def optional(name: str):
-    """A package that only some need."""
-    try:
-        return __import__(name)
-    except ImportError as error:
-        raise Interrupted(f"this needs the package {name}: pip install -r requirements-sweep.txt") from error

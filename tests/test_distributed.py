@@ -2,10 +2,8 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,12 +16,13 @@ ROOT = Path(__file__).parents[1]
 HOW = [*SMALL, "--dropout", "0", "--batch_size", "16"]
 
 
-def torchrun(*argv) -> subprocess.Popen:
+def torchrun(*argv, dying: int | None = None) -> tuple[int, str]:
+    """Two processes of run.py, of which one may kill itself at this event (tests/dying.py): exit code and output."""
+    script = [ROOT / "run.py"] if dying is None else [ROOT / "tests" / "dying.py", str(dying)]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [*launcher, ROOT / "run.py", *argv], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-    )
+    done = subprocess.run([*launcher, *script, *argv], capture_output=True, text=True, env=environment, timeout=300)
+    return done.returncode, done.stdout + done.stderr
 
 
 def curve(setting: str) -> list[float]:
@@ -38,9 +37,8 @@ def weights(setting: str) -> dict:
 @pytest.mark.parametrize("how", [[], ["--model", "timer_xl_draft", "--distill", "--train_rollout", "2"]])
 def test_two_processes_learn_what_one_learns_from_twice_the_batch(here, how):  # noqa: F811
     given = ["--distill_target_ckpt", "checkpoints/target/checkpoint.pth"] if how else []
-    both = torchrun(*train(), *HOW, *how, *given, "--setting", "two")
-    out, error = both.communicate(timeout=300)
-    assert both.returncode == 0, error
+    code, out = torchrun(*train(), *HOW, *how, *given, "--setting", "two")
+    assert code == 0, out
     assert out.count("best validation loss") == 1, "one of them writes and speaks"
     assert run.main([*train(), *HOW, "--batch_size", "32", *how, *given, "--setting", "one"]) == 0
     assert curve("two") == pytest.approx(curve("one"), rel=1e-4)
@@ -49,18 +47,14 @@ def test_two_processes_learn_what_one_learns_from_twice_the_batch(here, how):  #
 
 
 def test_after_a_process_was_lost_training_goes_on(here):  # noqa: F811
-    assert torchrun(*train(), *HOW, "--train_epochs", "8", "--setting", "unbroken").wait(300) == 0
-    broken = [*train(), *HOW, "--train_epochs", "8", "--setting", "broken"]
-    both = torchrun(*broken)
-    children = Path(f"/proc/{both.pid}/task/{both.pid}/children")
-    while not Path("checkpoints/broken/resume.pth").exists():
-        assert both.poll() is None, both.stderr.read()
-        time.sleep(0.05)
-    os.kill(int(children.read_text().split()[-1]), signal.SIGKILL)
-    both.communicate(timeout=300)
-    again = torchrun(*broken)
-    _, error = again.communicate(timeout=300)
-    assert again.returncode == 0, error
+    how = [*train(), *HOW, "--train_epochs", "4"]
+    assert torchrun(*how, "--setting", "unbroken")[0] == 0
+    code, out = torchrun(*how, "--setting", "broken", dying=12)
+    assert code != 0
+    assert Path("checkpoints/broken/resume.pth").exists(), out
+    code, out = torchrun(*how, "--setting", "broken")
+    assert code == 0, out
+    assert "continuing at step" in out
     for name, value in weights("unbroken").items():
         assert torch.equal(weights("broken")[name], value), name
 

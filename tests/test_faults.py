@@ -8,7 +8,6 @@ import re
 import resource
 import signal
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ import pytest
 import torch
 
 import run
-from exp import exp_forecast
+from tests.dying import die_before
 from tests.exp.test_predict import long
 from tests.test_run import SMALL, data, here, series_file, train, workplace  # noqa: F401
 
@@ -32,14 +31,13 @@ def importable():
         yield
 
 
-def child(folder: str, argv: list[str], limit: int | None = None) -> None:
-    """run.py, saving all the time, in a process of its own; ``limit``: bytes of a file, as on a full disk."""
+def child(folder: str, argv: list[str], log, event: int | None, limit: int | None) -> None:
     os.chdir(folder)
-    log = os.open("child.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
+    os.dup2(log.fileno(), 1)
+    os.dup2(log.fileno(), 2)
     torch.set_num_threads(1)
-    exp_forecast.SAVE_EVERY_S = 0.0
+    if event is not None:
+        die_before(event)
     if limit is not None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
@@ -50,25 +48,30 @@ def child(folder: str, argv: list[str], limit: int | None = None) -> None:
     sys.exit(code)
 
 
-def start(folder: Path, argv: list[str], limit: int | None = None):
-    process = SERVER.Process(target=child, args=(str(folder), argv, limit))
-    process.start()
-    return process
+def process(folder: Path, argv: list[str], event: int | None = None, limit: int | None = None) -> tuple[int, str]:
+    """run.py in a process of its own: exit code and what it said.
+
+    Args:
+        event: it kills itself before this one, see :mod:`tests.dying`.
+        limit: bytes that a file may have, as on a full disk.
+    """
+    log, own = SERVER.Pipe(duplex=False)
+    running = SERVER.Process(target=child, args=(str(folder), argv, own, event, limit))
+    running.start()
+    own.close()
+    said = b""
+    while part := os.read(log.fileno(), 65536):
+        said += part
+    running.join()
+    return running.exitcode, said.decode()
 
 
-def killed_again_and_again(folder: Path, argv: list[str], progress: Path, times: int) -> int:
-    """Start and kill it, each time after it got further and a random moment more; how often it was killed."""
-    chance, killed = random.Random(0), 0
+def killed_again_and_again(folder: Path, argv: list[str], times: int, most: int) -> None:
+    """Each time before a random event, of the first ``most``."""
+    chance = random.Random(0)
     for _ in range(times):
-        process = start(folder, argv)
-        before = progress.stat().st_mtime_ns if progress.exists() else 0
-        while process.is_alive() and (not progress.exists() or progress.stat().st_mtime_ns == before):
-            time.sleep(0.002)
-        time.sleep(0.2 * chance.random())
-        killed += process.is_alive()
-        os.kill(process.pid, chance.choice((signal.SIGKILL, signal.SIGTERM)))
-        process.join()
-    return killed
+        code, said = process(folder, argv, chance.randrange(5, most))
+        assert code in (-signal.SIGKILL, -signal.SIGTERM), said
 
 
 def weights(path: Path) -> dict:
@@ -77,16 +80,13 @@ def weights(path: Path) -> dict:
 
 def test_training_killed_at_ten_moments_ends_with_the_same_weights(here, tmp_path):  # noqa: F811
     series_file(tmp_path)
-    argv = [*train(), *SMALL, "--train_epochs", "25", "--batch_size", "16"]
-    whole = start(tmp_path, [*argv, "--setting", "whole"])
+    argv = [*train(), *SMALL, "--train_epochs", "12", "--batch_size", "16"]
+    assert process(tmp_path, [*argv, "--setting", "whole"])[0] == 0
     folder = tmp_path / "checkpoints/broken"
-    killed = killed_again_and_again(tmp_path, [*argv, "--setting", "broken"], folder / "resume.pth", 10)
-    whole.join()
-    assert killed == 10
-    last = start(tmp_path, [*argv, "--setting", "broken"])
-    last.join()
-    assert last.exitcode == 0
-    assert "continuing at step" in (tmp_path / "child.log").read_text()
+    killed_again_and_again(tmp_path, [*argv, "--setting", "broken"], 10, 30)
+    code, said = process(tmp_path, [*argv, "--setting", "broken"])
+    assert code == 0
+    assert "continuing at step" in said
     own = weights(tmp_path / "checkpoints/whole/checkpoint.pth")
     for name, value in weights(folder / "checkpoint.pth").items():
         assert torch.equal(value, own[name]), name
@@ -97,12 +97,12 @@ def test_training_killed_at_ten_moments_ends_with_the_same_weights(here, tmp_pat
 
 
 def test_predictions_killed_again_and_again_end_with_the_same_file(here):  # noqa: F811
-    long("many.csv", series=150)
+    long("many.csv", series=60)
     argv = ["--task_name", "predict", "--data_path", "many.csv", "--id_column", "id", "--batch_size", "1"]
     argv += ["--checkpoint", "checkpoints/target/checkpoint.pth", "--test_pred_len", "10"]
     assert run.main([*argv, "--setting", "whole"]) == 0
     folder = here / "results/broken_many"
-    assert killed_again_and_again(here, [*argv, "--setting", "broken_many"], folder / ".forecast.csv.json", 3) == 3
+    killed_again_and_again(here, [*argv, "--setting", "broken_many"], 3, 20)
     assert run.main([*argv, "--setting", "broken_many"]) == 0
     assert (folder / "forecast.csv").read_bytes() == (here / "results/whole/forecast.csv").read_bytes()
 
@@ -120,10 +120,8 @@ FULL = {
 @pytest.mark.parametrize("case", FULL)
 def test_a_full_disk_ends_in_one_line_and_no_half_file(case, here):  # noqa: F811
     argv, limit = FULL[case]
-    process = start(here, [*argv(), "--checkpoints", "checkpoints"], limit)
-    process.join()
-    told = (here / "child.log").read_text()
-    assert process.exitcode == 2, told
+    code, told = process(here, argv(), limit=limit)
+    assert code == 2, told
     assert told.count("error: ") == 1
     assert "Traceback" not in told
     for path in (*(here / "checkpoints/full").glob("*.*"), *(here / "results/full").glob("*")):

@@ -242,6 +242,8 @@ CASES = {
         [*data(), *SHORT, *HEADS, "checkpoints/strange/checkpoint.pth"],
         "heads of another target",
     ),
+    "gaps of a known file": (["--data", "ETTh1", "--missing", "interpolate"], "--data custom"),
+    "columns of an array": ([*data("broken.npz"), "--columns", "a"], "--data custom"),
     "Ray in a test": ([*data(), "--backend", "ray"], "--task_name predict"),
     "numbers without time": (["--task_name", "predict", "--data_path", "broken.npz"], "no time stamps"),
     "no target for a table": (["--task_name", "predict", "--data_path", "short.csv"], "give --checkpoint"),

@@ -49,7 +49,10 @@ def weights(text: str) -> list[float]:
 
 def names(text: str) -> list[str]:
     """Names with commas between them."""
-    return [name.strip() for name in text.split(",") if name.strip()]
+    found = [name.strip() for name in text.split(",") if name.strip()]
+    if not found:
+        raise argparse.ArgumentTypeError("give names with commas between them")
+    return found
 
 
 def folder_name(text: str) -> str:
@@ -126,7 +129,9 @@ def build_parser() -> argparse.ArgumentParser:
     g.add_argument("--data", choices=NAMES, default=EMBEDDED, help="data set; custom reads --data_path")
     g.add_argument("--root_path", default="dataset/", help="folder of data files")
     g.add_argument(
-        "--data_path", help="file below --root_path (default: the data set's usual name); pretrain: a,b,c mixes several"
+        "--data_path",
+        help="file below --root_path (default: the data set's usual name); pretrain: a,b,c mixes several; "
+        "predict: or as it is",
     )
     g.add_argument("--data_weights", type=weights, help="pretrain: share of each file, as in 2,1,1 (default: equal)")
     g.add_argument("--seq_len", type=whole(1), help="context in time steps (default: 672; in testing the checkpoint's)")

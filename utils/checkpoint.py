@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def find(path: str | Path) -> Path:
     What was fetched before is taken from the hub's cache.
     """
     path = Path(path)
-    if path.exists() or len(path.parts) != 2 or path.suffix in (".pth", ".pt"):
+    if os.path.exists(path) or len(path.parts) != 2 or path.suffix in (".pth", ".pt"):
         return path
     advice = f"give a checkpoint, or a folder with {CONFIG} and {WEIGHTS}"
     return [hub.fetch(str(path), file, advice) for file in (CONFIG, WEIGHTS)][1].parent
@@ -76,7 +77,7 @@ def read(path: Path, public=None) -> dict:
     path = Path(path)
     if path.is_dir():
         return read_folder(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"no checkpoint {path}: train one with run.py --is_training 1, or correct the path")
     content = read_state(path, torch.device("cpu"))
     if public is not None and isinstance(content, dict) and any(key.endswith("embedding.weight") for key in content):

@@ -19,13 +19,13 @@ from utils.errors import UserError
 from utils.inference import find_device, for_inference
 from utils.rollout import check_rollout, check_width, row_series, windows_together
 from utils.speculative_decoder import (
-    POINT_MSE_TOL,
     SpeculativeConfig,
     SpeculativeDecoder,
     Statistics,
     check_draft,
     paths,
     target_alone,
+    tolerance,
 )
 
 QUANTILES = {"q10": 0.1, "q50": 0.5, "q90": 0.9}
@@ -125,6 +125,7 @@ class SpeculativeForecaster:
         """
         if isinstance(data, pd.DataFrame):
             table = Table(data, **layout)
+            check_names(table, num_samples)
             parts = [
                 (self.frame(table, histories, drawn), statistics)
                 for histories, drawn, statistics in self.stream(table.histories(), horizon, num_samples)
@@ -208,10 +209,6 @@ class SpeculativeForecaster:
         if table.id:
             others[table.id] = np.repeat([history.name for history in histories], horizon)
         place = {name: i for i, name in enumerate(table.columns)}
-        if drawn.shape[1] > 1 and (doubled := {f"{name}_{q}" for name in place for q in QUANTILES} & set(table.all)):
-            raise UserError(
-                f"column {doubled.pop()!r} is called as a quantile will be: rename it, or choose by --columns"
-            )
         mean = drawn.mean(1).reshape(-1, drawn.shape[3])
         quantiles = None
         if drawn.shape[1] > 1:
@@ -230,10 +227,7 @@ class SpeculativeForecaster:
         variables = x.shape[2]
         if self.channels == "independent":  # any number of variables, in parts that fit
             x, numbers = x.transpose(1, 2).flatten(0, 1).unsqueeze(2), row_series(numbers, self.channels, variables)
-        config, steps = self.config(samples, sigma), math.ceil(horizon / self.patch_len)
-        if self.draft is not None and (self.decoder is None or self.decoder.config != config):
-            self.decoder = SpeculativeDecoder(self.target, self.draft, config)  # it learns prices and acceptance
-        check_rollout(self.target.config, x.shape[2], config)
+        config, steps = self.prepare(samples, sigma, x.shape[2]), math.ceil(horizon / self.patch_len)
         together = min(windows_together(x, self.patch_len, steps, samples), max(1, MOST_ROWS // samples))
         parts = []
         for own, keys in zip(x.split(together), numbers.split(together), strict=True):
@@ -253,11 +247,15 @@ class SpeculativeForecaster:
         patches = target_alone(self.target, config, x, steps, rows, samples)
         return paths(patches, samples, self.channels, x.shape[2])
 
-    def config(self, samples: int, sigma: float | Calibration) -> SpeculativeConfig:
-        mode, tolerance = self.mode_of(samples), self.accept_mse_tol
-        if tolerance is None:
-            tolerance = POINT_MSE_TOL if mode == "point" else 0.0
-        return SpeculativeConfig(mode=mode, sigma=sigma, accept_mse_tol=tolerance, **self.options)
+    def prepare(self, samples: int, sigma: float | Calibration, variables: int) -> SpeculativeConfig:
+        """How series of so many variables will be decoded; what cannot be is refused."""
+        mode = self.mode_of(samples)
+        allowed = tolerance(mode, self.accept_mse_tol)
+        config = SpeculativeConfig(mode=mode, sigma=sigma, accept_mse_tol=allowed, **self.options)
+        check_rollout(self.target.config, variables, config)
+        if self.draft is not None and (self.decoder is None or self.decoder.config != config):
+            self.decoder = SpeculativeDecoder(self.target, self.draft, config)  # it learns prices and acceptance
+        return config
 
     @torch.inference_mode()
     def _calibration(self, histories: list[History]) -> Calibration:
@@ -297,6 +295,14 @@ def standardised(history: History) -> tuple[Tensor, StandardScaler]:
     """``[rows, C]``, and what undoes it."""
     scaler = StandardScaler().fit(history.values)
     return torch.from_numpy(scaler.transform(history.values).astype(np.float32)), scaler
+
+
+def check_names(table: Table, num_samples: int) -> None:
+    """Refuse columns that are called as quantiles beside them will be."""
+    quantiles = {f"{name}_{q}" for name in table.columns for q in QUANTILES}
+    doubled = quantiles & {*table.columns, table.time, table.id}
+    if num_samples > 1 and doubled:
+        raise UserError(f"column {doubled.pop()!r} is called as a quantile will be: rename it, or choose by --columns")
 
 
 def batches(items: Iterable, size: int) -> Iterator[list]:

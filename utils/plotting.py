@@ -97,8 +97,8 @@ def prediction_figure(file: Path, panels: list[tuple]) -> None:
         axes.margins(x=0.01)
         axes.tick_params(labelsize=8)
         if isinstance(times, pd.DatetimeIndex):
-            axes.xaxis.set_major_locator(locator := AutoDateLocator(maxticks=8))
-            axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+            axes.xaxis.set_major_locator(locator := AutoDateLocator(tz=times.tz, maxticks=8))
+            axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=times.tz))
     for axes in list(all_axes.flat)[len(panels) :]:
         axes.remove()
     figure.legend(*all_axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)

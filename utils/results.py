@@ -13,10 +13,10 @@ from pathlib import Path
 
 import torch
 
-from utils.errors import Interrupted, UserError
+from utils.errors import Interrupted
 
 SCHEMA = 1
-TEMPORARY = ".tmp."  # begins the names of files that are being written
+TEMPORARY = ".tmp."  # begins the names of files that are being written; the number of the process follows
 
 
 def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
@@ -24,7 +24,9 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{TEMPORARY}{path.stem}.", suffix=path.suffix)
+        handle, name = tempfile.mkstemp(
+            dir=path.parent, prefix=f"{TEMPORARY}{os.getpid()}.{path.stem}.", suffix=path.suffix
+        )
         os.close(handle)
         temporary = Path(name)
         write(temporary)
@@ -32,7 +34,7 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # torch says RuntimeError where a disk is full
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise UserError(f"cannot write {path}: {reason}; free or unlock it") from error
+        raise Interrupted(f"cannot write {path}: {reason}; free or unlock it") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -40,23 +42,37 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Nobody else writes there until this is left, or the process ends, however it ends."""
+    """Nobody else on this machine writes there until this is left, or the process ends, however it ends."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(handle)
+            raise Interrupted(f"another run writes to {folder}: wait for it, or give another folder") from error
+        for left in folder.glob(f"{TEMPORARY}*"):
+            if not _running(left.name.removeprefix(TEMPORARY).split(".")[0]):
+                left.unlink()
     except OSError as error:
-        raise UserError(
+        raise Interrupted(
             f"cannot write to {folder} ({error.strerror}): free or unlock it, or give another folder"
         ) from error
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        for left in folder.glob(f"{TEMPORARY}*"):  # by one that was killed
-            left.unlink()
         yield
-    except BlockingIOError as error:
-        raise UserError(f"another run writes to {folder}: wait for it, or give another folder") from error
     finally:
         os.close(handle)
+
+
+def _running(process: str) -> bool:
+    """Whether the process of this number still is."""
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:  # of somebody else
+        return True
+    return True
 
 
 class Growing:
@@ -144,7 +160,7 @@ def append_text(path: Path, text: str) -> None:
         with path.open("a") as file:
             file.write(text)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}; free or unlock it") from error
+        raise Interrupted(f"cannot write {path}: {error.strerror}; free or unlock it") from error
 
 
 def table(records: list[dict]) -> str:

@@ -65,10 +65,22 @@ class SpeculativeConfig:
             raise UserError(f"--spec_sigma {self.sigma} must be above 0 and finite, or calibrated")
         if not 1 <= self.accept_bias < math.inf:
             raise UserError(f"--spec_accept_bias {self.accept_bias} must be at least 1 (1 is lossless) and finite")
-        if math.isnan(self.accept_mse_tol):
-            raise UserError("--spec_accept_mse_tol nan: give a number (0 or less is lossless) or inf")
+        if math.isnan(self.accept_mse_tol) or self.accept_mse_tol == -math.inf:
+            raise UserError(
+                f"--spec_accept_mse_tol {self.accept_mse_tol}: give a number (0 or less is lossless) or inf"
+            )
         if self.max_draws < 1 or self.renorm_every < 0 or self.attention_window < 0:
             raise UserError("--spec_max_draws must be at least 1, --renorm_every and --attention_window 0 or more")
+
+    @property
+    def exact(self) -> bool:
+        """Whether the output is the target's own, as long as no residual draw meets its bound."""
+        return self.accept_mse_tol <= 0 and (self.mode == "point" or self.accept_bias == 1)
+
+
+def tolerance(mode: str, given: float | None) -> float:
+    """accept_mse_tol where none may be given."""
+    return given if given is not None else POINT_MSE_TOL if mode == "point" else 0.0
 
 
 @dataclass

@@ -71,6 +71,24 @@ def test_zones_in_a_file_and_stamps_without_a_time(tmp_path):
     assert Table(frame().assign(date=midnight.map(str))).written(history.ahead(3)) == "%Y-%m-%d %H:%M:%S"
 
 
+def test_the_day_may_come_first():
+    days = pd.date_range("2020-01-01", periods=40)
+    for form in ("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y %H:%M"):
+        table = frame(30).assign(date=days[:30].strftime(form))
+        assert only(table).ahead(10).tolist() == days[30:].tolist()
+        assert Table(table).written(days) == form
+    months = pd.date_range("2020-01-01", periods=30, freq="MS").strftime("%d/%m/%Y")
+    assert only(frame(30).assign(date=months)).ahead(1)[0] == pd.Timestamp("2022-07-01")
+    minutes = pd.date_range("2020-03-05", periods=30, freq="min").strftime("%d/%m/%Y %H:%M")
+    with pytest.raises(UserError, match="may begin with the day or the month"):
+        only(frame(30).assign(date=minutes))
+
+
+def test_ids_of_frames_stay_what_they_are():
+    numbered = long(2).assign(id=lambda table: table["id"].astype(int))
+    assert [history.name for history in Table(numbered, id_column="id").histories()] == [0, 1]
+
+
 def test_dates_written_as_numbers():
     days = pd.date_range("2020-01-20", periods=40)
     history = only(frame(30).assign(date=days[:30].strftime("%Y%m%d").astype(int)))

@@ -10,7 +10,7 @@ import torch
 
 import run
 from exp import exp_predict
-from tests.test_run import SMALL, here, train, workplace  # noqa: F401
+from tests.test_run import SMALL, here, series_file, train, workplace  # noqa: F401
 from utils.results import Growing, alone_in
 
 
@@ -155,6 +155,10 @@ BAD = {
     "flat": (lambda t: t, ["--checkpoint", "checkpoints/flat/checkpoint.pth"], "sliding"),
     "results": (lambda t: t, ["--results", "waves.csv"], "cannot write"),
     "reference": (lambda t: t, ["--reference_ckpt", "x.pth"], "--reference_ckpt"),
+    "windows": (lambda t: t, ["--max_windows", "3"], "--max_windows"),
+    "no columns": (lambda t: t, ["--columns", ","], "--columns"),
+    "tolerance": (lambda t: t, ["--spec_accept_mse_tol=-inf"], "--spec_accept_mse_tol"),
+    "setting": (lambda t: t, ["--setting", "x" * 300], "cannot write"),
 }
 
 
@@ -165,7 +169,7 @@ def test_bad_input_ends_in_one_line_and_leaves_nothing(case, here, predict, caps
     before = set(here.rglob("*"))
     options = options if "--id_column" in options else ["--id_column", "id", *options]
     assert predict("bad.csv", "bad", "--batch_size", "2", *options) == 2
-    error = [line for line in capsys.readouterr().err.splitlines() if line.strip() and "predict:" not in line]
+    error = [line for line in capsys.readouterr().err.splitlines() if line.strip() and "%|" not in line]
     assert len(error) == 1
     assert expected in error[0]
     assert set(here.rglob("*")) == before
@@ -210,6 +214,16 @@ def test_killed_during_the_picture_nothing_is_done_again(here, predict, monkeypa
     assert predict("long.csv", "picture", *how) == 0
     assert "continuing after 7 series" in capsys.readouterr().out
     assert len(pd.read_csv("results/picture/forecast.csv")) == 70
+
+
+def test_named_data_are_continued_by_the_models_that_know_their_name(here, capsys):  # noqa: F811
+    (here / "weather").mkdir()
+    series_file(here / "weather", name="weather.csv")
+    assert run.main(["--is_training", "1", "--data", "Weather", "--root_path", ".", *SMALL]) == 0
+    naive = ["--use_speculative", "--spec_draft_model", "seasonal_naive", "--season", "4", "--setting", "weather"]
+    given = ["--task_name", "predict", "--data", "Weather", "--root_path", ".", "--test_pred_len", "8"]
+    assert run.main([*given, *naive]) == 0
+    assert "checkpoints/Weather_timer_xl" in capsys.readouterr().out
 
 
 def test_two_runs_of_one_setting_do_not_meet(here, predict, capsys):  # noqa: F811

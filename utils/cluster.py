@@ -1,0 +1,45 @@
+"""A Ray cluster, for those who have one."""
+
+import re
+import socket
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from utils.errors import Interrupted
+
+ROOT = Path(__file__).parents[1]
+
+
+@contextmanager
+def cluster(args: Namespace, device: torch.device) -> Iterator[tuple]:
+    """Ray, started or found, and what each of ``--workers`` actors needs of it."""
+    ray = optional("ray")
+    try:
+        if args.ray_address and (place := re.fullmatch(r"(?:ray://)?([^:/]+):(\d+)", args.ray_address)):
+            socket.create_connection((place[1], int(place[2])), timeout=5).close()  # ray itself would wait for minutes
+        ray.init(args.ray_address or "local", runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}}, log_to_driver=False)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise Interrupted(f"--ray_address {args.ray_address}: no Ray cluster answers there; start one") from error
+    try:
+        needs = {"num_cpus": max(1, args.threads), "num_gpus": int(device.type == "cuda")}
+        has = {"num_cpus": "CPU", "num_gpus": "GPU"}
+        room = min(int(ray.cluster_resources().get(has[name], 0) // need) for name, need in needs.items() if need)
+        if args.workers > room:
+            raise Interrupted(
+                f"--workers {args.workers}: this cluster has room for {room} of --threads {args.threads} each"
+            )
+        yield ray, needs
+    finally:
+        ray.shutdown()
+
+
+def optional(name: str):
+    """A package that only some need."""
+    try:
+        return __import__(name)
+    except ImportError as error:
+        raise Interrupted(f"this needs the package {name}: pip install -r requirements-sweep.txt") from error
