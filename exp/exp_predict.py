@@ -9,7 +9,6 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from tqdm import tqdm
 
@@ -120,7 +119,8 @@ class ExpPredict(ExpDecode):
         with tqdm(total=100, desc="predict", bar_format="{l_bar}{bar}| {postfix} [{elapsed}<{remaining}]") as bar:
             for histories, drawn, told in work:
                 frame = self.forecaster.frame(self.table, histories, drawn)
-                written = self.table.written(pd.Index(frame[self.table.time]))
+                next_two = [history.ahead(2) for history in histories]  # tell how fine the others are
+                written = self.table.written(next_two[0].append(next_two[1:]))
                 text = frame.to_csv(index=False, header=not counts["series"], date_format=written)
                 shown = drawn[:PANELS] if counts["series"] == 0 else shown
                 told |= {"series": len(histories), "seconds": time.monotonic() - begun}
