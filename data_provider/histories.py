@@ -103,7 +103,8 @@ class Table:
         unnamed = [name for name in self.columns if name.startswith("Unnamed: ")]
         if unnamed:
             raise UserError(
-                f"{self.told}: column {self.all.index(unnamed[0]) + 1} has no name: give it one, or --columns"
+                f"{self.told}: column {self.all.index(unnamed[0]) + 1} has no name (pandas' index?): give it one, or "
+                "choose by --columns"
             )
         self.zone = None
         self.format, self.zone = self._format(head)
@@ -169,7 +170,7 @@ class Table:
         with source.open("rb") as file:
             for frame in pd.read_csv(file, **how, **wanted):
                 if not isinstance(frame.index, pd.RangeIndex):
-                    raise UserError(f"{source}: rows have more cells than the header: mend it")
+                    raise UserError(f"{source}: rows have more cells than the header: are there commas in numbers?")
                 yield frame, min(1.0, file.tell() / size)
 
     def _parquet(self, rows: int | None) -> Iterator[tuple[pd.DataFrame, float]]:
@@ -239,11 +240,13 @@ class Table:
     def histories(self) -> Iterator[History]:
         """The series of the table, in its order."""
         number, seen, parts, first = 0, set(), [], 0
-        for ids, times, values, start, read in self._pieces():
+        before = 0.0
+        for ids, times, values, start, after in self._pieces():
             edges = [] if ids is None else [*(np.flatnonzero(ids[1:] != ids[:-1]) + 1)]
             for begin, end in zip([0, *edges], [*edges, len(times)], strict=True):
                 name = None if ids is None else ids[begin]
                 if parts and parts[0][0] != name:
+                    read = before + (after - before) * begin / len(times)
                     yield self._history(number, parts, first, read)
                     number, parts = number + 1, []
                 if not parts:
@@ -255,6 +258,7 @@ class Table:
                     seen.add(name)
                     first = start + begin
                 parts.append((name, times[begin:end], values[begin:end]))
+            before = after
         if not parts:
             raise UserError(f"{self.told} has no rows: a header and rows of time and values are expected")
         yield self._history(number, parts, first, 1.0)
@@ -308,7 +312,8 @@ class Table:
                     row = int(text.argmax())
                     raise UserError(
                         f"{self.told}: column {name!r} is not numeric ({str(frame[name].iloc[row])[:40]!r} in data row "
-                        f"{start + row + 1}): mend it, or leave it out by --columns"
+                        f"{start + row + 1}): mend it, leave it out by --columns"
+                        f"{'' if self.id else ', or is it the --id_column?'}"
                     ) from error
             raise UserError(f"{self.told}: its columns are not numeric ({error}): choose by --columns") from error
         if np.isinf(values).any():
@@ -343,7 +348,8 @@ class Table:
     def _regular(self, times: pd.Index, values: np.ndarray, told: str, first: int) -> tuple:
         """The step between time stamps; time stamps and values with rows of NaN where some are missing."""
         if len(times) < 2:
-            raise UserError(f"{told} has one row: a past to forecast from is needed")
+            hint = f" (the rows of a series stand together: sort by {self.id}, then by time)" if self.id else ""
+            raise UserError(f"{told} has one row: a past to forecast from is needed{hint}")
         wall = isinstance(times, pd.DatetimeIndex) and times.tz is not None
         if wall and len(set(times.tz_localize(None) - times.tz_localize(None).normalize())) == 1:
             # days and months go by the clock on the wall, whatever summer time does

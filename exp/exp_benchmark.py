@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from data_provider.data_loader import Mixture, Windows
+from data_provider.data_factory import load_series
+from data_provider.data_loader import Mixture, Series, Windows
 from exp.exp_basic import ExpBasic
 from models import multi_patch, timer_xl, timer_xl_draft
 from models.timer_xl import to_patches
@@ -120,6 +121,9 @@ class ExpBenchmark(ExpBasic):
     def __init__(self, args: Namespace):
         super().__init__(args)
         self.series.borders["all"] = (0, len(self.series.values))
+
+    def read_data(self) -> list[Series]:
+        return [load_series(self.args.data, self.args.root_path, self.args.data_path)]
 
     def use(self, target: str, dtype: str) -> None:
         """Load a target and its drafts, ready for decoding."""

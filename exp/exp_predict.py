@@ -66,6 +66,8 @@ class ExpPredict(ExpDecode):
         else:
             path = Path(args.data_path)
             path = path if os.path.isfile(path) else Path(args.root_path) / path
+            if not os.path.isfile(path):
+                raise UserError(f"no data file {args.data_path}, as it is or below --root_path: correct --data_path")
         if path.name.endswith((".npz", ".txt", ".txt.gz")):
             raise UserError(f"{path} has no time stamps to continue: give a CSV or Parquet file with a time column")
         table = Table(path, *layout)
@@ -151,8 +153,9 @@ class ExpPredict(ExpDecode):
 
     def setting(self) -> str:
         args = self.args
-        how = f"_S{args.num_samples}" if args.num_samples > 1 else ""
-        return args.setting or f"predict_{self.table.name}_H{args.test_pred_len}{how}"
+        how = f"{args.spec_mode}_K{args.spec_k}" if self.forecaster.draft else "target"
+        how += f"_S{args.num_samples}" if args.num_samples > 1 else ""
+        return args.setting or f"predict_{self.table.name}_H{args.test_pred_len}_{how}"
 
     def panels(self, histories: list[History], drawn) -> list[tuple]:
         """Of each series its first column, or of the one series its first columns; see :func:`prediction_figure`."""
@@ -208,5 +211,6 @@ class ExpPredict(ExpDecode):
         if self.forecaster.draft:
             rate, passes = record["acceptance"]["rate"], record["acceptance"]["patches_per_target_pass"]
             text += "; nothing was proposed" if rate is None else f"; {rate:.1%} of the draft's proposals accepted"
-            text += f", {passes:.2f} patches a target pass" + (", lossless" if record["lossless"] else "")
+            text += f", {passes:.2f} patches a target pass, "
+            text += "lossless" if record["lossless"] else f"mse_tol {record['args']['spec_accept_mse_tol']}"
         return text

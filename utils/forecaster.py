@@ -114,8 +114,8 @@ class SpeculativeForecaster:
         """Forecast past the end of the data.
 
         Args:
-            data: a frame with a time column (one series of several columns or, with ``id_column``, many), or an array
-                ``[L, C]`` or ``[B, L, C]``.
+            data: a frame with a time column (one series of several columns or, with ``id_column``, many), a series of
+                pandas with a time index, or an array ``[L, C]`` or ``[B, L, C]``.
             horizon: time steps.
             num_samples: S sample paths of each series.
             layout: of a frame, see :class:`data_provider.histories.Table`.
@@ -123,6 +123,10 @@ class SpeculativeForecaster:
         Raises:
             UserError: what is wrong with the data, in a line.
         """
+        if not isinstance(horizon, int):
+            raise UserError(f"horizon {horizon!r}: give a whole number of time steps")
+        if isinstance(data, pd.Series):
+            data = data.to_frame(data.name or "value")
         if isinstance(data, pd.DataFrame):
             table = Table(data, **layout)
             check_names(table, num_samples)
@@ -131,9 +135,12 @@ class SpeculativeForecaster:
                 for histories, drawn, statistics in self.stream(table.histories(), horizon, num_samples)
             ]
             return Forecast(pd.concat([part[0] for part in parts], ignore_index=True), None, total(parts))
-        values = np.asarray(data, dtype=np.float64)
+        try:
+            values = np.asarray(data, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"data of type {type(data).__name__}: give a frame, or an array of numbers") from error
         if values.ndim not in (2, 3) or 0 in values.shape:
-            raise UserError(f"data of shape {list(values.shape)}: give [L, C], [B, L, C] or a frame")
+            raise UserError(f"data of shape {list(values.shape)}: give [L, C] (C may be 1), [B, L, C] or a frame")
         if not np.isfinite(values).all():
             raise UserError(
                 "the data have NaN or infinite values: fill them, or give a frame and missing='interpolate'"

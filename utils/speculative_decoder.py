@@ -83,7 +83,7 @@ def tolerance(mode: str, given: float | None) -> float:
     return given if given is not None else POINT_MSE_TOL if mode == "point" else 0.0
 
 
-@dataclass
+@dataclass(repr=False)
 class Statistics:
     """What one or several calls of ``generate`` did. Lists have one entry a position in the round."""
 
@@ -98,6 +98,9 @@ class Statistics:
     emitted: int = 0  # patches, over all rows
     bound_hits: int | Tensor = 0  # residual draws that ended at max_draws
     accepted_patches: Tensor | None = None  # [rows, steps], of the last call: emitted after an accepted proposal
+
+    def __repr__(self) -> str:
+        return f"Statistics(rate={self.rate}, patches_per_target_pass={self.patches_per_target_pass})"
 
     @classmethod
     def empty(cls, k: int) -> "Statistics":
@@ -144,7 +147,11 @@ class SpeculativeDecoder:
     def __init__(
         self, target, draft, config: SpeculativeConfig, trace: Callable[[str], AbstractContextManager] | None = None
     ):
-        check_draft(target, draft)
+        if target.config.input_token_len != draft.config.input_token_len:
+            raise UserError(
+                f"the draft's patch ({draft.config.input_token_len}) is not the target's "
+                f"({target.config.input_token_len}): train a draft with the target's --input_token_len"
+            )
         if draft.reads_target and config.k > draft.config.block_patches:
             raise UserError(
                 f"--spec_k {config.k}: this draft has heads for {draft.config.block_patches} patches at most"
@@ -267,7 +274,7 @@ class SpeculativeDecoder:
 
 
 def check_draft(target, draft) -> None:
-    """Refuse a draft whose rows or patches are others than the target's."""
+    """Refuse a draft that was made for other rows or patches than the target's."""
     sizes = [(model.config.input_token_len, model.config.channels) for model in (target, draft)]
     if sizes[0] != sizes[1]:
         raise UserError(

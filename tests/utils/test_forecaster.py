@@ -64,6 +64,8 @@ def test_a_frame_continues_as_its_arrays_do():
     np.testing.assert_allclose(
         found[["a", "b"]].to_numpy().reshape(5, 7, 2), forecaster.forecast(arrays, 7).values, rtol=1e-5, atol=1e-3
     )
+    series = frame[frame["id"] == "s3"].set_index("time")["a"]
+    assert forecaster.forecast(series, 7).values.columns.tolist() == ["time", "a"]
     alone = forecaster.forecast(frame[frame["id"] == "s3"].drop(columns="id"), 7).values
     np.testing.assert_allclose(alone["a"], found[found["id"] == "s3"]["a"], rtol=1e-4, atol=1e-2)
 
@@ -107,6 +109,8 @@ def test_constant_columns_stay_finite():
 
 WRONG = {
     "short": (lambda f: f.forecast(table(rows=11), 4, id_column="id"), "'s0' has 11 rows: .* at least 12"),
+    "list": (lambda f: f.forecast([table()], 4), "of type list"),
+    "fraction": (lambda f: f.forecast(np.zeros((20, 2)), 1.5), "horizon 1.5"),
     "shape": (lambda f: f.forecast(np.zeros(20), 4), "shape"),
     "NaN": (lambda f: f.forecast(np.full((20, 2), np.nan), 4), "NaN"),
     "horizon": (lambda f: f.forecast(np.zeros((20, 2)), 0), "horizon 0"),
@@ -139,4 +143,4 @@ def test_the_readmes_example_runs(tmp_path, monkeypatch, capsys):
     examples = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     assert len(examples) == 1
     exec(examples[0], {})
-    assert "[96 rows x 3 columns]" in capsys.readouterr().out
+    assert "[192 rows x 3 columns]" in capsys.readouterr().out
