@@ -247,6 +247,7 @@ class ExpForecast(ExpBasic):
         with alone_in(folder) if rank == 0 else nullcontext():
             self.say(f"training {args.model} on {len(train)} windows, {total} steps -> {best_path}")
             self.run(train, val, batches, total, folder)
+        distributed.finish()
         return best_path
 
     def run(self, train: Windows, val: Windows, batches: int, total: int, folder: Path) -> None:

@@ -34,29 +34,37 @@ def weights(setting: str) -> dict:
     return torch.load(f"checkpoints/{setting}/checkpoint.pth", weights_only=True)["state_dict"]
 
 
-@pytest.mark.parametrize("how", [[], ["--model", "timer_xl_draft", "--distill", "--train_rollout", "2"]])
-def test_two_processes_learn_what_one_learns_from_twice_the_batch(here, how):  # noqa: F811
-    given = ["--distill_target_ckpt", "checkpoints/target/checkpoint.pth"] if how else []
-    code, out = torchrun(*train(), *HOW, *how, *given, "--setting", "two")
+def same(first: dict, second: dict) -> None:
+    for name, value in first.items():
+        torch.testing.assert_close(second[name], value, rtol=1e-3, atol=1e-5)
+
+
+def test_two_processes_learn_what_one_learns_and_go_on_after_one_was_lost(here):  # noqa: F811
+    how = [*train(), *HOW, "--train_epochs", "4"]
+    code, out = torchrun(*how, "--setting", "two")
     assert code == 0, out
     assert out.count("best validation loss") == 1, "one of them writes and speaks"
-    assert run.main([*train(), *HOW, "--batch_size", "32", *how, *given, "--setting", "one"]) == 0
+    assert run.main([*how, "--batch_size", "32", "--setting", "one"]) == 0
     assert curve("two") == pytest.approx(curve("one"), rel=1e-4)
-    for name, value in weights("one").items():
-        torch.testing.assert_close(weights("two")[name], value, rtol=1e-3, atol=1e-5)
-
-
-def test_after_a_process_was_lost_training_goes_on(here):  # noqa: F811
-    how = [*train(), *HOW, "--train_epochs", "4"]
-    assert torchrun(*how, "--setting", "unbroken")[0] == 0
+    same(weights("one"), weights("two"))
     code, out = torchrun(*how, "--setting", "broken", dying=12)
     assert code != 0
     assert Path("checkpoints/broken/resume.pth").exists(), out
     code, out = torchrun(*how, "--setting", "broken")
     assert code == 0, out
     assert "continuing at step" in out
-    for name, value in weights("unbroken").items():
+    for name, value in weights("two").items():
         assert torch.equal(weights("broken")[name], value), name
+
+
+def test_two_processes_distil_what_one_distils(here):  # noqa: F811
+    how = [*train(), *HOW, "--model", "timer_xl_draft", "--distill", "--train_rollout", "2"]
+    how += ["--distill_target_ckpt", "checkpoints/target/checkpoint.pth"]
+    code, out = torchrun(*how, "--setting", "two_drafts")
+    assert code == 0, out
+    assert run.main([*how, "--batch_size", "32", "--setting", "one_draft"]) == 0
+    assert curve("two_drafts") == pytest.approx(curve("one_draft"), rel=1e-4)
+    same(weights("one_draft"), weights("two_drafts"))
 
 
 def test_torchrun_is_for_training(here, monkeypatch, capsys):  # noqa: F811

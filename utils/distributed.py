@@ -31,6 +31,13 @@ def start(device: torch.device) -> None:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
 
 
+def finish() -> None:
+    """Wait for the process that writes, then part: one that leaves while others still talk may fall."""
+    if dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()
+
+
 def agree(what) -> None:
     """Refuse to go on where processes found different things (other data, or a resume file that only some see)."""
     found = [what] * world()
