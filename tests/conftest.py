@@ -1,6 +1,7 @@
 import hashlib
 import http.server
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -88,5 +89,6 @@ def stand_in(monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "ENDPOINT", place)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", place + "/{repo_id}/resolve/{revision}/{filename}")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # between the attempts to reach a hub that is gone
     yield server
     server.close()
