@@ -63,6 +63,7 @@ DATASETS = {
     **{f"PEMS{n}": Benchmark(f"PEMS/PEMS{n}.npz", "5min", PEMS) for n in ("03", "04", "07", "08")},
 }  # fmt: skip
 EMBEDDED = "NYCWeather"
+UNDATED = (".npz", ".txt", ".txt.gz")  # files without time stamps
 NAMES = [EMBEDDED, *DATASETS, "custom"]
 
 
@@ -100,7 +101,7 @@ def load_series(
         data_path: file below it; needed for ``custom``, an override for the others.
         columns, time_column, missing: of a ``custom`` table, see :class:`data_provider.histories.Table`.
     """
-    own = data == "custom" and not str(data_path).endswith((".npz", ".txt", ".txt.gz"))
+    own = data == "custom" and not str(data_path).endswith(UNDATED)
     if not own and (columns or time_column or missing != "error"):
         raise UserError(
             "--columns, --time_column, --missing are for CSV and Parquet tables: --data custom or --task_name predict"

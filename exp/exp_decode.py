@@ -1,5 +1,6 @@
 """What experiments that forecast share: the target, and which draft fits it."""
 
+import math
 from dataclasses import asdict
 from types import SimpleNamespace
 
@@ -8,8 +9,9 @@ from exp.exp_basic import ExpBasic
 from models import seasonal_naive
 from utils import checkpoint
 from utils.errors import UserError
+from utils.results import SCHEMA, environment, now
 from utils.rollout import cacheable
-from utils.speculative_decoder import check_draft
+from utils.speculative_decoder import SpeculativeConfig, check_draft
 
 
 class ExpDecode(ExpBasic):
@@ -37,6 +39,18 @@ class ExpDecode(ExpBasic):
             "attention_window": args.attention_window,
             "adaptive": args.spec_adaptive,
             "seed": args.seed,
+        }
+
+    def header(self, config: SpeculativeConfig) -> dict:
+        """With what a record begins: what ran, with which models, where."""
+        allowed = config.accept_mse_tol
+        return {
+            "schema": SCHEMA,
+            "created": now(),
+            # JSON has no infinity: an infinite tolerance is written as the text "inf"
+            "args": vars(self.args) | {"spec_accept_mse_tol": allowed if math.isfinite(allowed) else "inf"},
+            "models": self.models,
+            "environment": environment(self.device),
         }
 
     def follows(self, config: dict, training: dict) -> bool:

@@ -1,6 +1,5 @@
 """Forecasts past the end of a table: ``run.py --task_name predict``."""
 
-import math
 import os
 import time
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from data_provider.data_factory import EMBEDDED, locate, nyc_weather
+from data_provider.data_factory import EMBEDDED, UNDATED, locate, nyc_weather
 from data_provider.histories import History, Table
 from exp.exp_decode import ExpDecode
 from exp.ray_data import ray_decode
@@ -20,7 +19,7 @@ from utils.errors import Interrupted, UserError
 from utils.forecaster import SpeculativeForecaster, batches, check_names
 from utils.inference import for_inference
 from utils.plotting import prediction_figure
-from utils.results import SCHEMA, Growing, alone_in, environment, now, write_atomic, write_json
+from utils.results import Growing, alone_in, write_atomic, write_json
 
 COUNTED = ("accepted", "attempted", "emitted", "row_passes", "bound_hits")
 PANELS = 8  # of the picture
@@ -68,7 +67,7 @@ class ExpPredict(ExpDecode):
             path = path if os.path.isfile(path) else Path(args.root_path) / path
             if not os.path.isfile(path):
                 raise UserError(f"no data file {args.data_path}, as it is or below --root_path: correct --data_path")
-        if path.name.endswith((".npz", ".txt", ".txt.gz")):
+        if path.name.endswith(UNDATED):
             raise UserError(f"{path} has no time stamps to continue: give a CSV or Parquet file with a time column")
         table = Table(path, *layout)
         if args.data_path is None:
@@ -170,13 +169,8 @@ class ExpPredict(ExpDecode):
         return found
 
     def record(self, counts: dict) -> dict:
-        args, allowed = self.args, self.config.accept_mse_tol
-        return {
-            "schema": SCHEMA,
-            "created": now(),
-            "args": vars(args) | {"spec_accept_mse_tol": allowed if math.isfinite(allowed) else "inf"},
-            "models": self.models,
-            "environment": environment(self.device),
+        args = self.args
+        return self.header(self.config) | {
             "data": {
                 "name": self.table.name,
                 "columns": self.table.columns,

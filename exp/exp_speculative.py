@@ -17,7 +17,7 @@ from utils.errors import UserError
 from utils.inference import for_inference
 from utils.metrics import Accuracy
 from utils.plotting import forecast_figure
-from utils.results import SCHEMA, append_text, environment, now, table, write_atomic, write_json
+from utils.results import append_text, table, write_atomic, write_json
 from utils.rollout import (
     SlidingSession,
     autoregress,
@@ -186,7 +186,7 @@ class ExpSpeculative(ExpDecode):
 
     def record(self, windows: int, accuracy: dict, seconds: dict, statistics: Statistics) -> dict:
         """The record of DESIGN's section 5; what does not apply or was never attempted is null."""
-        args, config, allowed = self.args, self.config, self.config.accept_mse_tol
+        args, config = self.args, self.config
         timing = {name: seconds.get(name) for name in ("speculative", *BASELINES, "draft")}
         timing["target_cached"] = seconds["target"] if config.rollout == "cached" else None
         spec = timing["speculative"]
@@ -197,20 +197,14 @@ class ExpSpeculative(ExpDecode):
         totals = {name: pair and pair[1] for name, pair in ratios.items()}
         agree = all(abs(medians[n] / totals[n] - 1) <= 0.1 for n in ratios if ratios[n])
         predicted = None
-        if statistics.distances and config.mode == "sample" and allowed <= 0:
+        if statistics.distances and config.mode == "sample" and config.accept_mse_tol <= 0:
             rates = theory.acceptance_rate(torch.cat(statistics.distances).double(), config.accept_bias)
             predicted = rates.mean().item() if len(rates) else None
         breakdown = None
         if args.use_speculative and args.trace_inference_breakdown:
             phases = {f"{phase}_s": self.phases.seconds[phase] for phase in ("draft", "verify", "accept")}
             breakdown = phases | {"other_s": sum(spec) - sum(phases.values())}
-        return {
-            "schema": SCHEMA,
-            "created": now(),
-            # JSON has no infinity: an infinite tolerance is written as the text "inf"
-            "args": vars(args) | {"spec_accept_mse_tol": allowed if math.isfinite(allowed) else "inf"},
-            "models": self.models,
-            "environment": environment(self.device),
+        return self.header(config) | {
             "data": {
                 "name": self.series.name,
                 "split": args.split,
