@@ -26,7 +26,8 @@ def calibrate(residuals: Tensor, scale: Tensor) -> Tensor:
     intervals would be too wide: it is scaled so that the central 80 % interval holds 80 % of the residuals.
 
     Args:
-        residuals: ``[windows, C, P]`` in units of the standardised data.
+        residuals: ``[windows, C, P]`` in units of the standardised data; of a variable those are left out that are not
+            finite.
         scale: ``[windows, C]``, see :func:`context_scale`.
 
     Returns:
@@ -34,6 +35,8 @@ def calibrate(residuals: Tensor, scale: Tensor) -> Tensor:
     """
     matrices = []
     for variable in (residuals / scale.unsqueeze(-1)).double().unbind(1):
+        variable = variable[variable.isfinite().all(1)]
+        variable = variable if len(variable) else variable.new_zeros(2, residuals.shape[2])
         matrix = torch.from_numpy(LedoitWolf(assume_centered=True).fit(variable.numpy()).covariance_)
         floor = 1e-6 * matrix.diagonal().mean() + FLOOR
         matrix = matrix + floor * torch.eye(len(matrix), dtype=matrix.dtype)  # constant residuals have no covariance

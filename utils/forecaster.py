@@ -1,15 +1,16 @@
 """Forecasts of one's own data, past their end: what ``run.py --task_name predict`` does, for use from Python."""
 
 import math
+import operator
+import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from data_provider.histories import History, Table
@@ -17,7 +18,7 @@ from utils import checkpoint
 from utils.covariance import Calibration, calibrate, next_patch_errors
 from utils.errors import UserError
 from utils.inference import find_device, for_inference
-from utils.rollout import check_rollout, check_width, row_series, windows_together
+from utils.rollout import check_rollout, check_room, check_width, row_series, windows_together
 from utils.speculative_decoder import (
     SpeculativeConfig,
     SpeculativeDecoder,
@@ -29,31 +30,36 @@ from utils.speculative_decoder import (
 )
 
 QUANTILES = {"q10": 0.1, "q50": 0.5, "q90": 0.9}
-CALIBRATED_ON = 0.2  # the last share of each history, whose patches a spread is measured on
+CALIBRATED_ON = 1024  # rows after the first context: no spread is measured on more of the past of a series
 MOST_WINDOWS = 512  # that it is measured on
 MOST_ROWS = 4096  # paths that are decoded together, whatever the device
 
 
 @dataclass
 class Forecast:
-    """What was forecast, and what the decoder did.
+    """What was forecast, and what the decoder did. Of a list of series values and paths are lists, one item for each.
 
     Attributes:
         values: as what was given: a frame of the same columns with the time stamps that follow (quantiles beside each
-            column where paths were drawn), or an array ``[H, C]`` or ``[B, H, C]``; of several paths their mean.
-        paths: for arrays and ``num_samples`` S > 1: ``[S, H, C]`` or ``[B, S, H, C]``.
+            column where paths were drawn), or an array ``[H]``, ``[H, C]`` or ``[B, H, C]``; of several paths their
+            mean.
+        paths: for ``num_samples`` S > 1: ``[S, H]`` or ``[S, H, C]``, of several series ``[B, S, H, C]``; the columns
+            of frames in the order of the table, without time and id.
         statistics: see :class:`utils.speculative_decoder.Statistics`; empty without a draft.
+        seed: of the noise. The same seed, data and arguments give the same paths.
     """
 
-    values: pd.DataFrame | np.ndarray
-    paths: np.ndarray | None
+    values: pd.DataFrame | np.ndarray | list
+    paths: np.ndarray | list | None
     statistics: Statistics
+    seed: int
 
 
 class SpeculativeForecaster:
     """A target, and a draft that proposes for it, applied to data as they are.
 
-    Every series is standardised by the mean and standard deviation of its own past, column by column.
+    Every series is standardised by the mean and standard deviation of the context that the target reads, column by
+    column: nothing before it changes a forecast. A constant column is continued by itself.
 
     Args:
         target: in evaluation mode.
@@ -61,10 +67,12 @@ class SpeculativeForecaster:
         context: time steps that are read (default: as many as the target was trained with).
         batch_size: series that are decoded together.
         mode: ``point`` (means), ``sample`` (paths); default: paths where several are asked for.
-        sigma: spread of a path, in standard deviations of the series; or a :class:`Calibration`; or ``calibrated``:
-            from the target's errors on the last fifth of the first series that are forecast.
+        sigma: spread of a path, in standard deviations of the context; or a :class:`Calibration`; or ``calibrated``:
+            from the target's errors in the last 1,024 rows (and the contexts before them) of the first series that are
+            forecast, each in units of its own context.
         accept_mse_tol: default: 0.005 for means, 0 (lossless) for paths.
-        options: further fields of :class:`SpeculativeConfig`.
+        seed: of the noise of every call; default: a fresh one for each, which is reported.
+        k, accept_bias, max_draws, rollout, renorm_every, attention_window, adaptive: see :class:`SpeculativeConfig`.
     """
 
     def __init__(
@@ -76,29 +84,49 @@ class SpeculativeForecaster:
         mode: str | None = None,
         sigma: float | str | Calibration = "calibrated",
         accept_mse_tol: float | None = None,
-        **options,
+        *,
+        seed: int | None = None,
+        k: int = SpeculativeConfig.k,
+        accept_bias: float = SpeculativeConfig.accept_bias,
+        max_draws: int = SpeculativeConfig.max_draws,
+        rollout: str = SpeculativeConfig.rollout,
+        renorm_every: int = SpeculativeConfig.renorm_every,
+        attention_window: int = SpeculativeConfig.attention_window,
+        adaptive: bool = SpeculativeConfig.adaptive,
     ):
         self.target, self.draft = target, draft
         self.patch_len, self.channels = target.config.input_token_len, target.config.channels
-        self.context, self.batch_size = context or target.config.seq_len, batch_size
+        self.context = target.config.seq_len if context is None else whole("context", context)
         if self.context % self.patch_len:
             raise UserError(
                 f"a context of {self.context} must be a multiple of the checkpoint's patch, {self.patch_len}"
             )
-        self.mode, self.sigma, self.accept_mse_tol, self.options = mode, sigma, accept_mse_tol, options
+        self.batch_size = whole("batch_size", batch_size)
+        self.seed = None if seed is None else whole("seed", seed, 0)
+        self.mode, self.sigma, self.accept_mse_tol = mode, sigma, accept_mse_tol
+        self.options = {
+            "k": whole("k", k),
+            "accept_bias": accept_bias,
+            "max_draws": max_draws,
+            "rollout": rollout,
+            "renorm_every": renorm_every,
+            "attention_window": attention_window,
+            "adaptive": adaptive,
+        }
         self.device, self.decoder = next(target.parameters()).device, None
         if draft is not None:
             check_draft(target, draft)
         if target.config.stochastic_head and sigma == "calibrated":
             self.sigma = 0.5  # its learned variances are used in its place
+        self.configuration(mode or "point", 0.5 if self.sigma == "calibrated" else self.sigma)  # refuses what is wrong
 
     @classmethod
-    def from_pretrained(cls, target: str | Path, draft: str | Path | None = None, device: str = "auto", **how):
+    def from_pretrained(cls, target: str | Path, draft: str | Path | None = None, device: str = "auto", **options):
         """Load checkpoints: files or folders of this project, or ORGANISATION/NAME of a public model on the hub.
 
         Args:
             device: cpu, cuda, or auto: CUDA where there is one.
-            how: see :class:`SpeculativeForecaster`.
+            options: see :class:`SpeculativeForecaster`.
         """
         paths = [checkpoint.find(path) for path in (target, draft) if path is not None]
         loaded = [for_inference(checkpoint.load(path, find_device(device))) for path in paths]
@@ -108,62 +136,81 @@ class SpeculativeForecaster:
                 raise UserError(
                     f"{paths[-1]} holds heads of another target: give the one that they were distilled from"
                 )
-        return cls(*loaded, **how)
+        return cls(*loaded, **options)
 
-    def forecast(self, data, horizon: int, num_samples: int = 1, **layout) -> Forecast:
+    def forecast(
+        self,
+        data,
+        horizon: int,
+        num_samples: int = 1,
+        *,
+        columns: list[str] | None = None,
+        time_column: str | None = None,
+        id_column: str | None = None,
+        missing: str = "error",
+        seed: int | None = None,
+    ) -> Forecast:
         """Forecast past the end of the data.
 
         Args:
             data: a frame with a time column (one series of several columns or, with ``id_column``, many), a series of
-                pandas with a time index, or an array ``[L, C]`` or ``[B, L, C]``.
+                pandas with a time index, an array ``[L]``, ``[L, C]`` or ``[B, L, C]``, or a list of frames, of series
+                of pandas or of arrays, which may be of different lengths.
             horizon: time steps.
             num_samples: S sample paths of each series.
-            layout: of a frame, see :class:`data_provider.histories.Table`.
+            columns, time_column, id_column, missing: of frames, see :class:`data_provider.histories.Table`.
+            seed: of the noise; default: that of the forecaster, or a fresh one.
+
+        Path s is one joint future of all columns that the target reads together (``channels`` joint). Paths of
+        different series, and of columns that are forecast one by one, are drawn independently of each other.
 
         Raises:
             UserError: what is wrong with the data, in a line.
         """
-        if not isinstance(horizon, int):
-            raise UserError(f"horizon {horizon!r}: give a whole number of time steps")
-        if isinstance(data, pd.Series):
-            data = data.to_frame(data.name or "value")
-        if isinstance(data, pd.DataFrame):
-            table = Table(data, **layout)
-            check_names(table, num_samples)
-            parts = [
-                (self.frame(table, histories, drawn), statistics)
-                for histories, drawn, statistics in self.stream(table.histories(), horizon, num_samples)
-            ]
-            return Forecast(pd.concat([part[0] for part in parts], ignore_index=True), None, total(parts))
-        try:
-            values = np.asarray(data, dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise UserError(f"data of type {type(data).__name__}: give a frame, or an array of numbers") from error
-        if values.ndim not in (2, 3) or 0 in values.shape:
-            raise UserError(f"data of shape {list(values.shape)}: give [L, C] (C may be 1), [B, L, C] or a frame")
-        if not np.isfinite(values).all():
-            raise UserError(
-                "the data have NaN or infinite values: fill them, or give a frame and missing='interpolate'"
-            )
-        several = values if values.ndim == 3 else values[None]
-        times = pd.RangeIndex(several.shape[1])
-        histories = [History(i, None, times, 1, own, 1.0) for i, own in enumerate(several)]
-        parts = [part[1:] for part in self.stream(histories, horizon, num_samples)]
-        drawn = np.concatenate([part[0] for part in parts])
-        mean = drawn.mean(1)
-        drawn = drawn if num_samples > 1 else None
-        if values.ndim == 2:
-            mean, drawn = mean[0], drawn if drawn is None else drawn[0]
-        return Forecast(mean, drawn, total(parts))
+        horizon, samples = whole("horizon", horizon), whole("num_samples", num_samples)
+        seed = self.seed if seed is None else whole("seed", seed, 0)
+        seed = secrets.randbits(31) if seed is None else seed
+        many = isinstance(data, list | tuple) and any(map(is_series, data))
+        if many and id_column:
+            raise UserError("a list has a series in each item: leave out `id_column`, or give one long frame")
+        items = [Item.of(one, columns, time_column, id_column, missing) for one in (data if many else [data])]
+        for item in items:
+            if item.table:
+                check_names(item.table, samples)
+        histories = (
+            replace(history, number=number)
+            for number, history in enumerate(chain.from_iterable(item.histories for item in items))
+        )
+        parts = [
+            ([history.end() for history in batch], drawn, statistics)
+            for batch, drawn, statistics in self.stream(histories, horizon, samples, seed)
+        ]
+        ends, drawn = [end for part in parts for end in part[0]], np.concatenate([part[1] for part in parts])
+        if many:
+            found = [self.shaped(items[i], ends[i : i + 1], drawn[i : i + 1]) for i in range(len(items))]
+            values, own = (list(side) for side in zip(*found, strict=True))
+        else:
+            values, own = self.shaped(items[0], ends, drawn)
+        return Forecast(values, own if samples > 1 else None, total(parts), seed)
+
+    def shaped(self, item: "Item", histories: list[History], drawn: np.ndarray) -> tuple:
+        """Values and paths as the item's form asks for them, of paths ``[series, S, H, C]``."""
+        if item.table:
+            return self.frame(item.table, histories, drawn), drawn if item.table.id else drawn[0]
+        series = slice(None) if item.dimensions == 3 else 0
+        columns = 0 if item.dimensions == 1 else slice(None)
+        return average(drawn)[series, ..., columns], drawn[series, ..., columns]
 
     # ---------------------------------------------------------------- batches of series
 
-    def stream(self, histories: Iterable[History], horizon: int, num_samples: int = 1) -> Iterator[tuple]:
+    def stream(
+        self, histories: Iterable[History], horizon: int, num_samples: int = 1, seed: int | None = None
+    ) -> Iterator[tuple]:
         """Batches of series as they come: their histories, and what :meth:`decode` makes of them."""
         sigma = None
         for batch in batches(histories, self.batch_size):
             sigma = sigma or self.spread(batch, num_samples)
-            yield batch, *self.decode(batch, horizon, num_samples, sigma)
+            yield batch, *self.decode(batch, horizon, num_samples, sigma, seed)
 
     def spread(self, histories: list[History], num_samples: int = 1) -> float | Calibration:
         """σ, or its calibration on these series, which are the first of those that are forecast."""
@@ -174,25 +221,32 @@ class SpeculativeForecaster:
     def mode_of(self, num_samples: int) -> str:
         mode = self.mode or ("sample" if num_samples > 1 else "point")
         if mode == "point" and num_samples > 1:
-            raise UserError(
-                f"{num_samples} paths of means are all the same: leave out --num_samples or --spec_mode point"
-            )
+            raise UserError(f"{num_samples} paths of means are all the same: leave out `num_samples` or `mode` point")
         return mode
 
     def decode(
-        self, histories: list[History], horizon: int, num_samples: int, sigma: float | Calibration
+        self,
+        histories: list[History],
+        horizon: int,
+        num_samples: int,
+        sigma: float | Calibration,
+        seed: int | None = None,
     ) -> tuple[np.ndarray, Statistics]:
         """Paths ``[series, S, H, C]`` in the data's units (S is 1 in point mode), and what the decoder did."""
         if horizon < 1 or num_samples < 1:
             raise UserError(f"horizon {horizon}, {num_samples} paths: give at least 1 of each")
         for history in histories:
             self.check(history)
-        scaled, scalers = zip(*map(standardised, histories), strict=True)
-        x = torch.stack([values[-self.context :] for values in scaled]).to(self.device)
+        if len({history.values.shape[1] for history in histories}) > 1:
+            raise UserError("series of different numbers of columns are not forecast together: call for each kind")
+        contexts = np.stack([history.values[-self.context :] for history in histories])
+        scaled, level, scale = standardise(contexts, self.context)
+        x = torch.from_numpy(scaled.astype(np.float32)).to(self.device)
         numbers = torch.tensor([history.number for history in histories], device=self.device)
-        drawn, statistics = self._decode(x, numbers, horizon, num_samples, sigma)
+        drawn, statistics = self._decode(x, numbers, horizon, num_samples, sigma, seed)
         drawn = drawn.cpu().double().numpy()
-        found = np.stack([own * scaler.scale_ + scaler.mean_ for own, scaler in zip(drawn, scalers, strict=True)])
+        with np.errstate(over="ignore", invalid="ignore"):  # refused below
+            found = drawn * scale[:, None] + level[:, None]
         if not np.isfinite(found).all():
             bad = histories[int(np.argwhere(~np.isfinite(found))[0][0])]
             raise UserError(f"the forecast{_of(bad)} is not finite: its values are too large for this model")
@@ -204,7 +258,7 @@ class SpeculativeForecaster:
         if rows < self.context:
             raise UserError(
                 f"the series{_of(history)} has {rows} rows: the context needs at least {self.context}; give longer "
-                f"ones, or a smaller --seq_len, a multiple of {self.patch_len}"
+                f"ones, or a smaller `context`, a multiple of {self.patch_len}"
             )
         check_width(self.channels, variables, self.context // self.patch_len)
 
@@ -216,7 +270,7 @@ class SpeculativeForecaster:
         if table.id:
             others[table.id] = np.repeat([history.name for history in histories], horizon)
         place = {name: i for i, name in enumerate(table.columns)}
-        mean = drawn.mean(1).reshape(-1, drawn.shape[3])
+        mean = average(drawn).reshape(-1, drawn.shape[3])
         quantiles = None
         if drawn.shape[1] > 1:
             quantiles = np.quantile(drawn, list(QUANTILES.values()), axis=1).reshape(len(QUANTILES), *mean.shape)
@@ -230,12 +284,15 @@ class SpeculativeForecaster:
                     columns.update({f"{name}_{q}": quantiles[i, :, place[name]] for i, q in enumerate(QUANTILES)})
         return pd.DataFrame(columns)
 
-    def _decode(self, x: Tensor, numbers: Tensor, horizon: int, samples: int, sigma) -> tuple[Tensor, Statistics]:
+    def _decode(
+        self, x: Tensor, numbers: Tensor, horizon: int, samples: int, sigma, seed: int | None
+    ) -> tuple[Tensor, Statistics]:
         variables = x.shape[2]
         if self.channels == "independent":  # any number of variables, in parts that fit
             x, numbers = x.transpose(1, 2).flatten(0, 1).unsqueeze(2), row_series(numbers, self.channels, variables)
-        config, steps = self.prepare(samples, sigma, x.shape[2]), math.ceil(horizon / self.patch_len)
+        config, steps = self.prepare(samples, sigma, x.shape[2], seed), math.ceil(horizon / self.patch_len)
         together = min(windows_together(x, self.patch_len, steps, samples), max(1, MOST_ROWS // samples))
+        check_room(self.target.config, config, x, steps, samples, together)
         parts = []
         for own, keys in zip(x.split(together), numbers.split(together), strict=True):
             if self.draft is None:
@@ -248,60 +305,141 @@ class SpeculativeForecaster:
             drawn = drawn.squeeze(-1).unflatten(0, (-1, variables)).movedim(1, -1)
         return drawn[:, :, :horizon], statistics
 
-    @torch.inference_mode()
     def _alone(self, x: Tensor, steps: int, numbers: Tensor, config: SpeculativeConfig, samples: int) -> Tensor:
         rows = row_series(numbers, self.channels, x.shape[2])
         patches = target_alone(self.target, config, x, steps, rows, samples)
         return paths(patches, samples, self.channels, x.shape[2])
 
-    def prepare(self, samples: int, sigma: float | Calibration, variables: int) -> SpeculativeConfig:
+    def prepare(
+        self, samples: int, sigma: float | Calibration, variables: int, seed: int | None = None
+    ) -> SpeculativeConfig:
         """How series of so many variables will be decoded; what cannot be is refused."""
-        mode = self.mode_of(samples)
-        allowed = tolerance(mode, self.accept_mse_tol)
-        config = SpeculativeConfig(mode=mode, sigma=sigma, accept_mse_tol=allowed, **self.options)
+        seed = seed if seed is not None else self.seed or 0
+        config = self.configuration(self.mode_of(samples), sigma, seed)
         check_rollout(self.target.config, variables, config)
         if self.draft is not None and (self.decoder is None or self.decoder.config != config):
-            self.decoder = SpeculativeDecoder(self.target, self.draft, config)  # it learns prices and acceptance
+            last, pace = self.decoder, None
+            if last and (last.config.mode, last.config.k) == (config.mode, config.k):
+                pace = last.pace  # prices and acceptance that were learned
+            self.decoder = SpeculativeDecoder(self.target, self.draft, config, pace=pace)
         return config
+
+    def configuration(self, mode: str, sigma: float | Calibration, seed: int = 0) -> SpeculativeConfig:
+        allowed = tolerance(mode, self.accept_mse_tol)
+        return SpeculativeConfig(mode=mode, sigma=sigma, accept_mse_tol=allowed, seed=seed, **self.options)
 
     @torch.inference_mode()
     def _calibration(self, histories: list[History]) -> Calibration:
-        """Of the next patch, from windows that end in the last fifth of each of these series.
+        """Of the next patch, in units of the standard deviation of its context, from windows of each series.
 
-        Variables that are forecast one by one share a matrix.
+        They end in its last ``CALIBRATED_ON`` rows. Variables that are forecast one by one share a matrix.
         """
         length, found, generator = self.context + self.patch_len, [], torch.Generator().manual_seed(0)
-        each = max(1, MOST_WINDOWS // len(histories))
+        each, joint = max(1, MOST_WINDOWS // len(histories)), self.channels == "joint"
         for history in histories:
             self.check(history)
-            values, _ = standardised(history)
-            first = max(0, int((1 - CALIBRATED_ON) * len(values)) - length)
-            recent = values[first:].unfold(0, length, 1) if len(values) >= length else ()  # [windows, C, length]
-            if not len(recent):
+            recent = torch.from_numpy(history.values[-self.context - CALIBRATED_ON :])
+            if len(recent) < length:
                 continue
-            joint = self.channels == "joint"
+            recent = recent.unfold(0, length, 1)  # [windows, C, length]
             count = len(recent) if joint else recent.shape[:2].numel()
             chosen = torch.randperm(count, generator=generator)[:each]
-            windows = recent[chosen] if joint else recent[chosen // values.shape[1], chosen % values.shape[1], None]
-            windows = windows.transpose(1, 2)  # [chosen, length, C or 1]
+            windows = (
+                recent[chosen] if joint else recent[chosen // recent.shape[1], chosen % recent.shape[1]].unsqueeze(1)
+            )
+            scaled, _, scale = standardise(windows.transpose(1, 2).numpy(), self.context)
+            # no error is so many standard deviations of a constant context
+            scaled[:, self.context :][np.broadcast_to(scale == 0, scaled[:, self.context :].shape)] = np.nan
+            windows = torch.from_numpy(scaled.astype(np.float32))  # [chosen, length, C or 1]
             for part in windows.split(windows_together(windows, self.patch_len, 0)):
                 found.append(next_patch_errors(self.target, part[:, : self.context], part[:, self.context :]))
         if not found:
             raise UserError(
                 f"quantiles need a spread, and no series is longer than the context, {self.context}, by a patch: give "
-                "--spec_sigma as a number, or a smaller --seq_len"
+                "`sigma` as a number, or a smaller `context`"
             )
         return Calibration(calibrate(*map(torch.cat, zip(*found, strict=True))))
+
+
+@dataclass
+class Item:
+    """One of the things that are forecast.
+
+    Attributes:
+        table: of a frame.
+        dimensions: of an array.
+    """
+
+    histories: Iterable[History]
+    table: Table | None = None
+    dimensions: int = 0
+
+    @classmethod
+    def of(cls, data, columns, time_column, id_column, missing: str) -> "Item":
+        if isinstance(data, pd.Series):
+            data = data.to_frame("value" if data.name is None else data.name)
+        if isinstance(data, pd.DataFrame):
+            table = Table(data, columns, time_column, id_column, missing)
+            return cls(table.histories(), table)
+        if columns or time_column or id_column or missing != "error":
+            raise UserError("`columns`, `time_column`, `id_column` and `missing` are of frames: leave them out")
+        data = data.detach().cpu() if isinstance(data, Tensor) else data
+        try:
+            values = np.asarray(data)
+            values = values.astype(np.float64, casting="unsafe" if values.dtype == object else "same_kind")
+        except (TypeError, ValueError) as error:
+            raise UserError(f"data of type {type(data).__name__}: give a frame, or an array of numbers") from error
+        if values.ndim not in (1, 2, 3) or 0 in values.shape:
+            raise UserError(f"data of shape {list(values.shape)}: give [L], [L, C], [B, L, C] or a frame")
+        if not np.isfinite(values).all():
+            raise UserError(
+                "the data have NaN or infinite values: fill them, or give a frame and `missing` interpolate"
+            )
+        several = values.reshape(1, -1, 1) if values.ndim == 1 else values[None] if values.ndim == 2 else values
+        times = pd.RangeIndex(several.shape[1])
+        return cls([History(i, None, times, 1, own, 1.0) for i, own in enumerate(several)], None, values.ndim)
+
+
+def is_series(data) -> bool:
+    """Whether an item of a list is a series of its own, not a number or a row of numbers."""
+    return isinstance(data, pd.DataFrame | pd.Series) or (isinstance(data, np.ndarray | Tensor) and data.ndim > 0)
+
+
+def whole(name: str, value, least: int = 1) -> int:
+    """A whole number of Python from one of any library."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool) or not least <= number < 2**63:
+        raise UserError(f"`{name}` {value!r}: give a whole number of at least {least}")
+    return number
 
 
 def _of(history: History) -> str:
     return "" if history.name is None else f" {history.name!r}"
 
 
-def standardised(history: History) -> tuple[Tensor, StandardScaler]:
-    """``[rows, C]``, and what undoes it."""
-    scaler = StandardScaler().fit(history.values)
-    return torch.from_numpy(scaler.transform(history.values).astype(np.float32)), scaler
+def standardise(windows: np.ndarray, context: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Each column of each window in standard deviations of its context, from the mean of its context.
+
+    Args:
+        windows: ``[B, T, C]`` float64, beginning with ``context`` rows.
+
+    Returns:
+        the same shape, 0 where the context is constant; mean and standard deviation, each ``[B, 1, C]``.
+    """
+    first = windows[:, :1]
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused where it comes out
+        change = windows - first  # small where the values are large: nothing of them is lost in their squares
+        mean, scale = (np.asarray(f(change[:, :context], axis=1, keepdims=True)) for f in (np.mean, np.std))
+        scaled = np.divide(change - mean, scale, out=np.zeros_like(change), where=scale > 0)
+    return scaled, first + mean, scale
+
+
+def average(drawn: np.ndarray) -> np.ndarray:
+    """The mean of paths ``[B, S, H, C]``; of equal ones the same to the last bit."""
+    return drawn[:, 0] + (drawn - drawn[:, :1]).mean(1)
 
 
 def check_names(table: Table, num_samples: int) -> None:

@@ -1,11 +1,15 @@
 """How a forecast is continued past one patch (the rollout), and where variables become rows."""
 
+import re
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
 from models.layers.cache import Session, shared
 from utils.errors import UserError
 
+WITHOUT_ASKING = 2**28  # bytes that a forecast may take, however many are free
 CPU_TOKENS = 8192  # of context and forecast that are decoded together on a CPU
 MOST_TOKENS = 16384  # that attend to each other: beyond, their mask alone takes gigabytes
 
@@ -112,7 +116,7 @@ class BlockSession(Session):
     def __init__(self, model, context: Tensor, capacity: int):
         self.model, self.window = model, model.config.seq_len // model.config.input_token_len
         if context.shape[1] < self.window:
-            raise UserError(f"this draft reads {model.config.seq_len} time steps: give at least that --seq_len")
+            raise UserError(f"this draft reads {model.config.seq_len} time steps: give at least that `context`")
         self.history = context.new_zeros(len(context), capacity, *context.shape[2:])
         self.lengths = torch.zeros(len(context), dtype=torch.long)
 
@@ -145,20 +149,65 @@ def check_rollout(model, variables: int, how) -> None:
     """Refuse a rollout (``how.rollout`` and its options) that a model of this configuration cannot follow exactly."""
     rollout, renorm_every = how.rollout, how.renorm_every
     if rollout == "cached" and not cacheable(model, variables):
-        raise UserError("a cache is not exact for several variables under --rope_index flat: use --rollout sliding")
+        raise UserError("a cache is not exact for several variables under `rope_index` flat: use `rollout` sliding")
     if renorm_every and (rollout, model.norm) != ("cached", "window"):
-        raise UserError("--renorm_every is for --rollout cached of a target with --norm window: leave it at 0")
+        raise UserError("`renorm_every` is for `rollout` cached of a target with `norm` window: leave it at 0")
     if how.attention_window and rollout == "sliding":
-        raise UserError("--attention_window is for --rollout cached; a sliding window is as long as --seq_len")
+        raise UserError("`attention_window` is for `rollout` cached; a sliding window is as long as the context")
 
 
 def check_width(channels: str, variables: int, patches: int) -> None:
     """Refuse more variables than can attend to each other over so many patches."""
     if channels == "joint" and variables * patches > MOST_TOKENS:
         raise UserError(
-            f"{variables} variables together over {patches} patches are too many: choose by --columns, or take a model "
-            "trained with --channels independent"
+            f"{variables} variables together over {patches} patches are too many: choose by `columns`, or take a model "
+            "trained with `channels` independent"
         )
+
+
+def check_room(model, how, x: Tensor, steps: int, samples: int, together: int) -> None:
+    """Refuse forecasts that the memory has no room for, before any of it is taken.
+
+    Args:
+        model: configuration of the target.
+        how: ``k`` and ``rollout``.
+        x: ``[B, L, C]``, of which ``together`` windows are decoded at a time.
+        steps: patches to forecast, and ``samples`` paths of each window.
+    """
+    patch, variables = model.input_token_len, x.shape[2]
+    context, proposed = x.shape[1] // patch, min(how.k, steps - 1)
+    joint = model.channels == "joint"
+    rows, width = min(together, len(x)) * samples * (1 if joint else variables), variables if joint else 1
+    length = context + steps + proposed  # patches that a row holds
+    # a model that does not tell its sizes has no more than its patches
+    layers, wide, heads, wider = (getattr(model, name, 0) for name in ("e_layers", "d_model", "n_heads", "d_ff"))
+    cache = 2 * layers * wide if how.rollout == "cached" else 0
+    # masks of the prefill and of rounds in which rows differ
+    masks = (heads if width > 1 else 1) * width**2
+    masks *= (context + proposed) ** 2 + rows * (proposed + 1) * length
+    hidden = rows * width * (proposed + 1) * (2 * wider + 4 * wide + 8 * patch)
+    forecasts = len(x) * samples * steps * patch * variables
+    size = x.element_size() * (rows * width * length * (cache + 4 * patch) + masks + hidden + 8 * forecasts)
+    if size < WITHOUT_ASKING:
+        return
+    free = free_memory(x.device)
+    if free is not None and size > free:
+        raise UserError(
+            f"{steps * patch} time steps, {samples} paths of each of {len(x)} series and {how.k} patches proposed per "
+            f"round take about {size / 2**30:.3g} GiB, and {free / 2**30:.3g} GiB are free: lower `horizon`, "
+            "`num_samples`, `k` or `batch_size`"
+        )
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes; None where the system does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        told = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+    except OSError:  # not Linux
+        return None
+    return told and 1024 * int(told[1])
 
 
 def open_session(model, context: Tensor, capacity: int, rollout: str, attention_window: int = 0) -> Session:

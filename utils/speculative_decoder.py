@@ -20,6 +20,7 @@ from utils.errors import UserError
 from utils.rollout import (
     autoregress,
     check_rollout,
+    check_room,
     from_rows,
     mean_draw,
     open_draft,
@@ -33,6 +34,7 @@ from utils.rollout import (
 from utils.timing import clock
 
 POINT_MSE_TOL = 0.005  # the tolerance of point mode where none is given
+MOST_PROPOSED = 2**16  # patches per round: counts are kept for each of them
 PATHS = 2**40  # the distance between the numbers of a series' sample paths, which key their noise
 
 
@@ -59,18 +61,16 @@ class SpeculativeConfig:
     def __post_init__(self):
         if self.mode not in ("sample", "point") or self.rollout not in ("cached", "sliding"):
             raise UserError(f"mode {self.mode!r}, rollout {self.rollout!r}: give sample or point, cached or sliding")
-        if self.k < 1:
-            raise UserError(f"--spec_k {self.k}: at least 1 patch must be proposed")
+        if not 1 <= self.k <= MOST_PROPOSED:
+            raise UserError(f"`k` {self.k}: from 1 to {MOST_PROPOSED} patches can be proposed per round")
         if not isinstance(self.sigma, Calibration) and not 0 < self.sigma < math.inf:
-            raise UserError(f"--spec_sigma {self.sigma} must be above 0 and finite, or calibrated")
+            raise UserError(f"`sigma` {self.sigma} must be above 0 and finite, or calibrated")
         if not 1 <= self.accept_bias < math.inf:
-            raise UserError(f"--spec_accept_bias {self.accept_bias} must be at least 1 (1 is lossless) and finite")
+            raise UserError(f"`accept_bias` {self.accept_bias} must be at least 1 (1 is lossless) and finite")
         if math.isnan(self.accept_mse_tol) or self.accept_mse_tol == -math.inf:
-            raise UserError(
-                f"--spec_accept_mse_tol {self.accept_mse_tol}: give a number (0 or less is lossless) or inf"
-            )
+            raise UserError(f"`accept_mse_tol` {self.accept_mse_tol}: give a number (0 or less is lossless) or inf")
         if self.max_draws < 1 or self.renorm_every < 0 or self.attention_window < 0:
-            raise UserError("--spec_max_draws must be at least 1, --renorm_every and --attention_window 0 or more")
+            raise UserError("`max_draws` must be at least 1, `renorm_every` and `attention_window` 0 or more")
 
     @property
     def exact(self) -> bool:
@@ -142,26 +142,30 @@ class SpeculativeDecoder:
         target, draft: models in evaluation mode on one device, of one patch length.
         config: see :class:`SpeculativeConfig`.
         trace: ``trace(phase)`` gives a context manager around each phase: "draft", "verify", "accept".
+        pace: what another decoder of these models with this mode and k has learned of prices and acceptance.
     """
 
     def __init__(
-        self, target, draft, config: SpeculativeConfig, trace: Callable[[str], AbstractContextManager] | None = None
+        self,
+        target,
+        draft,
+        config: SpeculativeConfig,
+        trace: Callable[[str], AbstractContextManager] | None = None,
+        pace: Pace | None = None,
     ):
         if target.config.input_token_len != draft.config.input_token_len:
             raise UserError(
                 f"the draft's patch ({draft.config.input_token_len}) is not the target's "
-                f"({target.config.input_token_len}): train a draft with the target's --input_token_len"
+                f"({target.config.input_token_len}): train a draft with the target's `input_token_len`"
             )
         if draft.reads_target and config.k > draft.config.block_patches:
-            raise UserError(
-                f"--spec_k {config.k}: this draft has heads for {draft.config.block_patches} patches at most"
-            )
+            raise UserError(f"`k` {config.k}: this draft has heads for {draft.config.block_patches} patches at most")
         if target.config.stochastic_head and isinstance(config.sigma, Calibration):
-            raise UserError("--spec_sigma calibrated: this target has learned variances, which are used in its place")
+            raise UserError("`sigma` calibrated: this target has learned variances, which are used in its place")
         self.target, self.draft, self.config = target, draft, config
         self.trace = trace or (lambda phase: nullcontext())
         self.rule = Point if config.mode == "point" else Sample
-        self.pace, self.nothing = Pace(config.k), Statistics.empty(config.k)
+        self.pace, self.nothing = pace or Pace(config.k), Statistics.empty(config.k)
 
     @torch.inference_mode()
     def generate(
@@ -186,6 +190,7 @@ class SpeculativeDecoder:
         check_rollout(self.target.config, x.shape[2], self.config)
         series = torch.arange(len(x), device=x.device) if series is None else series.to(x.device)
         together = windows_together(x, patch_len, steps, samples)
+        check_room(self.target.config, self.config, x, steps, samples, together)
         if len(x) <= together:
             return self._generate(x, steps, series, samples)
         parts = zip(x.split(together), series.split(together), strict=True)
@@ -321,11 +326,13 @@ def target_draw(config: SpeculativeConfig, series: Tensor, context: Tensor, samp
     return draw
 
 
+@torch.inference_mode()
 def target_alone(target, config: SpeculativeConfig, x: Tensor, steps: int, series: Tensor, samples: int = 1) -> Tensor:
     """The target's own rollout of ``[B, L, C]`` in this mode, no draft: ``[rows · S, steps, C, P]``.
 
     ``series`` ``[rows]`` keys the noise, see :func:`target_draw`.
     """
+    check_room(target.config, config, x, steps, samples, len(x))
     context = to_patches(to_rows(x, target.config.channels), target.config.input_token_len)
     session = open_session(target, context, context.shape[1] + steps, config.rollout, config.attention_window)
     draw = target_draw(config, series, context, samples)

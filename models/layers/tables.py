@@ -21,9 +21,11 @@ class Tables:
         precise = like.dtype == torch.float64
         rotations = model.turns(index).unsqueeze(2)
         self.turn = rotations.to(like.device, torch.complex128 if precise else torch.complex64)  # [capacity, C, 1, D/2]
-        back = time.unsqueeze(1) - time
-        seen = (back >= 0) & (back < (attention_window or capacity))
-        self.seen = torch.zeros(seen.shape).masked_fill(~seen, float("-inf")).to(like)  # [capacity, capacity]
+        # what is added for a key that lies 1 - capacity … capacity - 1 patches after its query
+        after = torch.arange(1 - capacity, capacity)
+        seen = (after <= 0) & (after > -(attention_window or capacity))
+        self.seen = torch.zeros(seen.shape).masked_fill(~seen, float("-inf")).to(like)
+        self.capacity = capacity
         self.biases = [block.bias(variables) for block in model.blocks.attn_layers]
         self.attention_window = attention_window
 
@@ -36,8 +38,17 @@ class Tables:
         bias = self.biases[layer]
         if bias is None and queries == 1 and isinstance(index, slice) and not self.attention_window:
             return None
-        seen = self.seen[index][..., -queries:, :keys]
+        seen = self._seen(index, queries, keys)
         if bias is None:
             return seen.unsqueeze(-3) if seen.ndim == 3 else seen
         mask = seen[..., None, :, None, :, None] + bias  # tokens are time-major
         return mask.flatten(-2).flatten(-3, -2).expand(-1 if seen.ndim == 3 else 1, -1, -1, -1)
+
+    def _seen(self, index: slice | Tensor, queries: int, keys: int) -> Tensor:
+        """``[(B,) queries, keys]``: 0 where a query sees a key, else minus infinity."""
+        if isinstance(index, slice):  # from the last query, whose keys are farthest back, to the first
+            first = self.capacity - index.stop
+            rows = self.seen[first : first + queries + keys - 1].unfold(0, keys, 1)
+            return rows if queries == 1 else rows.flip(0)
+        first = self.capacity - 1 - index[..., -queries:].unsqueeze(-1)
+        return self.seen[first + torch.arange(keys, device=index.device)]

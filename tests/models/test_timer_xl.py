@@ -116,3 +116,27 @@ def test_draft_sizes_fit(scale):
 def test_sizes_that_do_not_fit_are_refused(wrong):
     with pytest.raises(UserError, match=f"--{next(iter(wrong))}"):
         tiny(**wrong)
+
+
+@pytest.mark.parametrize("attention_window", [0, 3])
+@pytest.mark.parametrize("variables", [1, 2])
+def test_masks_come_from_tables_that_are_linear_in_their_capacity(attention_window, variables):
+    tables = tiny().tables(9, variables, attention_window)
+    assert sum(part.numel() for part in (tables.turn, tables.seen)) < 10 * 9 * variables * 16
+    back = torch.arange(9).unsqueeze(1) - torch.arange(9)
+    seen = (back >= 0) & (back < (attention_window or 9))
+    bias = tables.biases[0] if variables > 1 else 0.0
+    for index, queries, keys in ((slice(0, 9), 9, 9), (slice(2, 7), 3, 7), (slice(4, 5), 1, 5)):
+        mask = tables.mask(0, index, queries, keys)
+        wanted = torch.zeros(9, 9, dtype=torch.float64).masked_fill(~seen, float("-inf"))[index][-queries:, :keys]
+        if variables > 1:
+            wanted = (wanted[:, None, :, None] + bias).flatten(-2).flatten(-3, -2)[None]
+        if mask is None:
+            assert not wanted.any()
+            continue
+        torch.testing.assert_close(mask, wanted)
+        rows = torch.arange(index.start, index.stop).expand(2, -1)
+        ragged = tables.mask(0, rows, queries, keys)
+        torch.testing.assert_close(
+            ragged, wanted.expand(2, *wanted.shape[1:]) if variables > 1 else wanted.expand(2, 1, -1, -1)
+        )

@@ -17,7 +17,7 @@ from utils.adaptive import Prices
 from utils.covariance import Calibration, Spread, context_scale
 from utils.errors import UserError
 from utils.rollout import autoregress, from_rows, open_session, put, row_series, take, to_rows
-from utils.speculative_decoder import SpeculativeConfig, SpeculativeDecoder, target_draw
+from utils.speculative_decoder import SpeculativeConfig, SpeculativeDecoder, target_alone, target_draw
 
 # ---------------------------------------------------------------- point mode: the target's own rollout, exactly
 
@@ -243,12 +243,23 @@ def test_a_perfect_draft_leaves_the_targets_own_sample_paths():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"k": 0}, {"sigma": 0.0}, {"accept_bias": 0.5}, {"accept_mse_tol": float("nan")}],
+    [{"k": 0}, {"k": 10**10}, {"sigma": 0.0}, {"accept_bias": 0.5}, {"accept_mse_tol": float("nan")}],
     ids=lambda wrong: next(iter(wrong)),
 )
 def test_settings_without_meaning_are_refused(wrong):
-    with pytest.raises(UserError, match="--spec_"):
+    with pytest.raises(UserError, match=f"`{next(iter(wrong))}`"):
         SpeculativeConfig(**wrong)
+
+
+def test_what_does_not_fit_in_memory_is_refused_before_any_is_taken(monkeypatch):
+    target, x = tiny(1), walk(2, 12, 2)
+    decoder = SpeculativeDecoder(target, tiny(2), SpeculativeConfig())
+    monkeypatch.setattr(type(target), "session", lambda *given: pytest.fail("memory was taken"))
+    for steps, samples in ((10**9, 1), (5, 10**9), (10**6, 10**6)):
+        with pytest.raises(UserError, match=r"take about [\d.e+]+ GiB"):
+            decoder.generate(x, steps, samples=samples)
+        with pytest.raises(UserError, match="GiB"):
+            target_alone(target, SpeculativeConfig(), x, steps, torch.arange(2), samples)
 
 
 def test_contexts_that_do_not_fit_are_refused():
