@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers.block import BlockDraft
+from models.block_draft import BlockDraft
 from models.layers.normalisation import window_statistics
 from models.timer_xl import Config as Target
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.layers.block import BlockDraft
-from models.layers.cache import Session
+from models.block_draft import BlockDraft
+from models.sessions.base import TargetSession
+from models.sessions.heads import HeadSession
 from models.timer_xl import Config as Target
 
 
@@ -46,21 +47,5 @@ class Model(BlockDraft):
         block = torch.addcmul(level, x, scale)
         return block.unflatten(-1, (self.config.block_patches, -1))[..., :k, :].transpose(2, 3)
 
-    def session(self, target: Session) -> "HeadSession":
+    def open_draft(self, context: Tensor, capacity: int, target: TargetSession | None = None) -> HeadSession:
         return HeadSession(self, target)
-
-
-class HeadSession(Session):
-    """Holds nothing but lengths: what it needs is in the target's session."""
-
-    def __init__(self, model: Model, target: Session):
-        self.model, self.target = model, target
-        self.lengths = torch.zeros_like(target.lengths)
-
-    def propose(self, pending: Tensor, k: int, draw) -> tuple[Tensor, Tensor, None]:
-        means = self.model.forecast(*self.target.last_features(), k).squeeze(1)
-        self.lengths = self.lengths + pending.shape[1]
-        return draw(0, means, None), means, None
-
-    def keep(self, rows: Tensor) -> None:
-        self.lengths = self.lengths[rows]

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from models.layers.block import BlockDraft
+from models.block_draft import BlockDraft
+from models.errors import UserError
 from models.timer_xl import Config as Target
-from utils.errors import UserError
 
 
 @dataclass(frozen=True)

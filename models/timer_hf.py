@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models import timer_xl
+from models.errors import UserError
 from models.layers.normalisation import sample_statistics
 from models.layers.rotary import rotate, turns
-from utils.errors import UserError
 
 ACTIVATIONS = {"silu": F.silu, "gelu": F.gelu, "relu": F.relu}
 FIELDS = {  # of a public config.json: ours

@@ -1,17 +1,22 @@
 """Timer-XL (Liu et al. 2024, https://arxiv.org/abs/2410.04803): a causal transformer over patches of every variable."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from models.errors import UserError
 from models.layers.attention import Block
-from models.layers.cache import CachedSession
 from models.layers.normalisation import patch_moments, running_statistics, window_statistics
+from models.layers.patches import from_patches, to_patches
 from models.layers.rotary import turns
 from models.layers.tables import Tables
-from utils.errors import UserError
+from models.sessions.base import Rollout, TargetSession
+from models.sessions.cached import CachedSession
+from models.sessions.renormed import RenormedSession
+from models.sessions.sliding import SlidingSession
 
 MIN_LOG_VAR = -9.2  # variance floor 1e-4 in normalised units: a likelihood must not grow without bound
 
@@ -48,6 +53,10 @@ class Config:
                 f"--seq_len {self.seq_len} must be a multiple of the patch, --input_token_len {self.input_token_len}"
             )
 
+    def cacheable(self, variables: int) -> bool:
+        """Whether keys and values of the past stay valid: not where a rotary index moves with the length."""
+        return self.rope_index == "time" or self.channels == "independent" or variables == 1
+
     @classmethod
     def of(cls, configs) -> "Config":
         """From any object with fields of these names; others are passed over.
@@ -74,20 +83,10 @@ class Config:
         )
 
 
-def to_patches(x: Tensor, patch_len: int) -> Tensor:
-    """``[B, N·P, C]`` -> ``[B, N, C, P]``."""
-    return x.unflatten(1, (-1, patch_len)).transpose(2, 3)
-
-
-def from_patches(patches: Tensor) -> Tensor:
-    """``[B, N, C, P]`` -> ``[B, N·P, C]``."""
-    return patches.transpose(2, 3).flatten(1, 2)
-
-
 class Model(nn.Module):
     """The network. State-dict names and shapes are those of the public (OpenLTM) code."""
 
-    block = False  # as a draft it proposes patch by patch
+    at_once = 1  # as a draft it proposes patch by patch
     reads_target = False
     biased = True  # embedding and head
     layer = Block
@@ -110,9 +109,13 @@ class Model(nn.Module):
         self.head = nn.Linear(configs.d_model, configs.output_token_len, bias=self.biased)
         if configs.stochastic_head:
             self.log_var_head = nn.Linear(configs.d_model, configs.output_token_len)
-        # set by utils/inference.py where weights change no more: tables made so far, and a compiled pass
+        # where weights change no more (:meth:`prepare`): tables made so far, and a compiled pass
         self.kept_tables: dict[tuple, Tables] | None = None
         self.compiled_pass = None
+
+    def prepare(self, compiled_pass: Callable | None = None) -> None:
+        """Weights change no more: keep tables, and run passes of static shape by this function where there is one."""
+        self.kept_tables, self.compiled_pass = {}, compiled_pass
 
     def forward(self, x: Tensor, x_mark: Tensor | None = None, y_mark: Tensor | None = None) -> Tensor:
         """The mean of the patch that follows each patch of x.
@@ -159,9 +162,19 @@ class Model(nn.Module):
             self.kept_tables[key] = Tables(self, *key)
         return self.kept_tables[key]
 
-    def session(self, context: Tensor, capacity: int, attention_window: int = 0) -> CachedSession:
-        """A decoding session with a key/value cache for rows with this context ``[B, N, C, P]``."""
-        return CachedSession(self, context, capacity, attention_window)
+    def open_target(self, context: Tensor, capacity: int, how: Rollout) -> TargetSession:
+        """See :class:`models.sessions.base.Target`."""
+        if how.rollout == "sliding":
+            return SlidingSession(self, context, capacity)
+        session = CachedSession(self, context, capacity, how.attention_window)
+        return RenormedSession(session, context, capacity, how.renorm_every) if how.renorm_every else session
+
+    def open_draft(
+        self, context: Tensor, capacity: int, target: TargetSession | None = None
+    ) -> CachedSession | SlidingSession:
+        """See :class:`models.sessions.base.Draft`: a cache where that renews its statistics, else a sliding window."""
+        cached = self.config.norm != "window" and self.config.cacheable(context.shape[2])
+        return (CachedSession if cached else SlidingSession)(self, context, capacity)
 
     def run(
         self,

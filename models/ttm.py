@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from models.layers.block import BlockDraft
+from models.block_draft import BlockDraft
 from models.layers.normalisation import window_statistics
 from models.timer_xl import Config as Target
 

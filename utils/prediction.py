@@ -5,42 +5,42 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from utils import theory
-from utils.adaptive import Prices
-from utils.speculative_decoder import Point, Sample, SpeculativeConfig, SpeculativeDecoder
+from models.sessions.base import Draft, Target
+from utils.decoding import theory
+from utils.decoding.adaptive import Prices
+from utils.decoding.config import SpeculativeConfig
+from utils.decoding.round import Proposal, Verdict, Verified
+from utils.decoding.rules import RULES, Rule
+from utils.speculative_decoder import SpeculativeDecoder
 
 NOT_PREDICTED = dict.fromkeys(("acceptance", "patches_per_target_pass", "speedup", "mse_added"))
 
 
-class _Watching:
-    """A rule that rejects everything, so that the target goes on alone, and notes how far the draft was off."""
+class Watching(Rule):
+    """Rejects everything, so that the target goes on alone, and notes how far the draft was off.
 
-    def __init__(self, found: list, *rest):
-        super().__init__(*rest)
-        self.found = found
+    Attributes:
+        found: ``[rows, k]`` distances of the proposals of each round.
+    """
 
-    def test(self) -> Tensor:
-        super().test()
-        done = int(self.rows.held[0]) - self.rows.context_len
-        self.found.append((done, self.distance().cpu()))
-        return torch.zeros_like(self.squared, dtype=torch.bool)
+    def __init__(self, rule: Rule):
+        super().__init__(rule.config, rule.learned)
+        self.rule, self.found = rule, []
+        self.noise, self.draw, self.own, self.emits_proposals = rule.noise, rule.draw, rule.own, rule.emits_proposals
 
-
-class WatchingPoint(_Watching, Point):
-    def distance(self) -> Tensor:
-        return self.squared
-
-
-class WatchingSample(_Watching, Sample):
-    def distance(self) -> Tensor:
-        return self.delta.norm(dim=-1)
-
-    def emit(self, accepted: Tensor, limit: Tensor) -> Tensor:
-        return self.verified[0] + self.noise  # not the draw of a rejection, which is p's only among all draws
+    def judge(self, proposal: Proposal, verified: Verified) -> Verdict:
+        # what is emitted is the target's own draw, not that of a rejection, which is p's only among all draws
+        emitted = self.own(proposal.noise, verified)
+        none = torch.zeros_like(proposal.limit)
+        if not proposal.k:
+            return Verdict(none, proposal.limit, emitted)
+        self.found.append(self.rule.distance(proposal, verified).cpu())
+        squared = torch.zeros(proposal.mean.shape[:2], device=emitted.device)
+        return Verdict(none, proposal.limit, emitted, squared)
 
 
 def watch(
-    target, draft, config: SpeculativeConfig, x: Tensor, steps: int, series: Tensor
+    target: Target, draft: Draft, config: SpeculativeConfig, x: Tensor, steps: int, series: Tensor
 ) -> tuple[Tensor, list[tuple[int, Tensor]]]:
     """The target's own forecast ``[B, steps·P, C]``, and how far the draft is from it.
 
@@ -48,11 +48,12 @@ def watch(
         the forecast, and for each round: patches before it, and ``[rows, k]`` distances of its proposals (in point mode
         mean squares of the difference of means, in sample mode ‖δ‖).
     """
-    found, decoder = [], SpeculativeDecoder(target, draft, config)
-    rule = WatchingPoint if config.mode == "point" else WatchingSample
-    decoder.rule = lambda *rest: rule(found, *rest)
-    forecast, _ = decoder.generate(x, steps, series)
-    return forecast, found
+    rule = Watching(RULES[config.mode](config, target.config.stochastic_head))
+    forecast, _ = SpeculativeDecoder(target, draft, config, rule=rule).generate(x, steps, series)
+    # every round emits one patch; one that proposes nothing (the last, or before heads can propose) notes nothing
+    first = int(draft.reads_target)
+    rounds = steps - 1 - first
+    return forecast, [(first + i % rounds, distances) for i, distances in enumerate(rule.found)]
 
 
 def joined(batches: list[list[tuple[int, Tensor]]], steps: int, most: int) -> Tensor:
@@ -86,18 +87,8 @@ class Outlook:
         """Acceptance of every proposal, ``[rows, steps, K]``; None where there is no closed form."""
         key = config.mode, config.accept_bias, config.accept_mse_tol
         if key not in self.known:
-            self.known[key] = self._rates(*key, config.sigma)
+            self.known[key] = RULES[config.mode](config).rates(self.distances, self.size)
         return None if self.known[key] is None else self.known[key][..., : config.k]
-
-    def _rates(self, mode: str, bias: float, tolerance: float, sigma) -> Tensor | None:
-        if mode == "point":
-            return (self.distances <= tolerance).double()
-        if tolerance <= 0:
-            return theory.acceptance_rate(self.distances, bias)
-        if not isinstance(sigma, float):
-            return None
-        tolerance = min(tolerance / sigma**2, 1e6)
-        return theory.acceptance_rate_with_tolerance(self.distances, bias, tolerance, self.size)
 
     def predict(self, config: SpeculativeConfig, samples: int = 1) -> dict:
         """Acceptance rate, patches a target pass, speed-up over the target alone, and the MSE that noise adds."""

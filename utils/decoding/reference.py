@@ -5,12 +5,13 @@ import math
 import torch
 from torch import Tensor
 
-from models.timer_xl import to_patches
-from utils import noise
-from utils.acceptance import mean_square
-from utils.errors import UserError
-from utils.rollout import row_series, to_rows, windows_of
-from utils.speculative_decoder import SpeculativeConfig, Statistics, paths, proposal_noise
+from models.errors import UserError
+from models.layers.patches import paths, row_patches, row_series, windows_of
+from utils.decoding import noise
+from utils.decoding.acceptance import mean_square
+from utils.decoding.config import SpeculativeConfig
+from utils.decoding.rules import RULES
+from utils.decoding.statistics import Statistics
 
 
 @torch.inference_mode()
@@ -35,10 +36,10 @@ def reference_speculative(
     Returns:
         forecast ``[B, steps·P, C]`` and the statistics.
     """
-    if draft.block or not isinstance(config.sigma, float):
-        raise UserError("the reference takes a draft that proposes patch by patch, and one number as --spec_sigma")
-    channels, sampling = target.config.channels, config.mode == "sample"
-    context = to_patches(to_rows(x, channels), target.config.input_token_len)
+    if draft.at_once > 1 or not isinstance(config.sigma, float):
+        raise UserError("the reference takes a draft that proposes patch by patch, and one number as `sigma`")
+    channels, sampling = target.config.channels, RULES[config.mode].draws
+    context = row_patches(x, target.config)
     window, shape = context.shape[1], context.shape[2:]
     series = torch.arange(len(x), device=x.device) if series is None else series
     series = row_series(series, channels, x.shape[2])
@@ -52,7 +53,7 @@ def reference_speculative(
         key = series[going].unsqueeze(1), first + torch.arange(k + 1, device=x.device)
         shift = context.new_zeros(len(going), k + 1, *shape)
         if sampling:
-            shift = config.sigma * proposal_noise(config.seed, *key, context)
+            shift = config.sigma * noise.patches(config.seed, *key, context)
             log_u = noise.uniform(config.seed, noise.ACCEPTANCE, *key, 1).squeeze(-1).log().tolist()
             anew = noise.normal(config.seed, noise.RESIDUAL, *key, shape.numel()).to(context).unflatten(-1, shape)
 

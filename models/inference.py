@@ -6,11 +6,11 @@ import torch
 from torch import nn
 
 from models import timer_xl
+from models.errors import UserError
 from models.layers.attention import Block
-from models.layers.cache import CachedSession
 from models.layers.fused import FusedBlock
 from models.layers.linear import freeze
-from utils.errors import UserError
+from models.sessions.cached import CachedSession
 
 # weights are constants, laid out once; small matrix products have kernels of their own
 INDUCTOR = {"freezing": True, "max_autotune": True, "max_autotune_gemm_backends": "CPP,ATEN"}
@@ -36,11 +36,10 @@ def for_inference(model: nn.Module, amp: str = "off", compiled: bool = False) ->
     network = isinstance(model, timer_xl.Model)
     if amp == "bf16" and (network or model.reads_target):  # other drafts are small
         model.to(torch.bfloat16)
+    compiled = compiled and network and _toolchain()
     if network:
-        model.kept_tables = {}
-    if compiled and network and _toolchain():
-        model.compiled_pass = torch.compile(CachedSession.advance, dynamic=False)
-    else:
+        model.prepare(torch.compile(CachedSession.advance, dynamic=False) if compiled else None)
+    if not compiled:
         if network:
             layers = model.blocks.attn_layers
             for i, block in enumerate(layers):

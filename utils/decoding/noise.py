@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 PROPOSAL, ACCEPTANCE, RESIDUAL, RESIDUAL_ACCEPTANCE = range(4)  # streams
+PATHS = 2**40  # the distance between the numbers of the sample paths of a series, which key their noise
 _GAMMA = 0x9E3779B97F4A7C15 - 2**64
 
 
@@ -32,3 +33,14 @@ def uniform(seed: int, stream: int, series: Tensor, patch: Tensor, count: int) -
 def normal(seed: int, stream: int, series: Tensor, patch: Tensor, count: int) -> Tensor:
     """Standard normal numbers, as :func:`uniform`."""
     return torch.special.ndtri(uniform(seed, stream, series, patch, count))
+
+
+def patches(seed: int, series: Tensor, patch: Tensor, like: Tensor) -> Tensor:
+    """The z of these patches, ``[b, n, C, P]`` with C, P and type of ``like``; keys as in :func:`uniform`."""
+    shape = like.shape[2:]
+    return normal(seed, PROPOSAL, series, patch, shape.numel()).to(like.dtype).unflatten(-1, shape)
+
+
+def path_series(series: Tensor, samples: int) -> Tensor:
+    """The numbers that key the noise of S paths of every row: ``[rows]`` -> ``[rows · S]``."""
+    return (series.unsqueeze(1) + PATHS * torch.arange(samples, device=series.device)).flatten()

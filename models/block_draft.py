@@ -2,16 +2,27 @@
 
 from torch import Tensor, nn
 
+from models.sessions.base import TargetSession
+from models.sessions.block import BlockSession
+
 
 class BlockDraft(nn.Module):
     """``configs`` has at least ``seq_len``, ``input_token_len``, ``channels`` and ``block_patches``."""
 
-    block = True  # all proposals of a round come from one call
     reads_target = False
 
     def __init__(self, configs):
         super().__init__()
         self.configs = self.config = configs
+
+    @property
+    def at_once(self) -> int:
+        """Patches that it proposes in one call."""
+        return self.config.block_patches
+
+    def open_draft(self, context: Tensor, capacity: int, target: TargetSession | None = None) -> BlockSession:
+        """See :class:`models.sessions.base.Draft`."""
+        return BlockSession(self, context, capacity)
 
     def forecast(self, window: Tensor) -> Tensor:
         """``[B, N, C, P]`` -> the next patches ``[B, block_patches, C, P]``."""

@@ -1,4 +1,4 @@
-"""How many patches to propose: the K, possibly 0, that minimises the expected time.
+"""The cost model at work: how many patches to propose, possibly none, so that the expected time is least.
 
 The price of a round is measured once for a batch size, by forecasts that accept everything; how likely a proposal is
 accepted is estimated from those tested so far.
@@ -6,14 +6,18 @@ accepted is estimated from those tested so far.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from utils.theory import best_rounds
-from utils.timing import timed
+from utils.decoding.config import SpeculativeConfig
+from utils.decoding.rules import RULES
+from utils.decoding.statistics import Statistics
+from utils.decoding.theory import best_rounds
+from utils.decoding.timing import clock, timed
+from utils.speculative_decoder import SpeculativeDecoder, in_parts
 
 TRIALS = 2.0  # as many accepted proposals are assumed at first: what was never tried is worth a try
 FORGET = 0.99  # a call: what was learned long ago is tried again
@@ -113,3 +117,57 @@ class Pace:
             pays = seconds * self.slower < WORTH * alone
             self.plans[key] = (seconds, plan) if pays else (alone, [0] * (steps + 1))
         return self.plans[key]
+
+
+def prices(decoder: SpeculativeDecoder, x: Tensor, steps: int, series: Tensor, samples: int = 1) -> Prices:
+    """Measured seconds of rounds of these windows ``[B, L, C]``, of which all are decoded together."""
+    config = decoder.config
+    forced = RULES[config.mode](replace(config, accept_mse_tol=math.inf), decoder.target.config.stochastic_head)
+
+    def forecast(count: int, k: int) -> None:
+        plan = [0, *(min(k, left) for left in range(count))]
+        decoder.decode(x, count, series, samples, plan, forced)
+
+    opens = samples == 1 and not decoder.draft.reads_target
+    return Prices.measure(forecast, config.k, steps, opens, x.device)
+
+
+class AdaptiveDecoder:
+    """A decoder whose rounds propose as many patches as is expected to be quickest, ``config.k`` at most, perhaps none.
+
+    Args:
+        decoder: decodes by the plans that are made here.
+        pace: what another one with this mode and k has learned.
+    """
+
+    def __init__(self, decoder: SpeculativeDecoder, pace: Pace | None = None):
+        self.decoder, self.config = decoder, decoder.config
+        self.pace = pace or Pace(decoder.config.k)
+
+    def generate(
+        self, x: Tensor, steps: int, series: Tensor | None = None, samples: int = 1
+    ) -> tuple[Tensor, Statistics]:
+        """See :meth:`SpeculativeDecoder.generate`."""
+        return in_parts(self.decode, self.decoder, x, steps, series, samples)
+
+    def decode(self, x: Tensor, steps: int, series: Tensor, samples: int) -> tuple[Tensor, Statistics]:
+        """Of windows that are decoded together; the first of a kind are priced before."""
+        if steps == 1:
+            return self.decoder.decode(x, steps, series, samples)
+        shape, rows = (samples == 1, *x.shape[1:]), samples * len(x)
+        if self.pace.known(shape, rows) is None:
+            self.pace.prices.setdefault(shape, {})[rows] = prices(self.decoder, x, steps, series, samples)
+        expected, plan = self.pace.plan(shape, rows, steps)
+        begun = clock(x.device)
+        forecast, statistics = self.decoder.decode(x, steps, series, samples, plan)
+        slower = (clock(x.device) - begun) / expected if any(plan) else None
+        self.pace.learn(statistics.accepted, statistics.attempted, slower)
+        return forecast, statistics
+
+
+def make_decoder(
+    target, draft, config: SpeculativeConfig, adaptive: bool = False, trace=None, pace: Pace | None = None
+) -> SpeculativeDecoder | AdaptiveDecoder:
+    """A decoder that proposes ``config.k`` patches, or one that adapts."""
+    decoder = SpeculativeDecoder(target, draft, config, trace)
+    return AdaptiveDecoder(decoder, pace) if adaptive else decoder

@@ -1,82 +1,14 @@
-"""Sessions: what a decodable model offers to the decoder, which knows nothing else of models.
-
-A session holds B rows. Patches are ``[B, T, C, P]``; T is the same for all rows, and rows that need fewer are rolled
-back. ``lengths`` lives on the host: after every round the decoder knows there what each row keeps.
-"""
+"""Keys and values of all past patches are kept: a step costs its new patches only."""
 
 import torch
 from torch import Tensor
 
 from models.layers.normalisation import patch_moments, running_statistics
+from models.layers.patches import shared
+from models.sessions.base import BaseSession, Moments
 
 
-def shared(lengths: Tensor) -> int | None:
-    """The number that all these, on the host, are; None where they differ."""
-    first = int(lengths[0])
-    return first if len(lengths) == 1 or bool((lengths == first).all()) else None
-
-
-class Session:
-    """The part that all sessions share."""
-
-    lengths: Tensor  # [B], on the host: patches held by each row
-    emitted_only = False  # whether a window slides over emitted values only, never over accepted proposals
-    # targets: what the heads read (models/timer_xl.py, run) in the last pass of all rows
-    features: tuple[Tensor, ...] = ()
-    features_end: Tensor  # [B], on the host: patches held after that pass
-    features_at: Tensor  # [B], on the host: after which of them the heads of a draft read
-
-    def extend(self, patches: Tensor, want: int) -> tuple[Tensor, Tensor | None]:
-        """Take in T patches per row and predict the patch after each of the last ``want`` of them.
-
-        Returns:
-            mean ``[B, want, C, P]`` and log-variance of the same shape (None for a model without one).
-        """
-        raise NotImplementedError
-
-    def rollback(self, lengths: Tensor) -> None:
-        """Keep the first ``lengths[b]`` patches of row b; what belongs to them (keys, statistics) is kept with them."""
-        self.lengths = self.features_at = lengths.clone()
-
-    def keep(self, rows: Tensor) -> None:
-        """Go on with these rows only, in this order."""
-        raise NotImplementedError
-
-    def last_features(self) -> tuple[Tensor, ...]:
-        """Targets only: what the heads read at ``features_at``, each ``[B, 1, C, ...]``."""
-        back = self.features_end - self.features_at
-        same, device = shared(back), self.features[0].device
-        if same is not None:
-            return tuple(f.narrow(1, max(f.shape[1] - 1 - same, 0), 1) for f in self.features)
-        rows, back = torch.arange(len(back), device=device), back.to(device)
-        return tuple(f[rows, (f.shape[1] - 1 - back).clamp(min=0)].unsqueeze(1) for f in self.features)
-
-    def repeat(self, samples: int) -> None:
-        """Each row becomes ``samples`` consecutive ones."""
-        self.keep(torch.arange(len(self.lengths)).repeat_interleave(samples))
-
-    def propose(self, pending: Tensor, k: int, draw) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Draft k patches after the pending ones.
-
-        Args:
-            pending: ``[B, T, C, P]``, what the rows have not taken in yet.
-            k: number of proposals, at least 1. The last one is not taken in.
-            draw: ``draw(i, mean, log_var) -> patches``: how proposals, from the i-th on, are made from their
-                distributions, ``[B, n, C, P]``.
-
-        Returns:
-            patches, means and log-variances (or None), each ``[B, k, C, P]``.
-        """
-        proposals = []
-        for i in range(k):
-            mean, log_var = self.extend(pending, 1)
-            pending = draw(i, mean, log_var)
-            proposals.append((pending, mean, log_var))
-        patches, means, log_vars = zip(*proposals, strict=True)
-        return torch.cat(patches, 1), torch.cat(means, 1), None if log_vars[0] is None else torch.cat(log_vars, 1)
-
-
-class CachedSession(Session):
+class CachedSession(BaseSession):
     """Keys, values and statistics of all past patches in preallocated tensors; a step costs its new patches only.
 
     Args:
@@ -110,7 +42,7 @@ class CachedSession(Session):
         if self.model.config.norm == "window":
             self.level[rows], self.scale[rows] = self.model.statistics(context)
 
-    def extend(self, patches: Tensor, want: int, rows: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def extend(self, patches: Tensor, want: int, rows: Tensor | None = None) -> Moments:
         """As :meth:`Session.extend`; with ``rows``, only these rows take in patches ``[len(rows), T, C, P]``."""
         count, device = patches.shape[1], patches.device
         lengths = self.lengths if rows is None else self.lengths[rows]
@@ -136,8 +68,8 @@ class CachedSession(Session):
             self.even = shared(self.lengths)
         return moments
 
-    def rollback(self, lengths: Tensor) -> None:
-        super().rollback(lengths)
+    def rollback(self, lengths: Tensor, read: Tensor | None = None) -> None:
+        super().rollback(lengths, read)
         self.even = shared(lengths)
 
     def advance(

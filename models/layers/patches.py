@@ -1,0 +1,89 @@
+"""Where variables become rows and time steps become patches, and reading and writing of ragged rows."""
+
+import torch
+from torch import Tensor
+
+CPU_TOKENS = 8192  # of context and forecast that are decoded together on a CPU
+
+
+def to_patches(x: Tensor, patch_len: int) -> Tensor:
+    """``[B, N·P, C]`` -> ``[B, N, C, P]``."""
+    return x.unflatten(1, (-1, patch_len)).transpose(2, 3)
+
+
+def from_patches(patches: Tensor) -> Tensor:
+    """``[B, N, C, P]`` -> ``[B, N·P, C]``."""
+    return patches.transpose(2, 3).flatten(1, 2)
+
+
+def to_rows(x: Tensor, channels: str) -> Tensor:
+    """``[B, L, C]``: as it is with joint channels, else every variable a row of its own, ``[B·C, L, 1]``."""
+    return x if channels == "joint" else x.transpose(1, 2).flatten(0, 1).unsqueeze(-1)
+
+
+def from_rows(rows: Tensor, channels: str, variables: int) -> Tensor:
+    """The inverse of :func:`to_rows`."""
+    return rows if channels == "joint" else rows.squeeze(-1).unflatten(0, (-1, variables)).transpose(1, 2)
+
+
+def row_patches(x: Tensor, config) -> Tensor:
+    """Rows of patches as a model with this configuration reads them: ``[B, L, C]`` -> ``[rows, N, C, P]``."""
+    return to_patches(to_rows(x, config.channels), config.input_token_len)
+
+
+def row_series(series: Tensor, channels: str, variables: int) -> Tensor:
+    """The number that keys a row's noise, from its window's: ``[B]`` -> ``[rows]``."""
+    if channels == "joint":
+        return series
+    return (series.unsqueeze(1) * variables + torch.arange(variables, device=series.device)).flatten()
+
+
+def paths(forecast: Tensor, samples: int, channels: str, variables: int) -> Tensor:
+    """Patches of rows, S consecutive ones per series -> ``[B, S, H, C]``, or ``[B, H, C]`` where S is 1."""
+    values = from_patches(forecast).unflatten(0, (-1, samples)).transpose(0, 1).flatten(0, 1)
+    values = from_rows(values, channels, variables)
+    return values if samples == 1 else values.unflatten(0, (samples, -1)).transpose(0, 1)
+
+
+def shared(lengths: Tensor) -> int | None:
+    """The number that all these, on the host, are; None where they differ."""
+    first = int(lengths[0])
+    return first if len(lengths) == 1 or bool((lengths == first).all()) else None
+
+
+def take(history: Tensor, first: Tensor, count: int) -> Tensor:
+    """Patches first[b] … first[b] + count - 1 of every row: ``[B, capacity, C, P]`` -> ``[B, count, C, P]``."""
+    start = shared(first)
+    if start is not None:
+        return history[:, start : start + count]
+    return history[_ragged(history, first, count)]
+
+
+def put(history: Tensor, first: Tensor, patches: Tensor) -> None:
+    """Write patches ``[B, count, C, P]`` to where :func:`take` would read them."""
+    start = shared(first)
+    if start is not None:
+        history[:, start : start + patches.shape[1]] = patches
+    else:
+        history[_ragged(history, first, patches.shape[1])] = patches
+
+
+def _ragged(history: Tensor, first: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    rows = torch.arange(len(history), device=history.device).unsqueeze(1)
+    return rows, first.to(history.device).unsqueeze(1) + torch.arange(count, device=history.device)
+
+
+def windows_of(patches: Tensor, length: int) -> Tensor:
+    """All windows of a length, those of a row one after the other: ``[B, T, C, P]`` -> ``[B·(T - N + 1), N, C, P]``."""
+    return patches.unfold(1, length, 1).movedim(-1, 2).flatten(0, 1)
+
+
+def windows_together(x: Tensor, patch_len: int, steps: int, samples: int = 1) -> int:
+    """How many of these windows ``[B, L, C]`` are best decoded together, in parts of like size.
+
+    A CPU gains nothing from larger passes, which would only take more memory.
+    """
+    if x.device.type != "cpu":
+        return len(x)
+    most = max(1, CPU_TOKENS // (samples * x.shape[2] * (x.shape[1] // patch_len + steps)))
+    return -(-len(x) // -(-len(x) // most))

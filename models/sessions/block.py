@@ -1,0 +1,46 @@
+"""A window of emitted values slides under a draft that forecasts a block of patches in one call."""
+
+import torch
+from torch import Tensor
+
+from models.errors import UserError
+from models.layers.patches import put, take
+from models.sessions.base import BaseSession, Draw, Moments, mean_draw
+
+
+class BlockSession(BaseSession):
+    """For any :class:`models.block_draft.BlockDraft`.
+
+    Args:
+        model: offers ``forecast(windows)``, at least one patch at a time, and its window, ``config.seq_len``.
+        context: ``[B, N, C, P]``.
+        capacity: patches a row can hold, proposals included.
+    """
+
+    emitted_only = True
+
+    def __init__(self, model, context: Tensor, capacity: int):
+        self.model, self.window = model, model.config.seq_len // model.config.input_token_len
+        if context.shape[1] < self.window:
+            raise UserError(f"this draft reads {model.config.seq_len} time steps: give at least that `context`")
+        self.history = context.new_zeros(len(context), capacity, *context.shape[2:])
+        self.lengths = torch.zeros(len(context), dtype=torch.long)
+
+    def extend(self, patches: Tensor, want: int) -> Moments:
+        """Take in patches; the mean of the next one (``want`` is 1)."""
+        return self.propose(patches, want, mean_draw)[1], None
+
+    def propose(self, pending: Tensor, k: int, draw: Draw) -> tuple[Tensor, Tensor, None]:
+        patches, means, done = [], [], 0
+        while done < k:
+            put(self.history, self.lengths, pending)
+            self.lengths = self.lengths + pending.shape[1]
+            mean = self.model.forecast(take(self.history, self.lengths - self.window, self.window))[:, : k - done]
+            pending = draw(done, mean, None)
+            patches.append(pending)
+            means.append(mean)
+            done += mean.shape[1]
+        return torch.cat(patches, 1), torch.cat(means, 1), None
+
+    def keep(self, rows: Tensor) -> None:
+        self.lengths, self.history = self.lengths[rows], self.history[rows.to(self.history.device)]

@@ -1,0 +1,59 @@
+"""A cached session whose window is formed anew, from emitted values, after every R patches of a row."""
+
+import torch
+from torch import Tensor
+
+from models.layers.patches import put, take
+from models.sessions.base import BaseSession, Moments
+from models.sessions.cached import CachedSession
+
+
+class RenormedSession(BaseSession):
+    """``--renorm_every R``. Segment boundaries belong to the row.
+
+    Args:
+        inner: a fresh session for the same context; its rows start anew at each boundary.
+        context: ``[B, N, C, P]``; its length is that of the window.
+        capacity: patches a row can hold, proposals included.
+    """
+
+    def __init__(self, inner: CachedSession, context: Tensor, capacity: int, renorm_every: int):
+        self.inner, self.window, self.every = inner, context.shape[1], renorm_every
+        self.history = context.new_zeros(len(context), capacity, *context.shape[2:])
+        self.start = torch.zeros(len(context), dtype=torch.long)  # the first patch of each row's window
+
+    @property
+    def lengths(self) -> Tensor:
+        return self.inner.lengths + self.start
+
+    def room(self) -> Tensor:
+        """A row whose segment is full, but for the patch that is still to be taken in, has a whole one before it."""
+        return self.every - (self.lengths + 1 - self.start - self.window).clamp(min=0) % self.every
+
+    def extend(self, patches: Tensor, want: int) -> Moments:
+        put(self.history, self.lengths, patches)
+        due = torch.nonzero(self.lengths + 1 - self.start - self.window == self.every).squeeze(1)
+        self.restarted = 0
+        if len(due):
+            window = take(self.history, self.lengths + 1 - self.window, self.window)[due.to(self.history.device)]
+            self.start[due] = self.lengths[due] + 1 - self.window
+            self.inner.restart(window, due)
+            if len(due) == len(self.start):
+                patches = torch.cat((window[:, :-1], patches), 1)
+            else:  # a pass of their own, so that no other row waits for this window
+                self.inner.extend(window[:, :-1], 1, rows=due)
+                self.restarted = len(due)
+        return self.inner.extend(patches, want)
+
+    def settle(self, first: Tensor, emitted: Tensor) -> None:
+        put(self.history, first, emitted)
+
+    def rollback(self, lengths: Tensor, read: Tensor | None = None) -> None:
+        self.inner.rollback(lengths - self.start, None if read is None else read - self.start)
+
+    def keep(self, rows: Tensor) -> None:
+        self.inner.keep(rows)
+        self.start, self.history = self.start[rows], self.history[rows.to(self.history.device)]
+
+    def last_features(self) -> tuple[Tensor, ...]:
+        return self.inner.last_features()

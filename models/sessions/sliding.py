@@ -1,0 +1,41 @@
+"""The window slides and is run anew for every patch, as the public code does."""
+
+import torch
+from torch import Tensor
+
+from models.layers.patches import put, take, windows_of
+from models.sessions.base import BaseSession, Moments
+
+
+class SlidingSession(BaseSession):
+    """For any Timer-XL.
+
+    Args:
+        model: offers ``features(windows, want)`` and ``emit``.
+        context: ``[B, N, C, P]``; its length is that of the window.
+        capacity: patches a row can hold, proposals included.
+        lean: compute the last position's output only; the public code computes every position's.
+    """
+
+    emitted_only = True
+
+    def __init__(self, model, context: Tensor, capacity: int, lean: bool = True):
+        self.model, self.window, self.lean = model, context.shape[1], lean
+        self.history = context.new_zeros(len(context), capacity, *context.shape[2:])
+        self.lengths = self.features_end = self.features_at = torch.zeros(len(context), dtype=torch.long)
+
+    def extend(self, patches: Tensor, want: int) -> Moments:
+        put(self.history, self.lengths, patches)
+        self.lengths = self.lengths + patches.shape[1]
+        span = take(self.history, self.lengths - self.window - want + 1, self.window + want - 1)
+        features = self.model.features(windows_of(span, self.window), 1 if self.lean else None)
+        mean, log_var = (None if t is None else t[:, -1].unflatten(0, (-1, want)) for t in self.model.emit(*features))
+        self.features = tuple(f[:, -1].unflatten(0, (-1, want)) for f in features)
+        self.features_end = self.features_at = self.lengths
+        return mean, log_var
+
+    def keep(self, rows: Tensor) -> None:
+        self.lengths = self.lengths[rows]
+        self.features_end, self.features_at = self.features_end[rows], self.features_at[rows]
+        rows = rows.to(self.history.device)
+        self.history, self.features = self.history[rows], tuple(f[rows] for f in self.features)

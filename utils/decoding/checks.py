@@ -1,0 +1,102 @@
+"""What is refused before a decoder begins, in one line."""
+
+import re
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from models.errors import UserError
+
+WITHOUT_ASKING = 2**28  # bytes that a forecast may take, however many are free
+MOST_TOKENS = 16384  # that attend to each other: beyond, their mask alone takes gigabytes
+
+
+def check_rollout(model, variables: int, how) -> None:
+    """Refuse a rollout (``how.rollout`` and its options) that a model of this configuration cannot follow exactly."""
+    rollout, renorm_every = how.rollout, how.renorm_every
+    if rollout == "cached" and not model.cacheable(variables):
+        raise UserError("a cache is not exact for several variables under `rope_index` flat: use `rollout` sliding")
+    if renorm_every and (rollout, model.norm) != ("cached", "window"):
+        raise UserError("`renorm_every` is for `rollout` cached of a target with `norm` window: leave it at 0")
+    if how.attention_window and rollout == "sliding":
+        raise UserError("`attention_window` is for `rollout` cached; a sliding window is as long as the context")
+
+
+def check_width(channels: str, variables: int, patches: int) -> None:
+    """Refuse more variables than can attend to each other over so many patches."""
+    if channels == "joint" and variables * patches > MOST_TOKENS:
+        raise UserError(
+            f"{variables} variables together over {patches} patches are too many: choose by `columns`, or take a model "
+            "trained with `channels` independent"
+        )
+
+
+def check_room(model, how, x: Tensor, steps: int, samples: int, together: int) -> None:
+    """Refuse forecasts that the memory has no room for, before any of it is taken.
+
+    Args:
+        model: configuration of the target.
+        how: ``k`` and ``rollout``.
+        x: ``[B, L, C]``, of which ``together`` windows are decoded at a time.
+        steps: patches to forecast, and ``samples`` paths of each window.
+    """
+    patch, variables = model.input_token_len, x.shape[2]
+    context, proposed = x.shape[1] // patch, min(how.k, steps - 1)
+    joint = model.channels == "joint"
+    rows, width = min(together, len(x)) * samples * (1 if joint else variables), variables if joint else 1
+    length = context + steps + proposed  # patches that a row holds
+    # a model that does not tell its sizes has no more than its patches
+    layers, wide, heads, wider = (getattr(model, name, 0) for name in ("e_layers", "d_model", "n_heads", "d_ff"))
+    cache = 2 * layers * wide if how.rollout == "cached" else 0
+    # masks of the prefill and of rounds in which rows differ
+    masks = (heads if width > 1 else 1) * width**2
+    masks *= (context + proposed) ** 2 + rows * (proposed + 1) * length
+    hidden = rows * width * (proposed + 1) * (2 * wider + 4 * wide + 8 * patch)
+    forecasts = len(x) * samples * steps * patch * variables
+    size = x.element_size() * (rows * width * length * (cache + 4 * patch) + masks + hidden + 8 * forecasts)
+    if size < WITHOUT_ASKING:
+        return
+    free = free_memory(x.device)
+    if free is not None and size > free:
+        raise UserError(
+            f"{steps * patch} time steps, {samples} paths of each of {len(x)} series and {how.k} patches proposed per "
+            f"round take about {size / 2**30:.3g} GiB, and {free / 2**30:.3g} GiB are free: lower `horizon`, "
+            "`num_samples`, `k` or `batch_size`"
+        )
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes; None where the system does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        told = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+    except OSError:  # not Linux
+        return None
+    return told and 1024 * int(told[1])
+
+
+def check_pair(target, draft, config) -> None:
+    """Refuse a draft that cannot propose for this target, or not as this :class:`SpeculativeConfig` says."""
+    patches = draft.config.input_token_len, target.config.input_token_len
+    if patches[0] != patches[1]:
+        raise UserError(
+            "the draft's patch ({}) is not the target's ({}): train a draft with the target's `input_token_len`".format(
+                *patches
+            )
+        )
+    if draft.reads_target and config.k > draft.at_once:
+        raise UserError(f"`k` {config.k}: this draft has heads for {draft.at_once} patches at most")
+    if target.config.stochastic_head and not isinstance(config.sigma, float | int):
+        raise UserError("`sigma` calibrated: this target has learned variances, which are used in its place")
+
+
+def check_draft(target, draft) -> None:
+    """Refuse a draft that was made for other rows or patches than the target's."""
+    sizes = [(model.config.input_token_len, model.config.channels) for model in (target, draft)]
+    if sizes[0] != sizes[1]:
+        raise UserError(
+            "the draft (patch {}, channels {}) does not fit the target (patch {}, channels {}): distil one from this "
+            "target".format(*sizes[1], *sizes[0])
+        )

@@ -1,0 +1,46 @@
+"""How to speculate."""
+
+import math
+from dataclasses import dataclass
+
+from models.errors import UserError
+from utils.decoding.covariance import Calibration
+from utils.decoding.rules import RULES
+
+MOST_PROPOSED = 2**16  # patches per round: counts are kept for each of them
+
+
+@dataclass(frozen=True)
+class SpeculativeConfig:
+    """How to speculate. σ and mse_tol are in units of the standardised data; σ may be a calibrated covariance.
+
+    With mode ``sample``, accept_bias 1 and accept_mse_tol 0 the output has the target's own distribution; in mode
+    ``point`` every emitted patch is a mean of the target, on a prefix off by at most accept_mse_tol a patch.
+    """
+
+    mode: str = "sample"
+    k: int = 3
+    sigma: float | Calibration = 0.5
+    accept_bias: float = 1.0
+    accept_mse_tol: float = 0.0
+    max_draws: int = 256  # the bound on residual draws where covariances differ
+    rollout: str = "cached"
+    renorm_every: int = 0
+    attention_window: int = 0
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.mode not in RULES:
+            raise UserError(f"`mode` {self.mode!r}: give {' or '.join(RULES)}")
+        if self.rollout not in ("cached", "sliding"):
+            raise UserError(f"`rollout` {self.rollout!r}: give cached or sliding")
+        if not 1 <= self.k <= MOST_PROPOSED:
+            raise UserError(f"`k` {self.k}: from 1 to {MOST_PROPOSED} patches can be proposed per round")
+        if not isinstance(self.sigma, Calibration) and not 0 < self.sigma < math.inf:
+            raise UserError(f"`sigma` {self.sigma} must be above 0 and finite, or calibrated")
+        if not 1 <= self.accept_bias < math.inf:
+            raise UserError(f"`accept_bias` {self.accept_bias} must be at least 1 (1 is lossless) and finite")
+        if math.isnan(self.accept_mse_tol) or self.accept_mse_tol == -math.inf:
+            raise UserError(f"`accept_mse_tol` {self.accept_mse_tol}: give a number (0 or less is lossless) or inf")
+        if self.max_draws < 1 or self.renorm_every < 0 or self.attention_window < 0:
+            raise UserError("`max_draws` must be at least 1, `renorm_every` and `attention_window` 0 or more")

@@ -1,0 +1,43 @@
+"""Point mode: proposals are the draft's means; what is emitted are the target's means."""
+
+import math
+from typing import ClassVar
+
+from torch import Tensor
+
+from utils.decoding import acceptance
+from utils.decoding.round import Proposal, Verdict, Verified
+from utils.decoding.rules.base import Rule, squared_distance
+
+
+class Point(Rule):
+    """A proposal is accepted while MSE(μ_p, μ_q) is at most ``accept_mse_tol``; it stays in the caches, μ_p is emitted.
+
+    Every patch is a mean of the target on a prefix off by at most the tolerance per patch; how far the forecast drifts
+    from the target's own over many patches has no bound.
+    """
+
+    name, draws, emits_proposals = "point", False, False
+    help = "emit the target's means, each on a prefix off by at most the tolerance"
+    settings = ("accept_mse_tol",)
+    default_tolerance = 0.005
+    presets: ClassVar[dict[str, dict[str, list]]] = {
+        "point": {"accept_mse_tol": [0.0, 0.001, 0.0025, 0.005, 0.01, 0.02, math.inf], "k": [1, 2, 3, 5, 7]}
+    }
+
+    @property
+    def exact(self) -> bool:
+        return self.config.accept_mse_tol <= 0
+
+    def judge(self, proposal: Proposal, verified: Verified) -> Verdict:
+        if not proposal.k:
+            return Verdict(proposal.limit, proposal.limit, verified.mean)
+        squared = squared_distance(proposal, verified)
+        accepted = acceptance.leading(squared <= self.config.accept_mse_tol).cpu().minimum(proposal.limit)
+        return Verdict(accepted, proposal.limit, verified.mean, squared)
+
+    def distance(self, proposal: Proposal, verified: Verified) -> Tensor:
+        return squared_distance(proposal, verified)
+
+    def rates(self, distance: Tensor, size: int) -> Tensor:
+        return (distance <= self.config.accept_mse_tol).double()

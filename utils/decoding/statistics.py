@@ -1,0 +1,106 @@
+"""What rounds of speculation did, counted."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+
+import torch
+from torch import Tensor
+
+from utils.decoding.round import Verdict
+
+
+@dataclass(repr=False)
+class Statistics:
+    """What one or several calls of ``generate`` did. Lists have one entry for each position in the round."""
+
+    accepted: Tensor  # [K]
+    attempted: Tensor  # [K], tested: those after the first rejection of a round are not
+    squared: Tensor  # [K], mean squared distances of the means of the tested, summed
+    rounds: Tensor  # [K + 1], by the number of patches proposed
+    distances: list[Tensor] = field(default_factory=list)  # ‖δ‖ of every tested proposal (one covariance only)
+    target_passes: int = 0
+    draft_passes: int = 0
+    row_passes: int = 0  # target passes summed over the rows that took part
+    emitted: int = 0  # patches, over all rows
+    bound_hits: int | Tensor = 0  # residual draws that ended at max_draws
+    accepted_patches: Tensor | None = None  # [rows, steps], of the last call: emitted after an accepted proposal
+
+    def __repr__(self) -> str:
+        return f"Statistics(rate={self.rate}, patches_per_target_pass={self.patches_per_target_pass})"
+
+    @classmethod
+    def empty(cls, k: int, device: torch.device | str = "cpu") -> "Statistics":
+        counts = (torch.zeros(k, dtype=torch.long) for _ in range(2))
+        squared = torch.zeros(k, dtype=torch.double, device=device)
+        return cls(*counts, squared, rounds=torch.zeros(k + 1, dtype=torch.long))
+
+    @classmethod
+    def alone(cls, k: int, rows: int, steps: int) -> "Statistics":
+        """Of rows that the target continues without a draft."""
+        statistics, patches = cls.empty(k), rows * steps
+        statistics.rounds[0] = statistics.target_passes = steps
+        statistics.emitted = statistics.row_passes = patches
+        statistics.accepted_patches = torch.zeros(rows, steps, dtype=torch.bool)
+        return statistics
+
+    @classmethod
+    def joined(cls, parts: Sequence["Statistics"]) -> "Statistics":
+        """Of parts of a batch."""
+        whole = replace(parts[0], accepted_patches=None)
+        for part in parts[1:]:
+            whole.add(part)
+        patches = [part.accepted_patches for part in parts if part.accepted_patches is not None]
+        whole.accepted_patches = torch.cat(patches) if len(patches) == len(parts) else None
+        return whole
+
+    def finished(self) -> "Statistics":
+        """The same, with what was summed on a device fetched."""
+        return replace(self, squared=self.squared.cpu(), bound_hits=int(self.bound_hits))
+
+    def count(self, verdict: Verdict, restarted: int, at_once: int) -> None:
+        """One round.
+
+        Args:
+            restarted: rows whose window was formed anew in a pass of their own.
+            at_once: patches that the draft proposes in one call.
+        """
+        rows, k = len(verdict.accepted), verdict.emitted.shape[1] - 1
+        self.target_passes += 1 + bool(restarted)
+        self.row_passes += rows + restarted
+        self.rounds[k] += 1
+        self.emitted += int(verdict.accepted.sum()) + rows
+        self.bound_hits = self.bound_hits + verdict.bound_hits
+        if k:
+            self.draft_passes += -(-k // at_once)
+            self.attempted[:k] += verdict.tested.sum(0)
+            self.accepted[:k] += verdict.kept.sum(0)
+            self.squared[:k] += (verdict.squared * verdict.tested.to(verdict.squared.device)).sum(0)
+            self.distances += [] if verdict.distances is None else [verdict.distances]
+
+    def add(self, other: "Statistics") -> None:
+        """Count another call's in."""
+        for item in fields(self):
+            if item.name != "accepted_patches":
+                setattr(self, item.name, getattr(self, item.name) + getattr(other, item.name))
+
+    @property
+    def rate(self) -> float | None:
+        """Acceptance rate α: accepted / tested; None where nothing was tested."""
+        tested = int(self.attempted.sum())
+        return int(self.accepted.sum()) / tested if tested else None
+
+    @property
+    def by_position(self) -> list[float | None]:
+        """Acceptance rate at each position of a round; None where nothing was tested."""
+        return [int(a) / int(t) if t else None for a, t in zip(self.accepted, self.attempted, strict=True)]
+
+    @property
+    def rms_by_position(self) -> list[float | None]:
+        """Root-mean-square distance of the draft's means to the target's, over the proposals tested."""
+        return [math.sqrt(float(s) / int(t)) if t else None for s, t in zip(self.squared, self.attempted, strict=True)]
+
+    @property
+    def patches_per_target_pass(self) -> float | None:
+        """Block efficiency τ, per row."""
+        return self.emitted / self.row_passes if self.row_passes else None

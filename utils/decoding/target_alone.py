@@ -1,0 +1,49 @@
+"""What "the target alone" means: its own rollout in a mode, without a draft."""
+
+import torch
+from torch import Tensor
+
+from models.layers.patches import row_patches
+from models.sessions.base import Draw, Target
+from utils.decoding.checks import check_room
+from utils.decoding.config import SpeculativeConfig
+from utils.decoding.covariance import Spread
+from utils.decoding.noise import path_series
+from utils.decoding.rollout import autoregress
+from utils.decoding.round import Place, Verified
+from utils.decoding.rules import RULES
+
+
+def target_draw(config: SpeculativeConfig, series: Tensor, context: Tensor, samples: int = 1) -> Draw:
+    """How the target alone continues rows with this context in this mode, for :func:`autoregress`.
+
+    In a mode that draws, from the very noise that the decoder uses: where all is accepted, the paths differ by little.
+
+    Args:
+        series: ``[rows]``, keys the noise.
+        context: ``[rows, N, C, P]``.
+        samples: S paths of each row.
+    """
+    rule = RULES[config.mode](config)
+    rows = torch.arange(len(series)).repeat_interleave(samples)
+    series, spread = path_series(series, samples), Spread(config.sigma, context).select(rows)
+
+    def draw(i: int, mean: Tensor, log_var: Tensor | None) -> Tensor:
+        place = Place(series, torch.tensor([i], device=series.device), spread)
+        return rule.own(rule.noise(place, mean.shape[1], mean), Verified(mean, log_var))
+
+    return draw
+
+
+@torch.inference_mode()
+def target_alone(
+    target: Target, config: SpeculativeConfig, x: Tensor, steps: int, series: Tensor, samples: int = 1
+) -> Tensor:
+    """The target's own rollout of ``[B, L, C]`` in this mode, no draft: ``[rows · S, steps, C, P]``.
+
+    ``series`` ``[rows]`` keys the noise, see :func:`target_draw`.
+    """
+    check_room(target.config, config, x, steps, samples, len(x))
+    context = row_patches(x, target.config)
+    session = target.open_target(context, context.shape[1] + steps, config)
+    return autoregress(session, context, steps, target_draw(config, series, context, samples), samples)
