@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from models.fields import real, whole
 from models.layers.block import BlockDraft
 from models.layers.cache import Session
 from models.timer_xl import Config as Target
@@ -18,8 +19,8 @@ from models.timer_xl import Config as Target
 class Config(Target):
     """The target's sizes, which the heads must fit, and their own."""
 
-    block_patches: int = 7
-    draft_scale_d_model: float = 0.5  # width of the layer below the heads
+    block_patches: int = whole(7, 2**16)
+    draft_scale_d_model: float = real(0.5, 0, 100, excluded=True)  # width of the layer below the heads
 
 
 class Model(BlockDraft):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from models.fields import choice, whole
 from models.layers.block import BlockDraft
 from models.timer_xl import Config as Target
 from utils.errors import UserError
@@ -13,8 +14,9 @@ from utils.errors import UserError
 class Config(Target):
     """The target's context, patch and channels; the rest of its sizes is not used."""
 
-    block_patches: int = 7
-    season: int = 24  # time steps
+    activation: str = choice("relu", "gelu", "silu")  # any target's
+    block_patches: int = whole(7, 2**16)
+    season: int = whole(24, 2**24)  # time steps
 
     def __post_init__(self):
         super().__post_init__()
