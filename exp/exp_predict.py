@@ -1,5 +1,6 @@
 """Forecasts past the end of a table: ``run.py --task_name predict``."""
 
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from utils.plotting import prediction_figure
 from utils.results import Growing, alone_in, write_atomic, write_json
 
 COUNTED = ("accepted", "attempted", "emitted", "row_passes", "bound_hits")
+KEPT = ("series", "seconds", *COUNTED)  # of what is done, for a run that goes on
 PANELS = 8  # of the picture
 # arguments that may differ between a run that was killed and the one that goes on
 FREE = {"backend", "ray_address", "workers", "threads", "device", "setting", "results", "checkpoints"}
@@ -87,9 +89,11 @@ class ExpPredict(ExpDecode):
         check_names(self.table, args.num_samples)
         new = [part for part in (folder, *folder.parents) if not os.path.exists(part)]
         with alone_in(folder):
-            file = Growing(path, self.identity())
+            # a table of fewer series than a batch has no more than these
+            most = len(first) if len(first) < args.batch_size else None
+            file = Growing(path, self.identity(), lambda done: counted(done, most))
             if file.other:
-                self.say("what an interrupted run has left is of other arguments, data or models: beginning anew")
+                self.say(f"what an interrupted run has left is {file.other}: beginning anew")
             try:
                 counts, drawn = self.forecast(file, sigma)
             except UserError as error:
@@ -112,7 +116,7 @@ class ExpPredict(ExpDecode):
 
     def forecast(self, file: Growing, sigma) -> tuple[dict, np.ndarray | None]:
         """Every batch of series to the file. Sums of what the decoder did; paths of the first series, if drawn now."""
-        args, counts = self.args, file.done or dict.fromkeys(("series", "seconds", *COUNTED), 0)
+        args, counts = self.args, file.done or dict.fromkeys(KEPT, 0)
         shown, begun = None, time.monotonic()
         if done := counts["series"]:
             self.say(f"continuing after {done} series")
@@ -208,3 +212,12 @@ class ExpPredict(ExpDecode):
             text += f", {passes:.2f} patches a target pass, "
             text += "lossless" if record["lossless"] else f"mse_tol {record['args']['spec_accept_mse_tol']}"
         return text
+
+
+def counted(done, most: int | None) -> bool:
+    """Whether these are counts of what a run has done, of at most so many series."""
+    if not isinstance(done, dict) or set(done) != set(KEPT):
+        return False
+    whole = all(type(value) is int and 0 <= value < 2**53 for name, value in done.items() if name != "seconds")
+    seconds = type(done["seconds"]) in (int, float) and 0 <= done["seconds"] < math.inf
+    return whole and seconds and 0 < done["series"] <= (most or 2**53) and done["accepted"] <= done["attempted"]

@@ -240,3 +240,32 @@ def test_horizons_of_one_step_and_k_beyond_the_horizon(here, predict, horizon, k
     assert predict("waves.csv", "edge", "--test_pred_len", str(horizon), "--spec_k", str(k)) == 0
     assert len(pd.read_csv("results/edge/forecast.csv")) == horizon
     assert torch.get_default_dtype() == torch.float32
+
+
+@pytest.mark.parametrize("kind", ["list", "counts", "link", "state link"])
+def test_what_stands_in_the_place_of_an_interrupted_run(here, predict, monkeypatch, capsys, kind):  # noqa: F811
+    how = ["--id_column", "id", "--batch_size", "2"]
+    long("long.csv")
+    with monkeypatch.context() as patch:
+        patch.setattr(Growing, "finish", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            predict("long.csv", kind, *how)
+    state, part = here / f"results/{kind}/.forecast.csv.json", here / f"results/{kind}/.forecast.csv.part"
+    if "link" in kind:
+        target = here / "precious.txt"
+        target.write_text("keep me")
+        path = part if kind == "link" else state
+        path.unlink()
+        path.symlink_to(target)
+        assert predict("long.csv", kind, *how) == 2
+        error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+        assert len(error) == 1
+        assert "is a link" in error[0]
+        assert target.read_text() == "keep me"
+        return
+    left = json.loads(state.read_text())
+    state.write_text("[]" if kind == "list" else json.dumps(left | {"done": left["done"] | {"accepted": "many"}}))
+    capsys.readouterr()
+    assert predict("long.csv", kind, *how) == 0
+    assert "damaged or not whole: beginning anew" in capsys.readouterr().out
+    assert len(pd.read_csv(f"results/{kind}/forecast.csv")) == 70
