@@ -44,6 +44,94 @@ def test_time_stamps_go_on_in_their_own_step(freq):
     assert history.ahead(10).tolist() == whole[50:].tolist()
 
 
+@pytest.mark.parametrize("start", ["2019-01-01", "2020-02-14 09:30"])
+@pytest.mark.parametrize(
+    "freq",
+    ["BME", "BMS", "2BME", "2MS", "6ME", "BQE", "BQS-FEB", "BYE", "SMS", "SME", "SMS-16", "SME-10", "WOM-3FRI"]
+    + ["4W", "30D", pd.offsets.LastWeekOfMonth(weekday=4), pd.offsets.WeekOfMonth(3, week=1, weekday=2)]
+    + [pd.offsets.CustomBusinessDay(weekmask=days) for days in ("Mon Tue Wed Thu Fri Sat", "Sun Mon Tue Wed Thu")],
+    ids=str,
+)
+def test_rules_of_the_calendar_go_on(freq, start):
+    whole = pd.date_range(start, periods=50, freq=freq)
+    history = only(frame(40).assign(date=whole[:40]))
+    assert history.ahead(10).tolist() == whole[40:].tolist()
+
+
+def monthly(start, periods, months, day) -> pd.DatetimeIndex:
+    """One day of every so many months, shorter ones at their end."""
+    return pd.DatetimeIndex([pd.Timestamp(start) + pd.DateOffset(months=months * i, day=day) for i in range(periods)])
+
+
+@pytest.mark.parametrize("day", [2, 15, 28, 29, 30, 31])
+@pytest.mark.parametrize("months", [1, 2, 3, 12])
+@pytest.mark.parametrize("start", ["2019-02-01", "2020-02-29 07:00"])
+def test_months_on_any_day_go_on(day, months, start):
+    whole = monthly(start, 40, months, day)
+    table = frame(30).assign(date=whole[:30])
+    assert only(table).ahead(10).tolist() == whole[30:].tolist()
+    gap = table.drop(index=[7]).reset_index(drop=True)
+    with pytest.raises(UserError, match=rf"{whole[7]} is missing after data row 7, by the rule of the others, .*every"):
+        only(gap)
+    assert (only(gap, missing="interpolate").times == whole[:30]).all()
+
+
+@pytest.mark.parametrize(("start", "freq"), [("2021-07-01", "MS"), ("2021-01-01", "YS"), ("2021-07-31", "ME")])
+def test_months_and_years_that_happen_to_be_of_one_length_are_months_and_years(start, freq):
+    whole = pd.date_range(start, periods=6, freq=freq)
+    assert only(frame(2).assign(date=whole[:2])).ahead(4).tolist() == whole[2:].tolist()
+
+
+BROKEN = {
+    "a holiday": (
+        pd.date_range("2020-01-01", periods=30, freq="BME"),
+        20,
+        -1,
+        r"last business day of every month \(BME",
+    ),
+    "a month start": (pd.date_range("2020-01-01", periods=30, freq="QS"), 3, 2, r"first day of every quarter \(3MS\)"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_stamp_that_breaks_the_rule_of_the_others_is_named_with_it(case):
+    times, row, days, rule = BROKEN[case]
+    moved = times[row] + pd.Timedelta(days=days)
+    broken = times.delete(row).insert(row, moved)
+    with pytest.raises(UserError, match=rf"not regular: .*{rule}"):
+        only(frame(30).assign(date=broken))
+
+
+def test_holidays_are_missing_business_days():
+    days = pd.date_range("2020-01-01", periods=30, freq="B").delete(7)
+    with pytest.raises(UserError, match=r"2020-01-10 00:00:00 is missing after data row 7, .*business days \(B\)"):
+        only(frame(29).assign(date=days))
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/Sao_Paulo", "Australia/Lord_Howe"])
+@pytest.mark.parametrize("freq", ["D", "B", "MS", "6h"])
+def test_days_of_a_zone_go_by_the_clock_on_the_wall(freq, zone):
+    local = pd.date_range("2016-02-01", periods=400, freq=freq)
+    local = local.tz_localize(zone, nonexistent="shift_forward", ambiguous=np.ones(400, bool))
+    assert only(frame(300).assign(date=local[:300])).ahead(100).tolist() == local[300:].tolist()
+    if freq == "6h":
+        return
+    for moved in (local.tz_convert("UTC"), local.tz_convert("UTC").tz_localize(None)):
+        with pytest.raises(UserError, match=r"move with summer time, .* write local dates without offset"):
+            only(frame(300).assign(date=moved[:300]))
+
+
+@pytest.mark.parametrize("zone", [None, "UTC"])
+def test_days_in_a_file_that_move_with_summer_time_are_told(zone, tmp_path):
+    local = pd.date_range("2020-03-01", periods=60, tz="Europe/Berlin")
+    written = [stamp.isoformat() for stamp in (local.tz_convert(zone) if zone else local)]
+    frame(60).assign(date=written).to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(UserError, match=r"move with summer time, as .*data rows 29 and 30.* write local dates"):
+        only(tmp_path / "t.csv")
+    frame(60).assign(date=local.tz_localize(None)).to_csv(tmp_path / "t.csv", index=False)
+    assert only(tmp_path / "t.csv").ahead(1)[0] == pd.Timestamp("2020-04-30"), "as the message says"
+
+
 def test_zones_names_and_numbers():
     local = pd.date_range("2020-03-28 20:00", periods=40, freq="h", tz="Europe/Berlin")  # into summer time
     assert only(frame(30).assign(date=local[:30])).ahead(10).tolist() == local[30:].tolist()
