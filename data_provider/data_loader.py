@@ -12,6 +12,7 @@ import torch
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
+from data_provider.histories import told_filled
 from utils.errors import UserError
 
 SPLITS = ("train", "val", "test")
@@ -54,10 +55,11 @@ class Series:
     Attributes:
         values: ``[rows, C]`` float32, standardised.
         borders: split -> (first row, row after the last).
+        filled: column -> what was filled in it, see :class:`data_provider.histories.Filled`.
     """
 
     def __init__(self, name: str, table: pd.DataFrame, split: tuple):
-        self.name = name
+        self.name, self.filled = name, {}
         self.columns = [str(column) for column in table.columns]
         try:
             raw = table.to_numpy(np.float64)
@@ -86,7 +88,8 @@ class Series:
         self.values = torch.from_numpy(scaler.transform(raw).astype(np.float32))
 
     def __str__(self) -> str:
-        return f"{self.name}: {len(self.values)} rows, {self.variables} variables"
+        about = f"{self.name}: {len(self.values)} rows, {self.variables} variables"
+        return "\n".join([about, *told_filled(self.filled)])
 
     @property
     def variables(self) -> int:

@@ -5,9 +5,10 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,16 @@ DAY = 24 * 60 * 60 * 10**6  # in microseconds
 CELLS, ROWS = 2**20, 256  # of a table that are held at a time while series are streamed, and at least
 SPARSE = 10  # with so many time stamps missing for each that is there, a step is not regular
 CLEAR = 0.8  # share of the time stamps that make a rule, which the others then break
+TOLD = 8  # columns of which a line tells
+
+
+class Filled(NamedTuple):
+    """What was filled in one column of a series."""
+
+    values: int
+    longest: int  # run of them, in time steps
+    place: str  # of that run: its first data row (or the one before it) and time stamp
+    season: str | None  # a day, a week or a year that the run is longer than; None where it is not, or not known
 
 
 @dataclass
@@ -34,6 +45,7 @@ class History:
     step: pd.Timedelta | pd.DateOffset | str | int  # between them: a duration, days or a frequency of the calendar
     values: np.ndarray  # [rows, C] float64, finite
     read: float  # share of the table that was read to find it
+    filled: dict[str, Filled] = field(default_factory=dict)  # of the columns with gaps, by missing="interpolate"
 
     def ahead(self, horizon: int) -> pd.Index:
         """The ``horizon`` time stamps that follow.
@@ -65,7 +77,8 @@ class Table:
         columns: what to forecast (default: all but time and id).
         time_column: default: the first that is named like one, else the first that holds time stamps.
         id_column: of a long table: the rows of a series stand together, in the order of time.
-        missing: ``error`` refuses gaps and NaN, ``interpolate`` fills them, the ends with the nearest value.
+        missing: ``error`` refuses gaps and NaN, ``interpolate`` fills them, the ends with the nearest value;
+            ``History.filled`` then says where.
 
     Time stamps are dates, or whole numbers. Series are streamed: of those that were read only the names are kept.
 
@@ -329,8 +342,9 @@ class Table:
         times = parts[0][1].append([part[1] for part in parts[1:]])
         values = np.concatenate([part[2] for part in parts])
         told = self.told if name is None else f"{self.told}, {self.id} {name!r}"
+        given = times
         step, times, values = self._regular(times, values, told, first)
-        gaps = np.isnan(values)
+        gaps, filled = np.isnan(values), {}
         if gaps.any():
             row, column = np.argwhere(gaps)[0]
             if self.missing == "error":
@@ -344,7 +358,9 @@ class Table:
                     f"{told}: column {self.columns[empty.argmax()]!r} has no values: leave it out by --columns"
                 )
             values = pd.DataFrame(values).interpolate(limit_direction="both").to_numpy()
-        return History(number, name, times, step, values, read)
+            for column in np.flatnonzero(gaps.any(0)):
+                filled[self.columns[column]] = _filled(gaps[:, column], times, given, first)
+        return History(number, name, times, step, values, read, filled)
 
     def _regular(self, times: pd.Index, values: np.ndarray, told: str, first: int) -> tuple:
         """The step between time stamps; time stamps and values with rows of NaN where some are missing."""
@@ -431,6 +447,58 @@ class Table:
             return pd.Index(numbers)
         stamps = pd.DatetimeIndex(numbers.astype("datetime64[us]"))
         return stamps if times.tz is None else stamps.tz_localize("UTC").tz_convert(times.tz)
+
+
+def _filled(gaps: np.ndarray, times: pd.Index, given: pd.Index, first: int) -> Filled:
+    """Of a column: where it had none, all time stamps, those of the table, and the number of the first row there."""
+    rows = np.flatnonzero(gaps)
+    runs = np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1)
+    longest = max(runs, key=len)
+    stamp = times[longest[0]]
+    before = int(given.searchsorted(stamp))
+    there = before < len(given) and given[before] == stamp
+    place = f"from data row {first + before + 1} on" if there else f"after data row {first + before}"
+    season = None
+    if isinstance(times, pd.DatetimeIndex):
+        step = np.median(np.diff(times.asi8))
+        # four quarters, each of the usual 92 days at most, are a year
+        season, most = ("day", 1) if step < DAY else ("week", 7) if step < 7 * DAY else ("year", 367)
+        season = f"a {season}" if times.asi8[longest[-1]] - times.asi8[longest[0]] + step > most * DAY else None
+    return Filled(len(rows), len(longest), f"{place} ({stamp})", season)
+
+
+def told_filled(filled: dict[str, Filled]) -> list[str]:
+    """Lines that say what was filled in a series, and a warning where a run is longer than a season."""
+    if not filled:
+        return []
+    parts = [
+        f"{short(name)} {found.values:,} value{'s' * (found.values > 1)} (longest run {found.longest:,}, {found.place})"
+        for name, found in sorted(filled.items(), key=lambda item: -item[1].longest)
+    ]
+    lines = [f"filled by --missing interpolate: {_some(parts)}"]
+    long = {name: found for name, found in filled.items() if found.season}
+    parts = [
+        f"{short(name)}, {found.longest:,} time steps {found.place}"
+        for name, found in sorted(long.items(), key=lambda item: -item[1].longest)
+    ]
+    if long:
+        season = next(iter(long.values())).season
+        lines.append(
+            f"warning: gaps longer than {season} are filled by straight lines, which no season is in: {_some(parts)}; "
+            "leave such columns out by --columns, or begin the table later"
+        )
+    return lines
+
+
+def _some(parts: list[str]) -> str:
+    more = f"; and {len(parts) - TOLD:,} more columns" if len(parts) > TOLD else ""
+    return "; ".join(parts[:TOLD]) + more
+
+
+def short(name, most: int = 60) -> str:
+    """A name as a line can bear it."""
+    text = str(name)
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _calendar(times: pd.DatetimeIndex, most: int) -> Iterator[tuple[str, str | pd.DateOffset, pd.DatetimeIndex]]:

@@ -13,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 from data_provider.data_factory import EMBEDDED, UNDATED, locate, nyc_weather
-from data_provider.histories import History, Table
+from data_provider.histories import History, Table, short, told_filled
 from exp.exp_decode import ExpDecode
 from exp.ray_data import ray_decode
 from utils.errors import Interrupted, UserError
@@ -23,7 +23,8 @@ from utils.plotting import prediction_figure
 from utils.results import Growing, alone_in, write_atomic, write_json
 
 COUNTED = ("accepted", "attempted", "emitted", "row_passes", "bound_hits")
-KEPT = ("series", "seconds", *COUNTED)  # of what is done, for a run that goes on
+FILLED = ("filled", "gappy", "long_gaps")  # values; series with some; series with a run longer than a season
+KEPT = ("series", "seconds", *COUNTED, *FILLED)  # of what is done, for a run that goes on
 PANELS = 8  # of the picture
 # arguments that may differ between a run that was killed and the one that goes on
 FREE = {"backend", "ray_address", "workers", "threads", "device", "setting", "results", "checkpoints"}
@@ -34,7 +35,7 @@ class ExpPredict(ExpDecode):
 
     def __init__(self, args):
         super().__init__(args)
-        self.table = self.series
+        self.table, self.longest = self.series, (0,)
         wanted = args.use_speculative or args.spec_draft_ckpt or args.spec_draft_model != "timer_xl_draft"
         draft = for_inference(self.load_draft(), args.amp, args.compile) if wanted else None
         self.forecaster = SpeculativeForecaster(
@@ -84,6 +85,8 @@ class ExpPredict(ExpDecode):
         sigma = self.forecaster.spread(first, args.num_samples)
         for history in first:
             self.forecaster.check(history)
+        for line in told_filled(first[0].filled) if not args.id_column else ():
+            self.say(line)
         joint = self.channels == "joint"
         self.config = self.forecaster.prepare(args.num_samples, sigma, self.table.variables if joint else 1)
         check_names(self.table, args.num_samples)
@@ -110,6 +113,8 @@ class ExpPredict(ExpDecode):
             record = self.record(counts)
             write_json(folder / "forecast.json", record)
             file.finish()
+        if args.id_column and counts["filled"]:
+            self.say(self.told_filled(counts))
         self.say(self.summary(record))
         self.say(f"-> {path}, {folder / 'forecast.png'}, {folder / 'forecast.json'}")
         return path
@@ -128,12 +133,33 @@ class ExpPredict(ExpDecode):
                 written = self.table.written(next_two[0].append(next_two[1:]))
                 text = frame.to_csv(index=False, header=not counts["series"], date_format=written)
                 shown = drawn[:PANELS] if counts["series"] == 0 else shown
-                told |= {"series": len(histories), "seconds": time.monotonic() - begun}
+                told |= {"series": len(histories), "seconds": time.monotonic() - begun} | self.filled(histories)
                 begun, counts = time.monotonic(), {name: counts[name] + told[name] for name in counts}
                 file.append(text, counts)
                 bar.set_postfix_str(f"{counts['series']} series")
                 bar.update(100 * histories[-1].read - bar.n)
         return counts, shown
+
+    def filled(self, histories: list[History]) -> dict:
+        """Counts of what was filled in these series; the longest run so far is kept to be told."""
+        every = [list(history.filled.values()) for history in histories]
+        for history in histories:
+            for column, found in history.filled.items():
+                self.longest = max(self.longest, (found.longest, short(history.name), short(column), found.place))
+        values = sum(found.values for own in every for found in own)
+        long = sum(any(found.season for found in own) for own in every)
+        return {"filled": values, "gappy": sum(map(bool, every)), "long_gaps": long}
+
+    def told_filled(self, counts: dict) -> str:
+        """One line for all series of a long table."""
+        text = f"filled by --missing interpolate: {counts['filled']:,} values in {counts['gappy']:,} of "
+        text += f"{counts['series']:,} series"
+        if self.longest[0]:  # else in an earlier run
+            text += "; longest run {:,} time steps: series {}, column {}, {}".format(*self.longest)
+        if counts["long_gaps"]:
+            text = f"warning: {text}; {counts['long_gaps']:,} series have gaps longer than a season (a day of finer "
+            text += "steps, a week of days, else a year), filled by straight lines, which no season is in"
+        return text
 
     def serial(self, skip: int, sigma) -> Iterator[tuple[list[History], np.ndarray, dict]]:
         """Batches of series from number ``skip`` on, and what :meth:`work` makes of them."""
@@ -181,6 +207,7 @@ class ExpPredict(ExpDecode):
                 "series": counts["series"],
                 "context": self.context,
                 "horizon": args.test_pred_len,
+                "filled": counts["filled"],
             },
             "lossless": self.config.exact and not counts["bound_hits"] if self.forecaster.draft else None,
             "seconds": counts["seconds"],

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_provider.histories import Table
+from data_provider.histories import Table, told_filled
 from utils.errors import UserError
 
 
@@ -238,6 +238,51 @@ def test_gaps_are_refused_or_filled():
     assert len(only(months, missing="interpolate").values) == 24
     days = frame(60, "B").drop(index=[8, 30])
     assert len(only(days, missing="interpolate").values) == 60, "holidays, no weekends"
+
+
+def test_what_is_filled_is_counted():
+    table = frame(800).drop(index=[4, 5]).reset_index(drop=True)  # two rows are missing
+    table.loc[100:499, "b"] = table.loc[0, "b"] = np.nan
+    filled = only(table, missing="interpolate").filled
+    assert set(filled) == {"a", "b"}
+    assert filled["a"] == (2, 2, "after data row 4 (2020-01-31 04:00:00)", None)
+    assert filled["b"] == (403, 400, "from data row 101 on (2020-02-04 06:00:00)", "a day")
+    lines = told_filled(filled)
+    assert "b 403 values (longest run 400, from data row 101 on" in lines[0]
+    assert "a 2 values (longest run 2" in lines[0]
+    assert lines[1].startswith("warning: gaps longer than a day")
+    assert "b, 400 time steps from data row 101 on" in lines[1]
+    assert "a, " not in lines[1].split(": ", 2)[2]
+    assert only(frame(), missing="interpolate").filled == {}
+    assert told_filled({}) == []
+
+
+@pytest.mark.parametrize(
+    ("freq", "most", "season"),
+    [
+        *((freq, most, "a day") for freq, most in {"h": 24, "15min": 96, "12h": 2}.items()),
+        *((freq, most, "a week") for freq, most in {"D": 7, "B": 5}.items()),
+        *((freq, most, "a year") for freq, most in {"W": 52, "MS": 12, "QE": 4, "YS": 1}.items()),
+    ],
+)
+@pytest.mark.parametrize("rows", [False, True], ids=["values", "rows"])
+def test_a_gap_longer_than_a_season_is_told(freq, most, season, rows):
+    for length, told in ((most, None), (most + 1, season)):
+        table = frame(300, freq)
+        if rows:
+            table = table.drop(index=range(20, 20 + length)).reset_index(drop=True)
+        else:
+            table.loc[20 : 19 + length, "a"] = np.nan
+        found = only(table, missing="interpolate").filled["a"]
+        assert (found.values, found.longest, found.season) == (length, length, told)
+        assert "data row 20 " in found.place if rows else "data row 21 on" in found.place
+
+
+def test_many_columns_are_told_in_a_short_line():
+    wide = frame(30).assign(**{f"{i}{'x' * 900}": np.where(np.arange(30) == 3, np.nan, 1.0) for i in range(50)})
+    (line,) = told_filled(only(wide, missing="interpolate").filled)
+    assert len(line) < 2000
+    assert line.endswith("and 42 more columns")
 
 
 BAD = {

@@ -269,3 +269,40 @@ def test_what_stands_in_the_place_of_an_interrupted_run(here, predict, monkeypat
     assert predict("long.csv", kind, *how) == 0
     assert "damaged or not whole: beginning anew" in capsys.readouterr().out
     assert len(pd.read_csv(f"results/{kind}/forecast.csv")) == 70
+
+
+def test_what_is_filled_is_told(here, predict, capsys):  # noqa: F811
+    table = pd.read_csv("waves.csv")
+    table.loc[60:159, "a"] = np.nan
+    table.to_csv("dead.csv", index=False)
+    assert predict("dead.csv", "dead", "--missing", "interpolate") == 0
+    out = capsys.readouterr().out.splitlines()
+    assert sum("a 100 values (longest run 100, from data row 61 on" in line for line in out) == 1
+    assert sum(line.startswith("warning: gaps longer than a day") for line in out) == 1
+    assert json.loads((here / "results/dead/forecast.json").read_text())["data"]["filled"] == 100
+    assert predict("waves.csv", "alive", "--missing", "interpolate") == 0
+    assert "filled" not in capsys.readouterr().out
+
+
+def test_what_is_filled_in_a_long_table_is_one_line_at_the_end(here, predict, monkeypatch, capsys):  # noqa: F811
+    def gaps(table):
+        table.loc[[3, 25, 26, 27, 130], "b"] = np.nan
+        return table.drop(index=range(65, 67))
+
+    long("holes.csv", change=gaps)
+    how = ["--id_column", "id", "--batch_size", "2", "--missing", "interpolate"]
+    assert predict("holes.csv", "holes", *how) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "filled" in line]
+    assert "9 values in 4 of 7 series; longest run 3 time steps: series s1, column b, from data row 26 on" in line
+    append = Growing.append
+
+    def killed(self, text, counts):
+        append(self, text, counts)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Growing, "append", killed)
+        with pytest.raises(KeyboardInterrupt):
+            predict("holes.csv", "holes_again", *how)
+    assert predict("holes.csv", "holes_again", *how) == 0
+    assert "9 values in 4 of 7 series" in capsys.readouterr().out
