@@ -12,7 +12,7 @@ import torch
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from data_provider.histories import told_filled
+from data_provider.histories import check_columns, header, told_filled
 from utils.errors import UserError
 
 SPLITS = ("train", "val", "test")
@@ -33,7 +33,7 @@ def read_table(path: Path) -> pd.DataFrame:
             return pd.DataFrame(values[..., 0] if values.ndim == 3 else values)
         if path.suffix == ".txt" or path.name.endswith(".txt.gz"):
             return pd.read_csv(path, header=None)
-        table = pd.read_csv(path, index_col=0)
+        names, table = header(path), pd.read_csv(path, index_col=0)
     except (
         ValueError,
         KeyError,
@@ -44,6 +44,7 @@ def read_table(path: Path) -> pd.DataFrame:
     ) as error:  # pandas' parser and decoding errors are ValueErrors
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"cannot read {path} as a table ({reason}): give a CSV, .txt, .txt.gz or .npz file") from error
+    check_columns(names, str(path))  # pandas would rename doubled ones
     if pd.api.types.is_numeric_dtype(table.index) and table.index.name not in ("date", "time", "timestamp"):
         raise UserError(f"{path}: the first column, {table.index.name!r}, is not a date; put a date column first")
     return table

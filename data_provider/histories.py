@@ -24,6 +24,7 @@ CELLS, ROWS = 2**20, 256  # of a table that are held at a time while series are 
 SPARSE = 10  # with so many time stamps missing for each that is there, a step is not regular
 CLEAR = 0.8  # share of the time stamps that make a rule, which the others then break
 TOLD = 8  # columns of which a line tells
+LONGEST = 1000  # characters of a column's name, or a series' id
 
 
 class Filled(NamedTuple):
@@ -80,7 +81,9 @@ class Table:
         missing: ``error`` refuses gaps and NaN, ``interpolate`` fills them, the ends with the nearest value;
             ``History.filled`` then says where.
 
-    Time stamps are dates, or whole numbers. Series are streamed: of those that were read only the names are kept.
+    Time stamps are dates, or whole numbers; values are numbers, truth values (0 and 1) or decimals. Names of columns
+    and ids have at most ``LONGEST`` characters; no name is that of two columns. Series are streamed: of those that were
+    read only the names are kept.
 
     Raises:
         UserError: here or while series are read, with what is wrong and where.
@@ -99,12 +102,11 @@ class Table:
         self.told = "the table" if isinstance(source, pd.DataFrame) else str(source)
         head = self._head()
         self.all = [str(name) for name in head.columns]
-        twice = [name for name, times in Counter(self.all).items() if times > 1]
-        if twice:
-            raise UserError(f"{self.told} has several columns {twice[0]!r}: rename them")
+        check_columns(self.all, self.told)
         for name in (time_column, id_column, *(columns or ())):
             if name is not None and name not in self.all:
-                raise UserError(f"{self.told} has no column {name!r}: it has {', '.join(self.all[:20])}")
+                has = ", ".join(map(short, self.all[:20]))
+                raise UserError(f"{self.told} has no column {short(name)!r}: it has {has}")
         self.time = time_column or self._find_time(head)
         special, chosen = {self.time, self.id}, set(columns or self.all)
         if columns and special & chosen:
@@ -120,6 +122,11 @@ class Table:
                 f"{self.told}: column {self.all.index(unnamed[0]) + 1} has no name (pandas' index?): give it one, or "
                 "choose by --columns"
             )
+        for name in self.columns:
+            if kind := _no_number(head[name]):
+                raise UserError(
+                    f"{self.told}: column {short(name)!r} holds {kind}, not numbers: leave it out by --columns"
+                )
         self.zone = None
         self.format, self.zone = self._format(head)
         self.size = source.stat().st_size if isinstance(source, Path) else None
@@ -180,6 +187,8 @@ class Table:
                 wanted["usecols"] = [name for name in (self.time, self.id, *self.columns) if name]
         compression = {".gz": "gzip", ".bz2": "bz2", ".zip": "zip", ".xz": "xz"}.get(source.suffix)
         how = {"chunksize": rows or max(ROWS, CELLS // width), "compression": compression, "low_memory": False}
+        if rows:
+            check_columns(header(source, compression), self.told)  # pandas would rename doubled ones
         size = max(1, source.stat().st_size)
         with source.open("rb") as file:
             for frame in pd.read_csv(file, **how, **wanted):
@@ -264,9 +273,14 @@ class Table:
                     yield self._history(number, parts, first, read)
                     number, parts = number + 1, []
                 if not parts:
+                    if len(str(name)) > LONGEST:
+                        raise UserError(
+                            f"{self.told}: {self.id} {short(name)!r} in data row {start + begin + 1} has "
+                            f"{len(name):,} characters: shorten it to {LONGEST:,}"
+                        )
                     if name in seen:
                         raise UserError(
-                            f"{self.told}: {self.id} {name!r} comes again at data row {start + begin + 1}: sort "
+                            f"{self.told}: {self.id} {_cut(name)!r} comes again at data row {start + begin + 1}: sort "
                             "the table by it, then by time"
                         )
                     seen.add(name)
@@ -321,12 +335,11 @@ class Table:
             values = frame[self.columns].to_numpy(np.float64, na_value=np.nan)
         except (ValueError, TypeError) as error:
             for name in self.columns:
-                text = pd.to_numeric(frame[name], errors="coerce").isna() & frame[name].notna()
-                if text.any():
-                    row = int(text.argmax())
+                row = next((row for row, cell in enumerate(frame[name]) if not _number(cell)), None)
+                if row is not None:
                     raise UserError(
-                        f"{self.told}: column {name!r} is not numeric ({str(frame[name].iloc[row])[:40]!r} in data row "
-                        f"{start + row + 1}): mend it, leave it out by --columns"
+                        f"{self.told}: column {short(name)!r} is not numeric ({str(frame[name].iloc[row])[:40]!r} in "
+                        f"data row {start + row + 1}): mend it, leave it out by --columns"
                         f"{'' if self.id else ', or is it the --id_column?'}"
                     ) from error
             raise UserError(f"{self.told}: its columns are not numeric ({error}): choose by --columns") from error
@@ -341,7 +354,7 @@ class Table:
         name = parts[0][0]
         times = parts[0][1].append([part[1] for part in parts[1:]])
         values = np.concatenate([part[2] for part in parts])
-        told = self.told if name is None else f"{self.told}, {self.id} {name!r}"
+        told = self.told if name is None else f"{self.told}, {self.id} {_cut(name)!r}"
         given = times
         step, times, values = self._regular(times, values, told, first)
         gaps, filled = np.isnan(values), {}
@@ -447,6 +460,47 @@ class Table:
             return pd.Index(numbers)
         stamps = pd.DatetimeIndex(numbers.astype("datetime64[us]"))
         return stamps if times.tz is None else stamps.tz_localize("UTC").tz_convert(times.tz)
+
+
+def header(path: Path, compression: str | None = "infer") -> list[str]:
+    """The names of the columns of a CSV as they are written, empty ones too."""
+    first = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False, compression=compression)
+    return first.iloc[0].tolist()
+
+
+def check_columns(names: list[str], told: str) -> None:
+    """Refuse names that two columns have, and those too long to be told."""
+    for name, times in Counter(names).items():
+        if len(name) > LONGEST:
+            raise UserError(f"{told}: column {short(name)!r} has a name of {len(name):,} characters: use {LONGEST:,}")
+        if name and times > 1:
+            raise UserError(f"{told} has several columns {short(name)!r}: rename them")
+
+
+def _no_number(column: pd.Series) -> str | None:
+    """What a column holds that numpy would turn into numbers, though it has none that can be forecast."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.cat.categories.to_series()
+    kind = pd.api.types.infer_dtype(column, skipna=True) if column.dtype == object else column.dtype.kind
+    if kind in ("M", "datetime64", "datetime", "date") or isinstance(column.dtype, pd.PeriodDtype):
+        return "dates"
+    if kind in ("m", "timedelta64", "timedelta"):
+        return "durations"
+    return "complex numbers" if kind in ("c", "complex") else None
+
+
+def _number(cell) -> bool:
+    """Whether it can be read as a number, or is missing."""
+    try:
+        float(cell)
+    except (ValueError, TypeError):
+        return cell is None or cell is pd.NA
+    return True
+
+
+def _cut(name):
+    """An id as a line can bear it."""
+    return short(name) if isinstance(name, str) else name
 
 
 def _filled(gaps: np.ndarray, times: pd.Index, given: pd.Index, first: int) -> Filled:

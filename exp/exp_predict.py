@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from tqdm import tqdm
 
@@ -20,11 +21,11 @@ from utils.errors import Interrupted, UserError
 from utils.forecaster import SpeculativeForecaster, batches, check_names
 from utils.inference import for_inference
 from utils.plotting import prediction_figure
-from utils.results import Growing, alone_in, write_atomic, write_json
+from utils.results import Growing, alone_in, harmless, write_atomic, write_json
 
 COUNTED = ("accepted", "attempted", "emitted", "row_passes", "bound_hits")
 FILLED = ("filled", "gappy", "long_gaps")  # values; series with some; series with a run longer than a season
-KEPT = ("series", "seconds", *COUNTED, *FILLED)  # of what is done, for a run that goes on
+KEPT = ("series", "seconds", *COUNTED, *FILLED, "quoted")  # of what is done, for a run that goes on
 PANELS = 8  # of the picture
 # arguments that may differ between a run that was killed and the one that goes on
 FREE = {"backend", "ray_address", "workers", "threads", "device", "setting", "results", "checkpoints"}
@@ -90,6 +91,10 @@ class ExpPredict(ExpDecode):
         joint = self.channels == "joint"
         self.config = self.forecaster.prepare(args.num_samples, sigma, self.table.variables if joint else 1)
         check_names(self.table, args.num_samples)
+        both = {name for name in self.table.all if name != (quoted := harmless(name)) and quoted in self.table.all}
+        if both:
+            name = short(both.pop())
+            raise UserError(f"column {name!r} is written as {harmless(name)!r} is called: rename one of them")
         new = [part for part in (folder, *folder.parents) if not os.path.exists(part)]
         with alone_in(folder):
             # a table of fewer series than a batch has no more than these
@@ -115,6 +120,9 @@ class ExpPredict(ExpDecode):
             file.finish()
         if args.id_column and counts["filled"]:
             self.say(self.told_filled(counts))
+        if quoted := counts["quoted"]:
+            names = f"{quoted:,} of the names of columns and series"
+            self.say(f"an apostrophe stands in forecast.csv before {names}: a spreadsheet would run them as formulas")
         self.say(self.summary(record))
         self.say(f"-> {path}, {folder / 'forecast.png'}, {folder / 'forecast.json'}")
         return path
@@ -131,14 +139,27 @@ class ExpPredict(ExpDecode):
                 frame = self.forecaster.frame(self.table, histories, drawn)
                 next_two = [history.ahead(2) for history in histories]  # tell how fine the others are
                 written = self.table.written(next_two[0].append(next_two[1:]))
+                quoted = self.quote(frame, histories)
                 text = frame.to_csv(index=False, header=not counts["series"], date_format=written)
                 shown = drawn[:PANELS] if counts["series"] == 0 else shown
-                told |= {"series": len(histories), "seconds": time.monotonic() - begun} | self.filled(histories)
+                told |= {"series": len(histories), "seconds": time.monotonic() - begun, "quoted": quoted}
+                told |= self.filled(histories)
                 begun, counts = time.monotonic(), {name: counts[name] + told[name] for name in counts}
                 file.append(text, counts)
                 bar.set_postfix_str(f"{counts['series']} series")
                 bar.update(100 * histories[-1].read - bar.n)
         return counts, shown
+
+    def quote(self, frame: pd.DataFrame, histories: list[History]) -> int:
+        """Make names in the frame harmless; how many were not, columns counted with the first series."""
+        names = {name: harmless(name) for name in frame.columns}
+        ids = {history.name: harmless(history.name) for history in histories} if self.table.id else {}
+        frame.columns = list(names.values())
+        if self.table.id:
+            column = names[self.table.id]
+            frame[column] = frame[column].map(ids)
+        changed = sum(name != told for name, told in ids.items())
+        return changed + sum(name != told for name, told in names.items()) * (histories[0].number == 0)
 
     def filled(self, histories: list[History]) -> dict:
         """Counts of what was filled in these series; the longest run so far is kept to be told."""

@@ -1,6 +1,7 @@
 """Tables of one's own: what is read from them, and what is refused."""
 
 from contextlib import suppress
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_provider.data_loader import read_table
 from data_provider.histories import Table, told_filled
 from utils.errors import UserError
 
@@ -283,6 +285,80 @@ def test_many_columns_are_told_in_a_short_line():
     (line,) = told_filled(only(wide, missing="interpolate").filled)
     assert len(line) < 2000
     assert line.endswith("and 42 more columns")
+
+
+@pytest.mark.parametrize("name", ["a", "date", "1", "a b", "é"])
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
+def test_names_of_two_columns_are_refused_as_they_are_written(name, suffix, tmp_path):
+    table = frame().rename(columns={"a": name}) if name != "date" else frame()
+    table.insert(3, name, 7.0, allow_duplicates=True)
+    path = tmp_path / f"t{suffix}"
+    table.to_csv(path, index=False)
+    with pytest.raises(UserError, match=f"has several columns '{name}': rename them"):
+        Table(path)
+    with pytest.raises(UserError, match=f"has several columns '{name}': rename them"):
+        read_table(path)
+
+
+@pytest.mark.parametrize("start", ["", "\ufeff", "\n\n"])
+def test_columns_that_are_called_as_pandas_would_call_doubled_ones(start, tmp_path):
+    text = start + frame().rename(columns={"b": "a.1"}).to_csv(index=False)
+    (tmp_path / "t.csv").write_text(text)
+    assert Table(tmp_path / "t.csv").columns == ["a", "a.1"]
+    assert read_table(tmp_path / "t.csv").columns.tolist() == ["a", "a.1"]
+
+
+OTHER = {
+    "dates": pd.date_range("2021-01-01", periods=30),
+    "dates of a zone": pd.date_range("2021-01-01", periods=30, tz="Europe/Berlin"),
+    "no dates": pd.Series([pd.NaT] * 30),
+    "objects": pd.Series(pd.date_range("2021-01-01", periods=30), dtype=object),
+    "days": pd.Series([pd.Timestamp("2021-01-01").date()] * 30),
+    "categories": pd.Categorical(pd.date_range("2021-01-01", periods=30)),
+    "durations": pd.timedelta_range("1h", periods=30),
+    "complex numbers": np.arange(30) * 1j,
+    "months": pd.period_range("2021-01", periods=30, freq="M"),
+}
+
+
+@pytest.mark.parametrize("case", OTHER)
+def test_columns_that_only_look_like_numbers_are_refused(case, tmp_path):
+    table = frame(other=OTHER[case])
+    what = case if case in ("durations", "complex numbers") else "dates"
+    with pytest.raises(UserError, match=f"column 'other' holds {what}, not numbers: leave it out by --columns"):
+        Table(table)
+    assert only(table, ["a"]).values.shape == (30, 1)
+    if case not in ("complex numbers", "categories"):  # which Parquet has not
+        table.to_parquet(tmp_path / "t.parquet")
+        with pytest.raises(UserError, match=r"'other' holds .*not numbers"):
+            Table(tmp_path / "t.parquet")
+
+
+def test_truth_values_and_decimals_are_numbers(tmp_path):
+    flags, prices = np.arange(30) % 2 == 1, [Decimal(i) / 4 for i in range(30)]
+    table = frame(flag=flags, price=prices)
+    table.to_parquet(tmp_path / "t.parquet")
+    for source in (table, tmp_path / "t.parquet"):
+        np.testing.assert_array_equal(only(source, ["flag", "price"]).values.T, [flags, np.arange(30) / 4])
+    prices[3] = None
+    with pytest.raises(UserError, match="NaN in column 'price', data row 4"):
+        only(frame(price=prices))
+
+
+def test_long_names_are_refused_in_a_short_line(tmp_path):
+    long_name = "x" * 2_000_000
+    frame().rename(columns={"b": long_name}).to_csv(tmp_path / "t.csv", index=False)
+    for read in (Table, read_table):
+        with pytest.raises(UserError, match="a name of 2,000,000 characters") as caught:
+            read(tmp_path / "t.csv")
+        assert len(str(caught.value)) < 300
+    assert only(frame().rename(columns={"b": "x" * 1000})).values.shape == (30, 2)
+    with pytest.raises(UserError, match="has 2,000 characters: shorten it") as caught:
+        list(Table(long(2).replace({"001": "x" * 2000}), id_column="id").histories())
+    assert len(str(caught.value)) < 200
+    with pytest.raises(UserError, match="has no column 'xxx") as caught:
+        Table(frame().rename(columns={"b": "y" * 1000}), [long_name])
+    assert len(str(caught.value)) < 300
 
 
 BAD = {

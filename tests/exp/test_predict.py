@@ -306,3 +306,23 @@ def test_what_is_filled_in_a_long_table_is_one_line_at_the_end(here, predict, mo
             predict("holes.csv", "holes_again", *how)
     assert predict("holes.csv", "holes_again", *how) == 0
     assert "9 values in 4 of 7 series" in capsys.readouterr().out
+
+
+def test_names_that_a_spreadsheet_would_run_have_an_apostrophe(here, predict, capsys):  # noqa: F811
+    def hostile(table):
+        table["id"] = table["id"].replace({"s0": "=1+1", "s3": "@x", "s4": "-5", "s5": "+cmd|' /C calc'!A0"})
+        return table.rename(columns={"a": "=cmd", "b": "-1"})
+
+    long("formulas.csv", change=hostile)
+    how = ["--id_column", "id", "--batch_size", "2", "--num_samples", "2"]
+    assert predict("formulas.csv", "formulas", *how) == 0
+    assert "an apostrophe stands in forecast.csv before 10 of the names" in capsys.readouterr().out
+    found = pd.read_csv("results/formulas/forecast.csv", dtype={"id": str})
+    expected = ["id", "date", "'=cmd", "'=cmd_q10", "'=cmd_q50", "'=cmd_q90", "-1", "'-1_q10", "'-1_q50", "'-1_q90"]
+    assert found.columns.tolist() == expected
+    assert found["id"].unique().tolist() == ["'=1+1", "s1", "s2", "'@x", "-5", "'+cmd|' /C calc'!A0", "s6"]
+    assert predict("waves.csv", "tame") == 0
+    assert "apostrophe" not in capsys.readouterr().out
+    long("both.csv", change=lambda table: table.rename(columns={"a": "=x", "b": "'=x"}))
+    assert predict("both.csv", "both", "--id_column", "id") == 2
+    assert "rename one of them" in capsys.readouterr().err
