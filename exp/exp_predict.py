@@ -1,5 +1,6 @@
 """Forecasts past the end of a table: ``run.py --task_name predict``."""
 
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -8,20 +9,23 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from tqdm import tqdm
 
 from data_provider.data_factory import EMBEDDED, UNDATED, locate, nyc_weather
-from data_provider.histories import History, Table
+from data_provider.histories import History, Table, short, told_filled
 from exp.exp_decode import ExpDecode
 from exp.ray_data import ray_decode
 from utils.errors import Interrupted, UserError
 from utils.forecaster import SpeculativeForecaster, batches, check_names
 from utils.inference import for_inference
 from utils.plotting import prediction_figure
-from utils.results import Growing, alone_in, write_atomic, write_json
+from utils.results import Growing, alone_in, harmless, write_atomic, write_json
 
 COUNTED = ("accepted", "attempted", "emitted", "row_passes", "bound_hits")
+FILLED = ("filled", "gappy", "long_gaps")  # values; series with some; series with a run longer than a season
+KEPT = ("series", "seconds", *COUNTED, *FILLED, "quoted")  # of what is done, for a run that goes on
 PANELS = 8  # of the picture
 # arguments that may differ between a run that was killed and the one that goes on
 FREE = {"backend", "ray_address", "workers", "threads", "device", "setting", "results", "checkpoints"}
@@ -32,7 +36,7 @@ class ExpPredict(ExpDecode):
 
     def __init__(self, args):
         super().__init__(args)
-        self.table = self.series
+        self.table, self.longest = self.series, (0,)
         wanted = args.use_speculative or args.spec_draft_ckpt or args.spec_draft_model != "timer_xl_draft"
         draft = for_inference(self.load_draft(), args.amp, args.compile) if wanted else None
         self.forecaster = SpeculativeForecaster(
@@ -82,14 +86,22 @@ class ExpPredict(ExpDecode):
         sigma = self.forecaster.spread(first, args.num_samples)
         for history in first:
             self.forecaster.check(history)
+        for line in told_filled(first[0].filled) if not args.id_column else ():
+            self.say(line)
         joint = self.channels == "joint"
         self.config = self.forecaster.prepare(args.num_samples, sigma, self.table.variables if joint else 1)
         check_names(self.table, args.num_samples)
+        both = {name for name in self.table.all if name != (quoted := harmless(name)) and quoted in self.table.all}
+        if both:
+            name = short(both.pop())
+            raise UserError(f"column {name!r} is written as {harmless(name)!r} is called: rename one of them")
         new = [part for part in (folder, *folder.parents) if not os.path.exists(part)]
         with alone_in(folder):
-            file = Growing(path, self.identity())
+            # a table of fewer series than a batch has no more than these
+            most = len(first) if len(first) < args.batch_size else None
+            file = Growing(path, self.identity(), lambda done: counted(done, most))
             if file.other:
-                self.say("what an interrupted run has left is of other arguments, data or models: beginning anew")
+                self.say(f"what an interrupted run has left is {file.other}: beginning anew")
             try:
                 counts, drawn = self.forecast(file, sigma)
             except UserError as error:
@@ -106,13 +118,18 @@ class ExpPredict(ExpDecode):
             record = self.record(counts)
             write_json(folder / "forecast.json", record)
             file.finish()
+        if args.id_column and counts["filled"]:
+            self.say(self.told_filled(counts))
+        if quoted := counts["quoted"]:
+            names = f"{quoted:,} of the names of columns and series"
+            self.say(f"an apostrophe stands in forecast.csv before {names}: a spreadsheet would run them as formulas")
         self.say(self.summary(record))
         self.say(f"-> {path}, {folder / 'forecast.png'}, {folder / 'forecast.json'}")
         return path
 
     def forecast(self, file: Growing, sigma) -> tuple[dict, np.ndarray | None]:
         """Every batch of series to the file. Sums of what the decoder did; paths of the first series, if drawn now."""
-        args, counts = self.args, file.done or dict.fromkeys(("series", "seconds", *COUNTED), 0)
+        args, counts = self.args, file.done or dict.fromkeys(KEPT, 0)
         shown, begun = None, time.monotonic()
         if done := counts["series"]:
             self.say(f"continuing after {done} series")
@@ -122,14 +139,48 @@ class ExpPredict(ExpDecode):
                 frame = self.forecaster.frame(self.table, histories, drawn)
                 next_two = [history.ahead(2) for history in histories]  # tell how fine the others are
                 written = self.table.written(next_two[0].append(next_two[1:]))
+                quoted = self.quote(frame, histories)
                 text = frame.to_csv(index=False, header=not counts["series"], date_format=written)
                 shown = drawn[:PANELS] if counts["series"] == 0 else shown
-                told |= {"series": len(histories), "seconds": time.monotonic() - begun}
+                told |= {"series": len(histories), "seconds": time.monotonic() - begun, "quoted": quoted}
+                told |= self.filled(histories)
                 begun, counts = time.monotonic(), {name: counts[name] + told[name] for name in counts}
                 file.append(text, counts)
                 bar.set_postfix_str(f"{counts['series']} series")
                 bar.update(100 * histories[-1].read - bar.n)
         return counts, shown
+
+    def quote(self, frame: pd.DataFrame, histories: list[History]) -> int:
+        """Make names in the frame harmless; how many were not, columns counted with the first series."""
+        names = {name: harmless(name) for name in frame.columns}
+        ids = {history.name: harmless(history.name) for history in histories} if self.table.id else {}
+        frame.columns = list(names.values())
+        if self.table.id:
+            column = names[self.table.id]
+            frame[column] = frame[column].map(ids)
+        changed = sum(name != told for name, told in ids.items())
+        return changed + sum(name != told for name, told in names.items()) * (histories[0].number == 0)
+
+    def filled(self, histories: list[History]) -> dict:
+        """Counts of what was filled in these series; the longest run so far is kept to be told."""
+        every = [list(history.filled.values()) for history in histories]
+        for history in histories:
+            for column, found in history.filled.items():
+                self.longest = max(self.longest, (found.longest, short(history.name), short(column), found.place))
+        values = sum(found.values for own in every for found in own)
+        long = sum(any(found.season for found in own) for own in every)
+        return {"filled": values, "gappy": sum(map(bool, every)), "long_gaps": long}
+
+    def told_filled(self, counts: dict) -> str:
+        """One line for all series of a long table."""
+        text = f"filled by --missing interpolate: {counts['filled']:,} values in {counts['gappy']:,} of "
+        text += f"{counts['series']:,} series"
+        if self.longest[0]:  # else in an earlier run
+            text += "; longest run {:,} time steps: series {}, column {}, {}".format(*self.longest)
+        if counts["long_gaps"]:
+            text = f"warning: {text}; {counts['long_gaps']:,} series have gaps longer than a season (a day of finer "
+            text += "steps, a week of days, else a year), filled by straight lines, which no season is in"
+        return text
 
     def serial(self, skip: int, sigma) -> Iterator[tuple[list[History], np.ndarray, dict]]:
         """Batches of series from number ``skip`` on, and what :meth:`work` makes of them."""
@@ -177,6 +228,7 @@ class ExpPredict(ExpDecode):
                 "series": counts["series"],
                 "context": self.context,
                 "horizon": args.test_pred_len,
+                "filled": counts["filled"],
             },
             "lossless": self.config.exact and not counts["bound_hits"] if self.forecaster.draft else None,
             "seconds": counts["seconds"],
@@ -208,3 +260,12 @@ class ExpPredict(ExpDecode):
             text += f", {passes:.2f} patches a target pass, "
             text += "lossless" if record["lossless"] else f"mse_tol {record['args']['spec_accept_mse_tol']}"
         return text
+
+
+def counted(done, most: int | None) -> bool:
+    """Whether these are counts of what a run has done, of at most so many series."""
+    if not isinstance(done, dict) or set(done) != set(KEPT):
+        return False
+    whole = all(type(value) is int and 0 <= value < 2**53 for name, value in done.items() if name != "seconds")
+    seconds = type(done["seconds"]) in (int, float) and 0 <= done["seconds"] < math.inf
+    return whole and seconds and 0 < done["series"] <= (most or 2**53) and done["accepted"] <= done["attempted"]

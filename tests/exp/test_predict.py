@@ -240,3 +240,89 @@ def test_horizons_of_one_step_and_k_beyond_the_horizon(here, predict, horizon, k
     assert predict("waves.csv", "edge", "--test_pred_len", str(horizon), "--spec_k", str(k)) == 0
     assert len(pd.read_csv("results/edge/forecast.csv")) == horizon
     assert torch.get_default_dtype() == torch.float32
+
+
+@pytest.mark.parametrize("kind", ["list", "counts", "link", "state link"])
+def test_what_stands_in_the_place_of_an_interrupted_run(here, predict, monkeypatch, capsys, kind):  # noqa: F811
+    how = ["--id_column", "id", "--batch_size", "2"]
+    long("long.csv")
+    with monkeypatch.context() as patch:
+        patch.setattr(Growing, "finish", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            predict("long.csv", kind, *how)
+    state, part = here / f"results/{kind}/.forecast.csv.json", here / f"results/{kind}/.forecast.csv.part"
+    if "link" in kind:
+        target = here / "precious.txt"
+        target.write_text("keep me")
+        path = part if kind == "link" else state
+        path.unlink()
+        path.symlink_to(target)
+        assert predict("long.csv", kind, *how) == 2
+        error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+        assert len(error) == 1
+        assert "is a link" in error[0]
+        assert target.read_text() == "keep me"
+        return
+    left = json.loads(state.read_text())
+    state.write_text("[]" if kind == "list" else json.dumps(left | {"done": left["done"] | {"accepted": "many"}}))
+    capsys.readouterr()
+    assert predict("long.csv", kind, *how) == 0
+    assert "damaged or not whole: beginning anew" in capsys.readouterr().out
+    assert len(pd.read_csv(f"results/{kind}/forecast.csv")) == 70
+
+
+def test_what_is_filled_is_told(here, predict, capsys):  # noqa: F811
+    table = pd.read_csv("waves.csv")
+    table.loc[60:159, "a"] = np.nan
+    table.to_csv("dead.csv", index=False)
+    assert predict("dead.csv", "dead", "--missing", "interpolate") == 0
+    out = capsys.readouterr().out.splitlines()
+    assert sum("a 100 values (longest run 100, from data row 61 on" in line for line in out) == 1
+    assert sum(line.startswith("warning: gaps longer than a day") for line in out) == 1
+    assert json.loads((here / "results/dead/forecast.json").read_text())["data"]["filled"] == 100
+    assert predict("waves.csv", "alive", "--missing", "interpolate") == 0
+    assert "filled" not in capsys.readouterr().out
+
+
+def test_what_is_filled_in_a_long_table_is_one_line_at_the_end(here, predict, monkeypatch, capsys):  # noqa: F811
+    def gaps(table):
+        table.loc[[3, 25, 26, 27, 130], "b"] = np.nan
+        return table.drop(index=range(65, 67))
+
+    long("holes.csv", change=gaps)
+    how = ["--id_column", "id", "--batch_size", "2", "--missing", "interpolate"]
+    assert predict("holes.csv", "holes", *how) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "filled" in line]
+    assert "9 values in 4 of 7 series; longest run 3 time steps: series s1, column b, from data row 26 on" in line
+    append = Growing.append
+
+    def killed(self, text, counts):
+        append(self, text, counts)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Growing, "append", killed)
+        with pytest.raises(KeyboardInterrupt):
+            predict("holes.csv", "holes_again", *how)
+    assert predict("holes.csv", "holes_again", *how) == 0
+    assert "9 values in 4 of 7 series" in capsys.readouterr().out
+
+
+def test_names_that_a_spreadsheet_would_run_have_an_apostrophe(here, predict, capsys):  # noqa: F811
+    def hostile(table):
+        table["id"] = table["id"].replace({"s0": "=1+1", "s3": "@x", "s4": "-5", "s5": "+cmd|' /C calc'!A0"})
+        return table.rename(columns={"a": "=cmd", "b": "-1"})
+
+    long("formulas.csv", change=hostile)
+    how = ["--id_column", "id", "--batch_size", "2", "--num_samples", "2"]
+    assert predict("formulas.csv", "formulas", *how) == 0
+    assert "an apostrophe stands in forecast.csv before 10 of the names" in capsys.readouterr().out
+    found = pd.read_csv("results/formulas/forecast.csv", dtype={"id": str})
+    expected = ["id", "date", "'=cmd", "'=cmd_q10", "'=cmd_q50", "'=cmd_q90", "-1", "'-1_q10", "'-1_q50", "'-1_q90"]
+    assert found.columns.tolist() == expected
+    assert found["id"].unique().tolist() == ["'=1+1", "s1", "s2", "'@x", "-5", "'+cmd|' /C calc'!A0", "s6"]
+    assert predict("waves.csv", "tame") == 0
+    assert "apostrophe" not in capsys.readouterr().out
+    long("both.csv", change=lambda table: table.rename(columns={"a": "=x", "b": "'=x"}))
+    assert predict("both.csv", "both", "--id_column", "id") == 2
+    assert "rename one of them" in capsys.readouterr().err
