@@ -15,7 +15,7 @@ from data_provider.data_factory import EMBEDDED, UNDATED, locate, nyc_weather
 from data_provider.histories import History, Table
 from exp.exp_decode import ExpDecode
 from exp.ray_data import ray_decode
-from utils.errors import Interrupted, UserError
+from utils.errors import Interrupted, UserError, kept
 from utils.forecaster import SpeculativeForecaster, batches, check_names
 from utils.inference import for_inference
 from utils.plotting import prediction_figure
@@ -25,6 +25,7 @@ COUNTED = ("accepted", "attempted", "emitted", "row_passes", "bound_hits")
 PANELS = 8  # of the picture
 # arguments that may differ between a run that was killed and the one that goes on
 FREE = {"backend", "ray_address", "workers", "threads", "device", "setting", "results", "checkpoints"}
+FREE |= {"max_minutes", "overwrite"}  # of training
 
 
 class ExpPredict(ExpDecode):
@@ -86,14 +87,14 @@ class ExpPredict(ExpDecode):
         self.config = self.forecaster.prepare(args.num_samples, sigma, self.table.variables if joint else 1)
         check_names(self.table, args.num_samples)
         new = [part for part in (folder, *folder.parents) if not os.path.exists(part)]
-        with alone_in(folder):
+        with alone_in(folder), kept("what was forecast is kept; the same command goes on"):
             file = Growing(path, self.identity())
             if file.other:
                 self.say("what an interrupted run has left is of other arguments, data or models: beginning anew")
             try:
                 counts, drawn = self.forecast(file, sigma)
-            except UserError as error:
-                if not (isinstance(error, Interrupted) and file.done):
+            except (UserError, KeyboardInterrupt) as error:
+                if not (isinstance(error, (Interrupted, KeyboardInterrupt)) and file.done):
                     file.discard()
                     with suppress(OSError):  # another run is beside it
                         for part in new:
