@@ -22,7 +22,7 @@ from data_provider.data_loader import Windows
 from exp.exp_sweep import PRESETS, SWEPT, ExpSweep, grid, label, lists, meant, plain
 from exp.workers import ray_actors, search, serial
 from utils.arguments import build_parser, real, sigma, whole
-from utils.errors import UserError, one_line
+from utils.errors import UserError, kept, one_line
 from utils.operating_point import METRICS, Objective, pareto
 from utils.results import SCHEMA, alone_in, environment, now, write_atomic, write_json
 
@@ -31,6 +31,7 @@ RESULTS, TABLE, BEST = "optimization_results.json", "optimization_results_proces
 FREE = ("checkpoint", "spec_draft_ckpt", "checkpoints", "root_path", "data_path", "results", "setting", "output")
 FREE += ("resume", "backend", "ray_address", "workers", "objective", "predict_only", "trials", *SWEPT.values())
 FREE += ("columns", "time_column", "id_column", "missing")  # the digest of the data tells
+FREE += ("output_token_len", "max_minutes", "overwrite")  # of training
 FREE += ("threads", "device", "preset", "sigmas", "biases", "mse_tols", "ks")  # what they come to is compared
 FEW_BATCHES = 5  # with fewer, speeds are rough
 PLACES = ("root_path", "checkpoints", "results", "setting", "split", "max_windows", "threads", "device")  # of a run
@@ -127,7 +128,9 @@ class Sweep:
         try:
             old = json.loads(self.path.read_text())
             identity, self.created, self.prices = old["identity"], old["created"], old["prices"]
-            changed = [name for name in self.identity | identity if self.identity.get(name) != identity.get(name)]
+            usual = {f"--{name}": value for name, value in vars(sweep_parser().parse_args([])).items()}
+            known = usual | identity  # what an older version did not know yet
+            changed = [name for name, value in self.identity.items() if value != known.get(name)]
             records = {record["number"]: record for record in old["records"] if not record["error"]}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{self.path} is no results file of a sweep: give another --output") from error
@@ -272,26 +275,22 @@ def conclude(experiment: ExpSweep, records: list[dict], folder: Path) -> None:
 
 @one_line
 def main(argv: list[str] | None = None) -> int:
-    try:
-        args = parse(argv)
-        experiment, folder = ExpSweep(args), Path(args.output)
-        if args.predict_only:
-            numbered = list(enumerate(grid(args)))
-            told = predictions(experiment, numbered)
-            rows = [{"number": n} | plain(setting) | told[n] for n, setting in numbered]
-            write_table(folder / "predictions.csv", rows)
-            print(pd.DataFrame(rows).to_string(index=False, float_format="{:.3g}".format, na_rep="-"))
-            print(f"-> {folder / 'predictions.csv'}")
-            return 0
-        if args.objective:
-            Windows(experiment.series, "test", experiment.context, args.test_pred_len)  # refuses where there are none
-        with alone_in(folder):
-            sweep = Sweep(args, experiment)
-            measure(experiment, sweep)
-            conclude(experiment, sweep.sorted(), folder)
-    except KeyboardInterrupt:
-        print("stopped: what was measured is kept; go on with --resume", file=sys.stderr)
-        return 130
+    args = parse(argv)
+    experiment, folder = ExpSweep(args), Path(args.output)
+    if args.predict_only:
+        numbered = list(enumerate(grid(args)))
+        told = predictions(experiment, numbered)
+        rows = [{"number": n} | plain(setting) | told[n] for n, setting in numbered]
+        write_table(folder / "predictions.csv", rows)
+        print(pd.DataFrame(rows).to_string(index=False, float_format="{:.3g}".format, na_rep="-"))
+        print(f"-> {folder / 'predictions.csv'}")
+        return 0
+    if args.objective:
+        Windows(experiment.series, "test", experiment.context, args.test_pred_len)  # refuses where there are none
+    with alone_in(folder), kept("what was measured is kept; go on with --resume"):
+        sweep = Sweep(args, experiment)
+        measure(experiment, sweep)
+        conclude(experiment, sweep.sorted(), folder)
     return 0
 
 

@@ -17,7 +17,7 @@ from data_provider.data_factory import EMBEDDED, UNDATED, locate, nyc_weather
 from data_provider.histories import History, Table, short, told_filled
 from exp.exp_decode import ExpDecode
 from exp.ray_data import ray_decode
-from utils.errors import Interrupted, UserError
+from utils.errors import Interrupted, UserError, kept
 from utils.forecaster import SpeculativeForecaster, batches, check_names
 from utils.inference import for_inference
 from utils.plotting import prediction_figure
@@ -29,6 +29,7 @@ KEPT = ("series", "seconds", *COUNTED, *FILLED, "quoted")  # of what is done, fo
 PANELS = 8  # of the picture
 # arguments that may differ between a run that was killed and the one that goes on
 FREE = {"backend", "ray_address", "workers", "threads", "device", "setting", "results", "checkpoints"}
+FREE |= {"max_minutes", "overwrite"}  # of training
 
 
 class ExpPredict(ExpDecode):
@@ -96,7 +97,7 @@ class ExpPredict(ExpDecode):
             name = short(both.pop())
             raise UserError(f"column {name!r} is written as {harmless(name)!r} is called: rename one of them")
         new = [part for part in (folder, *folder.parents) if not os.path.exists(part)]
-        with alone_in(folder):
+        with alone_in(folder), kept("what was forecast is kept; the same command goes on"):
             # a table of fewer series than a batch has no more than these
             most = len(first) if len(first) < args.batch_size else None
             file = Growing(path, self.identity(), lambda done: counted(done, most))
@@ -104,8 +105,8 @@ class ExpPredict(ExpDecode):
                 self.say(f"what an interrupted run has left is {file.other}: beginning anew")
             try:
                 counts, drawn = self.forecast(file, sigma)
-            except UserError as error:
-                if not (isinstance(error, Interrupted) and file.done):
+            except (UserError, KeyboardInterrupt) as error:
+                if not (isinstance(error, (Interrupted, KeyboardInterrupt)) and file.done):
                     file.discard()
                     with suppress(OSError):  # another run is beside it
                         for part in new:

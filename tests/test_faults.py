@@ -141,6 +141,7 @@ def test_a_damaged_resume_file_is_refused(damage, here, capsys):  # noqa: F811
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ")
     assert "resume.pth" in error
+    assert run.main([*train(), *SMALL, "--setting", folder.name, "--overwrite"]) == 0
 
 
 @pytest.mark.parametrize("content", [{}, {"format": 1}, {"format": 1, "model": "timer_xl", "training": {}}, [1], 3])

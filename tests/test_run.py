@@ -9,7 +9,12 @@ import pandas as pd
 import pytest
 import torch
 
+import optimize_speculative
+import plot_key_insights
+import plot_optimization_results
 import run
+from scripts import export
+from scripts.quickstart import table
 
 SMALL = ["--seq_len", "12", "--input_token_len", "4", "--output_token_len", "4", "--d_model", "16", "--n_heads", "2"]
 SMALL += ["--d_ff", "16", "--train_epochs", "1", "--batch_size", "64"]
@@ -315,6 +320,36 @@ def test_user_errors_end_in_one_line(case, hostile, here, capsys):
     assert error[0].startswith("error: ")
     assert expected in error[0]
     assert {path for path in here.rglob("*")} == before, "something was left behind"
+
+
+INTERRUPTED = {
+    "test": ("exp.exp_speculative.Windows.batch", lambda: run.main([*data(), *SHORT, "--setting", "stopped"])),
+    "prediction": ("exp.exp_predict.Table.histories", lambda: run.main(["--task_name", "predict", *data()])),
+    "start of training": ("exp.exp_forecast.Windows.all", lambda: run.main([*train(), *SMALL, *FROM])),
+    "pretraining": ("exp.exp_pretrain.load_series", lambda: run.main(["--task_name", "pretrain", *data()])),
+    "sweep": ("optimize_speculative.measure", lambda: optimize_speculative.main([*data(), *SHORT, *KNOWN])),
+    "prediction of a sweep": (
+        "optimize_speculative.predictions",
+        lambda: optimize_speculative.main([*data(), *SHORT, *KNOWN, "--predict_only"]),
+    ),
+    "plot": ("plot_optimization_results.read", lambda: plot_optimization_results.main([])),
+    "other plot": ("plot_key_insights.read", lambda: plot_key_insights.main([])),
+    "export": ("scripts.export.checkpoint.export", lambda: export.main(["a", "b"])),
+    "table": ("scripts.quickstart.table.table", lambda: table.main()),
+}
+KEPT = {"sweep": "what was measured is kept; go on with --resume"}
+KEPT |= {"start of training": "what was saved last is kept; the same command goes on"}
+FROM = ["--checkpoint", "checkpoints/target/checkpoint.pth", "--setting", "from"]
+KNOWN = ["--checkpoint", "checkpoints/target/checkpoint.pth", "--spec_draft_ckpt", "checkpoints/draft/checkpoint.pth"]
+
+
+@pytest.mark.parametrize("case", INTERRUPTED)
+def test_ctrl_c_ends_every_command_in_one_line(case, here, capsys, monkeypatch):
+    place, command = INTERRUPTED[case]
+    monkeypatch.setattr(place, lambda *rest: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert command() == 130
+    said = [line for line in capsys.readouterr().err.splitlines() if line and "?" not in line]  # but for a bar
+    assert said == [f"stopped: {KEPT.get(case, 'this was not finished')}"]
 
 
 def test_help_is_grouped_and_complete(capsys):

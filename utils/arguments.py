@@ -79,7 +79,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         parser.set_defaults(spec_sigma="calibrated", spec_mode="sample" if args.num_samples > 1 else "point")
         args = parser.parse_args(argv)
     if args.spec_config is None:
-        return args
+        return settled(args)
     path = Path(args.spec_config)
     try:
         defaults = json.loads(path.read_text())["arguments"]
@@ -89,7 +89,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     if len(known) < len(defaults):
         raise UserError(f"--spec_config {path} sets unknown arguments: make it again with this version")
     parser.set_defaults(**known)
-    return parser.parse_args(argv)
+    return settled(parser.parse_args(argv))
+
+
+def settled(args: argparse.Namespace) -> argparse.Namespace:
+    """Defaults that follow from other arguments."""
+    if args.output_token_len is None:
+        args.output_token_len = args.input_token_len
+    return args
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -144,7 +151,7 @@ def build_parser() -> argparse.ArgumentParser:
     trained = [name for name in MODELS if name != "seasonal_naive"]
     g.add_argument("--model", choices=trained, default="timer_xl", help="which network to train")
     g.add_argument("--input_token_len", type=whole(1), default=96, help="patch in time steps")
-    g.add_argument("--output_token_len", type=whole(1), default=96, help="the same as --input_token_len")
+    g.add_argument("--output_token_len", type=whole(1), help="must be, and is by default, --input_token_len")
     g.add_argument("--d_model", type=whole(1), default=512, help="width")
     g.add_argument("--n_heads", type=whole(1), default=8, help="attention heads")
     g.add_argument("--d_ff", type=whole(1), default=2048, help="width of the feed-forward layers")
@@ -179,6 +186,17 @@ def build_parser() -> argparse.ArgumentParser:
     g.add_argument("--lr_schedule", choices=["cosine", "step"], default="cosine", help="step halves it every epoch")
     g.add_argument(
         "--patience", type=whole(1), default=3, help="epochs without a better validation loss before stopping"
+    )
+    g.add_argument(
+        "--max_minutes",
+        type=real(0, 1e6, excluded=True),
+        help="stop the training after so many minutes, validated and saved; the same command goes on for as many more "
+        "(the learning rate follows --train_epochs all the same)",
+    )
+    g.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="begin anew over what another training, or the same one, has left in the folder",
     )
     g.add_argument(
         "--train_rollout", type=whole(1), default=1, help="F: train along rollouts of F patches; 1: next patch"

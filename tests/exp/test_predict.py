@@ -84,8 +84,7 @@ def test_killed_and_started_again_is_as_unbroken(here, predict, monkeypatch, sam
 
     with monkeypatch.context() as patch:
         patch.setattr(Growing, "append", killed)
-        with pytest.raises(KeyboardInterrupt):
-            predict("long.csv", f"broken{samples}", *how)
+        assert predict("long.csv", f"broken{samples}", *how) == 130
     assert not os.path.exists(f"results/broken{samples}/forecast.csv")
     assert predict("long.csv", f"broken{samples}", *how) == 0
     whole, broken = (here / f"results/{name}{samples}" for name in ("whole", "broken"))
@@ -95,13 +94,19 @@ def test_killed_and_started_again_is_as_unbroken(here, predict, monkeypatch, sam
     assert sorted(os.listdir(broken)) == ["forecast.csv", "forecast.json", "forecast.png"]
 
 
+def test_stopped_before_the_first_batch_nothing_is_left(here, predict, monkeypatch, capsys):  # noqa: F811
+    monkeypatch.setattr(Growing, "append", lambda *rest: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert predict("waves.csv", "nothing") == 130
+    assert "stopped: what was forecast is kept; the same command goes on" in capsys.readouterr().err
+    assert not (here / "results/nothing").exists()
+
+
 def test_what_was_left_by_another_run_is_not_used(here, predict, monkeypatch):  # noqa: F811
     how = ["--id_column", "id", "--batch_size", "2"]
     long("long.csv")
     with monkeypatch.context() as patch:
         patch.setattr(Growing, "finish", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            predict("long.csv", "changed", *how)
+        assert predict("long.csv", "changed", *how) == 130
     long("long.csv", series=3)
     assert predict("long.csv", "changed", *how) == 0
     assert len(pd.read_csv("results/changed/forecast.csv")) == 30
@@ -195,8 +200,7 @@ def test_what_a_killed_run_has_left_outlives_errors_that_are_not_of_the_data(her
 
     with monkeypatch.context() as patch:
         patch.setattr(Growing, "append", killed)
-        with pytest.raises(KeyboardInterrupt):
-            predict("long.csv", "left", *how)
+        assert predict("long.csv", "left", *how) == 130
     assert predict("long.csv", "left", *how, "--backend", "ray", "--ray_address", "127.0.0.1:1") == 2
     assert json.loads((here / "results/left/.forecast.csv.json").read_text())["done"]["series"] == 2
     assert predict("long.csv", "left", *how) == 0
@@ -208,8 +212,7 @@ def test_killed_during_the_picture_nothing_is_done_again(here, predict, monkeypa
     long("long.csv")
     with monkeypatch.context() as patch:
         patch.setattr(exp_predict, "prediction_figure", lambda *rest: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            predict("long.csv", "picture", *how)
+        assert predict("long.csv", "picture", *how) == 130
     capsys.readouterr()
     assert predict("long.csv", "picture", *how) == 0
     assert "continuing after 7 series" in capsys.readouterr().out
