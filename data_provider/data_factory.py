@@ -120,7 +120,7 @@ def load_series(
             return Series(path.stem, read_table(path), split)
         table = Table(path, columns, time_column, None, missing)
         (history,) = table.histories()
-        return Series(path.stem, pd.DataFrame(history.values, history.times, table.columns), split)
+        return Series(path.stem, pd.DataFrame(history.values, history.times, table.columns), split, history.step)
     return Series(data, read_table(locate(data, root_path, data_path)), DATASETS[data].split)
 
 

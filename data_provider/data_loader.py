@@ -54,10 +54,11 @@ class Series:
     Attributes:
         values: ``[rows, C]`` float32, standardised.
         borders: split -> (first row, row after the last).
+        step: between rows, see :class:`data_provider.histories.History`; None where the file does not tell.
     """
 
-    def __init__(self, name: str, table: pd.DataFrame, split: tuple):
-        self.name = name
+    def __init__(self, name: str, table: pd.DataFrame, split: tuple, step=None):
+        self.name, self.step = name, step
         self.columns = [str(column) for column in table.columns]
         try:
             raw = table.to_numpy(np.float64)

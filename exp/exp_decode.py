@@ -4,7 +4,8 @@ import math
 from dataclasses import asdict
 from types import SimpleNamespace
 
-from data_provider.data_factory import season
+from data_provider import seasons
+from data_provider.data_factory import DATASETS, EMBEDDED, season
 from exp.exp_basic import ExpBasic
 from models import seasonal_naive
 from utils import checkpoint
@@ -67,13 +68,30 @@ class ExpDecode(ExpBasic):
         """Heads read the hidden states of the one target that they were distilled from."""
         return self.fits(config, training) and self.models["target"]["sha256"] in training["inputs"]
 
+    def season(self) -> int:
+        """Of ``seasonal_naive``: a day of a data set known by name, else what the past of the data shows; told."""
+        name = self.series.name
+        if name == self.args.data and name in (EMBEDDED, *DATASETS):
+            length = season(name)
+            what = f", the last value again ({name} is daily)" if length == 1 else f" (a day of {name})"
+            self.say(f"season {length}{what}; --season chooses")
+            return length
+        found = seasons.find(*self.past(), self.context)
+        self.say(found.told)
+        return found.length
+
+    def past(self) -> tuple[list, object]:
+        """Values ``[rows, C]`` that may be looked at before anything is forecast, and the step between rows."""
+        first, end = self.series.borders["train"]
+        return [self.series.values[first:end].numpy()], self.series.step
+
     def load_draft(self):
         args, name = self.args, self.args.spec_draft_model
         if name == "seasonal_naive":  # nothing to load
             if args.spec_draft_ckpt:
                 raise UserError("--spec_draft_model seasonal_naive has no checkpoint: leave out --spec_draft_ckpt")
             own = {"seq_len": self.context, "stochastic_head": False, "block_patches": args.block_patches}
-            own["season"] = args.season or season(self.series.name)
+            own["season"] = args.season or self.season()
             config = seasonal_naive.Config.of(SimpleNamespace(**(asdict(self.target.config) | own)))
             told = {"path": None, "model": name, "sha256": None, "config": asdict(config), "parameters": 0}
             self.models["draft"] = told

@@ -74,6 +74,11 @@ class ExpPredict(ExpDecode):
             table.name = args.data  # by which its models know it
         return [table]
 
+    def past(self) -> tuple[list, object]:
+        """Of the first batch of series."""
+        first = list(islice(self.table.histories(), self.args.batch_size))
+        return [history.values for history in first], first[0].step
+
     def predict(self) -> Path:
         """Forecast every series of the table; a run that was killed goes on with the series it had not reached."""
         args, folder = self.args, Path(self.args.results) / self.setting()

@@ -131,6 +131,22 @@ def test_a_draft_by_its_name(name, here):
     assert len(record["acceptance"]["rms_distance_by_position"]) == 2
 
 
+@pytest.mark.parametrize("task", ["test", "predict"])
+def test_the_season_of_a_table_of_ones_own_is_found_and_told(here, capsys, task):
+    shape = np.random.default_rng(1).normal(size=9)
+    rhythm = lambda table: table * 0.1 + shape[np.arange(len(table)) % 9, None]  # noqa: E731
+    series_file(here, name="rhythm.csv", change=rhythm)
+    models = ["--checkpoint", "checkpoints/target/checkpoint.pth", *NAIVE, "--use_speculative", "--test_pred_len", "8"]
+    how = data("rhythm.csv") if task == "test" else ["--task_name", "predict", "--data_path", "rhythm.csv"]
+    assert run.main([*how, *models, "--setting", f"rhythm_{task}"]) == 0
+    assert "season 9 (hourly data: autocorrelation 0.9" in capsys.readouterr().out
+    name = "metrics" if task == "test" else "forecast"
+    record = json.loads((here / f"results/rhythm_{task}/{name}.json").read_text())
+    assert record["models"]["draft"]["config"]["season"] == 9
+    assert run.main([*how, *models, "--season", "4", "--setting", f"rhythm_{task}"]) == 0
+    assert "season" not in capsys.readouterr().out, "nothing was chosen for the user"
+
+
 @pytest.mark.parametrize("rollout", ["cached", "sliding"])
 def test_lossless_sample_run_predicts_its_acceptance(here, rollout):
     options = ["--test_pred_len", "18", "--rollout", rollout, "--setting", "sample", "--max_windows", "20"]

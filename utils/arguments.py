@@ -168,7 +168,7 @@ def build_parser() -> argparse.ArgumentParser:
         )
 
     g.add_argument("--block_patches", type=whole(1), default=7, help="patches that a block draft proposes in one call")
-    g.add_argument("--season", type=whole(1), help="seasonal_naive: time steps (default: the data set's)")
+    g.add_argument("--season", type=whole(1), help="seasonal_naive: time steps (default: a day, or found in the data)")
 
     g = parser.add_argument_group("training")
     g.add_argument("--train_epochs", type=whole(1), default=2, help="epochs")
