@@ -176,7 +176,7 @@ class ExpPredict(ExpDecode):
             ours, own = (torch.from_numpy(paths[None, ..., varied] / spread[varied]) for paths in (ours, own))
             drift.add(*(paths if args.num_samples > 1 else paths[:, 0] for paths in (ours, own)))
         self.say(
-            f"the target alone was run beside on the first {len(first)} series, for the verdict: "
+            f"the target alone was run beside on the first batch of series ({len(first)}), for the verdict: "
             f"{time.monotonic() - begun:.1f} s"
         )
         return {"series": len(first), "runs": runs, "speedup": ratio, "drift": drift.record()}

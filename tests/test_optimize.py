@@ -90,6 +90,8 @@ def test_a_sweep_leaves_records_like_those_of_run_py(here, whole):  # noqa: F811
     assert len(table) == 16
     assert {"predicted_acceptance", "predicted_speedup", "predicted_mse_added", "pareto"} <= set(table)
     assert table["pareto"].any()
+    assert table["drift"].isna().all(), "of single paths there is none"
+    assert all("the cached target" in record["verdict"] for record in told["records"])
     assert table.loc[table["lossless"], "bias"].eq(1).all()
 
 
@@ -189,6 +191,12 @@ def test_the_chosen_point_is_confirmed_and_taken_by_run_py(here, tmp_path, capsy
     assert "on test it" in out
     best = json.loads((tmp_path / "best_config.json").read_text())
     assert best["metrics"]["acceptance"]["val"] == 1
+    table = pd.read_csv(tmp_path / "optimization_results_processed.csv").set_index("mse_tol")
+    assert (table.loc[0.0, "drift"] < 1e-9).all()
+    assert (table.loc[math.inf, "drift"] > 1e-9).all()
+    records = results(tmp_path)["records"]
+    assert [record["accuracy"]["drift"] for record in records] == pytest.approx(table["drift"].tolist(), rel=1e-5)
+    assert all(" x " in record["verdict"] for record in records)
     assert run.main([*data(), "--spec_config", str(tmp_path / "best_config.json"), *SMALL, "--setting", "best"]) == 0
     record = json.loads(Path("results/best/metrics.json").read_text())
     assert record["args"]["spec_mode"] == "point"

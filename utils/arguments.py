@@ -62,7 +62,7 @@ def baselines(text: str) -> list[str]:
     found = names(text)
     unknown = [name for name in found if name not in BASELINES]
     if unknown and found not in (["all"], ["none"]):
-        raise argparse.ArgumentTypeError(f"{unknown[0]} is none of {', '.join(BASELINES)}; or give all or none alone")
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r}: give some of {','.join(BASELINES)}, or the word all or none")
     return found
 
 

@@ -22,7 +22,7 @@ def verdict(record: dict) -> str:
         return "; ".join((alone, *_draft_alone(record)))
     ratio, rollout = record["speedup"][f"vs_{OWN[args['rollout']]}"], args["rollout"]
     first = record.get("beside")  # in forecast.json
-    over = f"the {rollout} target" + (f" on the first {first['series']} series" if first else "")
+    over = f"the {rollout} target" + (f" on the first batch of series ({first['series']})" if first else "")
     if ratio is None:
         return "; ".join(("not known whether speculation is faster: the target was not run beside", *_accuracy(record)))
     if ratio < 1 - SAME:
@@ -33,7 +33,8 @@ def verdict(record: dict) -> str:
         parts = [f"{ratio:.3g} x as fast as {over}", *_accuracy(record)]
     if ratio <= 1 + SAME:
         parts.append(f"use the target alone (leave out --use_speculative{' and --spec_draft_ckpt' if first else ''})")
-    return "; ".join((*parts, *_draft_alone(record)))
+    noisy = record.get("speedup_medians_and_totals_agree") is False
+    return "; ".join((*parts, *_draft_alone(record), *(["a noisy machine: measure again"] if noisy else [])))
 
 
 def _target_alone(record: dict) -> str:
