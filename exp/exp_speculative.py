@@ -96,12 +96,8 @@ class ExpSpeculative(ExpDecode):
             given = have
         elif given != ["none"]:
             for name in set(given) - set(have):
-                why = (
-                    "there is no draft without --use_speculative"
-                    if name == "draft"
-                    else "--rollout sliding has no cache"
-                )
-                raise UserError(f"--baselines {name}: {why}; leave it out")
+                needed = "--use_speculative" if name == "draft" else "--rollout cached"
+                raise UserError(f"--baselines {name} is for {needed}: leave it out")
         chosen = [name for name in given if name in have and name != own]
         return [*chosen, "target"] if own in given or not args.use_speculative else chosen
 

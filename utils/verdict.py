@@ -57,7 +57,7 @@ def _why_nothing(record: dict) -> str:
         return "--renorm_every 1 forms the window anew after every patch"
     if args["spec_adaptive"]:
         return "--spec_adaptive expected the target alone to be as quick"
-    return f"after the first patch a horizon of {steps} leaves none to propose"
+    return f"the first patch is a pass of its own, and a horizon of {steps} patches leaves none after it"
 
 
 def _over(ours: float, own: float) -> str:

@@ -7,7 +7,7 @@ def record(ratio=None, mse=1.0, own=1.0, mode="point", rollout="cached", **chang
     """Of a run that took 1 s a batch, the draft alone 0.25 s."""
 
     def accuracy(value):
-        return value and {"mse": value, "mae": value, "crps": None}
+        return None if value is None else {"mse": value, "mae": value, "crps": None}
 
     target = "target_cached" if rollout == "cached" else "target_sliding_lean"
     args = {"spec_mode": mode, "rollout": rollout, "renorm_every": 0, "spec_adaptive": False}
