@@ -30,12 +30,12 @@ RESULTS, TABLE, BEST = "optimization_results.json", "optimization_results_proces
 # arguments that may differ between a sweep and its continuation: places, and what is known by its contents
 FREE = ("checkpoint", "spec_draft_ckpt", "checkpoints", "root_path", "data_path", "results", "setting", "output")
 FREE += ("resume", "backend", "ray_address", "workers", "objective", "predict_only", "trials", *SWEPT.values())
-FREE += ("columns", "time_column", "id_column", "missing")  # the digest of the data tells
+FREE += ("baselines", "columns", "time_column", "id_column", "missing")  # the digest of the data tells
 FREE += ("output_token_len", "max_minutes", "overwrite")  # of training
 FREE += ("threads", "device", "preset", "sigmas", "biases", "mse_tols", "ks")  # what they come to is compared
 FEW_BATCHES = 5  # with fewer, speeds are rough
 PLACES = ("root_path", "checkpoints", "results", "setting", "split", "max_windows", "threads", "device")  # of a run
-PLACES += ("backend", "ray_address", "workers")
+PLACES += ("backend", "ray_address", "workers", "baselines")
 
 
 def tolerance(text: str) -> float:
@@ -53,7 +53,7 @@ def sweep_parser() -> ArgumentParser:
     add("--sigmas", nargs="+", type=sigma, metavar="S", help="numbers, or calibrated (default: the preset's)")
     add("--biases", nargs="+", type=real(1, 1e6), metavar="B", help="factors on p/q, 1 is lossless")
     add("--mse_tols", nargs="+", type=tolerance, metavar="T", help="tolerances; inf accepts everything")
-    add("--ks", nargs="+", type=whole(1), metavar="K", help="patches proposed a round")
+    add("--ks", nargs="+", type=whole(1), metavar="K", help="patches proposed per round")
     add("--decoder", choices=["ours", "reference"], default="ours", help="reference: the public scheme")
     add("--output", default="results/optimization", help="folder of the results")
     add("--resume", action="store_true", help="go on with the sweep in --output")
@@ -80,6 +80,8 @@ def parse(argv: list[str] | None) -> Namespace:
         raise UserError("a sweep trains nothing: train with run.py first")
     if args.reference_ckpt:
         raise UserError("--reference_ckpt is for run.py: a sweep compares one target with itself")
+    if args.baselines:
+        raise UserError("--baselines is for run.py: a sweep times the target, its sliding rollout and the draft")
     if args.predict_only and (args.search == "optuna" or args.objective):
         raise UserError("--predict_only predicts a grid and chooses nothing: leave out --search and --objective")
     for name, given in {"sigma": args.sigmas, "bias": args.biases}.items():
@@ -190,7 +192,8 @@ def row(record: dict) -> dict:
     shown |= {name: METRICS[name](record) for name in ("acceptance", "speedup", "speedup_sliding")}
     shown |= {"patches_per_target_pass": record["acceptance"]["patches_per_target_pass"]}
     shown |= {"mse": ours["mse"], "mae": ours["mae"], "crps": ours["crps"], "mse_ratio": METRICS["mse"](record)}
-    shown |= {"mse_added": ours["mse"] - point["mse"], "lossless": record["lossless"], "pareto": record["pareto"]}
+    shown |= {"mse_added": ours["mse"] - point["mse"], "drift": record["accuracy"].get("drift")}  # not in older records
+    shown |= {"lossless": record["lossless"], "pareto": record["pareto"]}
     return shown | {"seconds": record["timing"]["speculative"]["total_s"]} | predicted
 
 

@@ -57,10 +57,11 @@ class Series:
         values: ``[rows, C]`` float32, standardised.
         borders: split -> (first row, row after the last).
         filled: column -> what was filled in it, see :class:`data_provider.histories.Filled`.
+        step: between rows, see :class:`data_provider.histories.History`; None where the file does not tell.
     """
 
-    def __init__(self, name: str, table: pd.DataFrame, split: tuple):
-        self.name, self.filled = name, {}
+    def __init__(self, name: str, table: pd.DataFrame, split: tuple, step=None):
+        self.name, self.step, self.filled = name, step, {}
         self.columns = [str(column) for column in table.columns]
         try:
             raw = table.to_numpy(np.float64)

@@ -33,7 +33,7 @@ NOT_TRAINING = {"is_training", "setting", "device", "threads", "checkpoints", "r
 NOT_TRAINING |= {"data", "root_path", "data_path", "test_pred_len", "split", "max_windows", "distill_target_ckpt"}
 NOT_TRAINING |= {"reference_ckpt", "rollout", "renorm_every", "attention_window", "use_speculative", "num_samples"}
 NOT_TRAINING |= {"season", "trace_inference_breakdown", "amp", "compile", "columns", "time_column", "id_column"}
-NOT_TRAINING |= {"missing", "backend", "ray_address", "workers", "max_minutes", "overwrite"}
+NOT_TRAINING |= {"missing", "backend", "ray_address", "workers", "max_minutes", "overwrite", "baselines"}
 
 
 class ExpForecast(ExpBasic):

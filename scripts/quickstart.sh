@@ -15,7 +15,7 @@ distill --model multi_patch --setting quickstart_heads --learning_rate 1e-3 --tr
 
 decode() {
     python run.py --use_speculative --checkpoint $TARGET --spec_k 7 --test_pred_len 192 --batch_size 1 \
-        --max_windows 100 "$@"
+        --max_windows 100 --baselines all "$@"
 }
 decode --spec_draft_ckpt $DRAFT --spec_mode sample --setting quickstart_sample
 decode --spec_draft_ckpt $DRAFT --spec_mode point --setting quickstart_half

@@ -8,6 +8,8 @@ from data_provider.data_factory import EMBEDDED, NAMES
 from models import MODELS
 from utils.errors import UserError
 
+BASELINES = ("target_cached", "target_sliding", "target_sliding_lean", "draft")
+
 
 def whole(least: int):
     """Whole numbers from ``least``, below 2^31."""
@@ -52,6 +54,15 @@ def names(text: str) -> list[str]:
     found = [name.strip() for name in text.split(",") if name.strip()]
     if not found:
         raise argparse.ArgumentTypeError("give names with commas between them")
+    return found
+
+
+def baselines(text: str) -> list[str]:
+    """Names of BASELINES with commas between them, or one of the words all and none."""
+    found = names(text)
+    unknown = [name for name in found if name not in BASELINES]
+    if unknown and found not in (["all"], ["none"]):
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r}: give some of {','.join(BASELINES)}, or the word all or none")
     return found
 
 
@@ -175,7 +186,7 @@ def build_parser() -> argparse.ArgumentParser:
         )
 
     g.add_argument("--block_patches", type=whole(1), default=7, help="patches that a block draft proposes in one call")
-    g.add_argument("--season", type=whole(1), help="seasonal_naive: time steps (default: the data set's)")
+    g.add_argument("--season", type=whole(1), help="seasonal_naive: time steps (default: a day, or found in the data)")
 
     g = parser.add_argument_group("training")
     g.add_argument("--train_epochs", type=whole(1), default=2, help="epochs")
@@ -241,6 +252,12 @@ def build_parser() -> argparse.ArgumentParser:
     g.add_argument(
         "--use_speculative", action="store_true", help="decode with a draft; the baselines are run beside it"
     )
+    g.add_argument(
+        "--baselines",
+        type=baselines,
+        help=f"testing: what is run beside it, of {','.join(BASELINES)}, or all or none; the target's sliding rollouts "
+        "take long (default: the target under --rollout, and the draft alone)",
+    )
     drafts = [name for name in MODELS if name not in ("timer_xl", "timer_hf")]
     g.add_argument("--spec_draft_model", choices=drafts, default="timer_xl_draft", help="which draft proposes")
     g.add_argument("--spec_draft_ckpt", help="its checkpoint (default: the newest that fits the target)")
@@ -248,9 +265,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--spec_mode",
         choices=["sample", "point"],
         default="sample",
-        help="draw paths or emit means; predict: means, or with --num_samples above 1 paths",
+        help="draw paths, whose values carry noise, or emit means, a point forecast; predict: means, or with "
+        "--num_samples above 1 paths",
     )
-    g.add_argument("--spec_k", type=int, default=3, help="K: patches proposed a round")
+    g.add_argument("--spec_k", type=int, default=3, help="K: patches proposed per round")
     g.add_argument(
         "--spec_sigma",
         type=sigma,
@@ -260,7 +278,10 @@ def build_parser() -> argparse.ArgumentParser:
     g.add_argument("--num_samples", type=whole(1), default=1, help="S: sample paths of each window (sample mode)")
     g.add_argument("--spec_accept_bias", type=float, default=1.0, help="factor on the ratio p/q; 1 is lossless")
     g.add_argument(
-        "--spec_accept_mse_tol", type=float, help="accept below this mean square (default: sample 0 = off, point 0.005)"
+        "--spec_accept_mse_tol",
+        type=float,
+        help="accept below this mean square (default: sample 0 = off, point 0.005); a bound of each patch, not of the "
+        "forecast: over many patches it drifts, by what the record says (accuracy.drift)",
     )
     g.add_argument(
         "--spec_config",

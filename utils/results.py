@@ -214,7 +214,7 @@ def harmless(cell: str) -> str:
 
 
 def table(records: list[dict]) -> str:
-    """One table for people: the baselines of the first record, and the speculative run of each.
+    """One table for people: the baselines of the first record that were run, and the speculative run of each.
 
     Speed-ups are of the speculative run over the named line, medians of per-batch ratios.
     """
@@ -234,21 +234,26 @@ def table(records: list[dict]) -> str:
     first = records[0]
     data, accuracy, timing = first["data"], first["accuracy"], first["timing"]
 
-    def own(record: dict) -> str:
-        """The target alone in the record's mode: its means, or its own sample paths."""
+    def own(record: dict) -> list[str]:
+        """The target alone under the record's rollout, in its mode: its means, or its own sample paths."""
         sampled = record["acceptance"] and record["args"]["spec_mode"] == "sample"
-        name = f"target {record['args']['rollout']}" + (", sampled" if sampled else "")
-        return line(name, record["accuracy"]["target"], record["timing"]["target_cached"])
+        cached = record["args"]["rollout"] == "cached"
+        name = ("target cached" if cached else "target sliding, last output only") + (", sampled" if sampled else "")
+        timing = record["timing"]["target_cached" if cached else "target_sliding_lean"]
+        return [line(name, record["accuracy"]["target"], timing)] if record["accuracy"]["target"] else []
 
     lines = [
         f"{data['name']}, {data['split']}: {data['windows']} of {data['windows_available']} windows, context "
         f"{data['context']}, horizon {data['horizon']}, patch {data['patch']}, batch {first['args']['batch_size']}, "
         f"{first['environment']['device']}, {first['environment']['threads']} threads",
         f"{'':<52}{'MSE':>8}{'MAE':>8}{'ms/batch':>10}{'acceptance':>12}{'x sliding':>12}{'x cached':>12}",
-        own(first),
-        line("target sliding", accuracy["target_sliding"], timing["target_sliding"]),
-        line("target sliding, last output only", accuracy["target_sliding"], timing["target_sliding_lean"]),
+        *own(first),
     ]
+    sliding, several = accuracy["target_sliding"], first["args"].get("num_samples", 1) > 1  # not in older records
+    if timing["target_sliding"] or (sliding and several):  # which are not timed against one forecast
+        lines.append(line("target sliding", sliding, timing["target_sliding"]))
+    if timing["target_sliding_lean"] and first["args"]["rollout"] == "cached":
+        lines.append(line("target sliding, last output only", sliding, timing["target_sliding_lean"]))
     if accuracy["reference"]:
         lines.append(line("reference sliding", accuracy["reference"], None))
     alone = {}
@@ -259,7 +264,7 @@ def table(records: list[dict]) -> str:
     lines += alone.values()
     for record in records:
         if record is not first:
-            lines.append(own(record))
+            lines += own(record)
         if record["acceptance"]:
             args = record["args"]
             draft = record["models"]["draft"]["model"]

@@ -1,6 +1,10 @@
 """Speculative decoding of patches: the draft proposes K, the target checks them in one pass.
 
 Leviathan, Kalman, Matias 2023 (https://arxiv.org/abs/2211.17192), for continuous patches and for point forecasts.
+
+With a tolerance the forecast is not the target's own: every emitted patch is, on a prefix that is off by at most the
+tolerance per patch, and over many patches the differences can add up without a bound. Records say by how much they did
+(``accuracy.drift``).
 """
 
 import math
@@ -43,7 +47,8 @@ class SpeculativeConfig:
     """How to speculate. σ and mse_tol are in units of the standardised data; σ may be a calibrated covariance.
 
     With mode ``sample``, accept_bias 1 and accept_mse_tol 0 the output has the target's own distribution; in mode
-    ``point`` every emitted patch is a mean of the target, on a prefix off by at most accept_mse_tol a patch.
+    ``point`` every emitted patch is a mean of the target, on a prefix off by at most accept_mse_tol per patch. That
+    bounds no forecast of several patches: differences to the target's own rollout can add up.
     """
 
     mode: str = "sample"

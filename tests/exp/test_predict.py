@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -65,6 +66,69 @@ def test_the_embedded_data_are_predicted_by_default(here, predict):  # noqa: F81
     found = pd.read_csv("results/nyc/forecast.csv")
     assert len(found) == 5
     assert json.loads((here / "results/nyc/forecast.json").read_text())["acceptance"] is None
+
+
+def flat(table):
+    return table.assign(b=0.1)
+
+
+@pytest.mark.parametrize("options", [[], ["--spec_accept_mse_tol", "inf"], ["--num_samples", "3"]])
+def test_the_verdict_is_measured_beside_and_changes_no_forecast(here, predict, options, monkeypatch, capsys):  # noqa: F811
+    how = ["--id_column", "id", "--batch_size", "3", *options]
+    long("flat.csv", change=flat)
+    assert predict("flat.csv", "beside", *how) == 0
+    out = capsys.readouterr().out
+    record = json.loads(Path("results/beside/forecast.json").read_text())
+    assert record["verdict"] in out
+    assert "the target alone was run beside" in out
+    assert "the cached target on the first batch of series (3)" in record["verdict"]
+    assert record["beside"]["series"] == 3
+    assert record["speedup"]["vs_target_cached"] > 0
+    if "inf" in options:  # far from the target: in standard deviations of the context, without the constant column
+        assert predict("flat.csv", "own", *how[:4], "--spec_accept_mse_tol", "0") == 0
+        ours, own = (pd.read_csv(f"results/{name}/forecast.csv") for name in ("beside", "own"))
+        context = pd.read_csv("flat.csv").groupby("id").tail(12).groupby("id")["a"].std(ddof=0)
+        distance = (ours["a"] - own["a"]) / ours["id"].map(context)
+        expected = distance[ours["id"].isin(["s0", "s1", "s2"])].pow(2).mean()
+        assert record["accuracy"]["drift"] == pytest.approx(expected, rel=1e-3)
+        assert expected > 1e-4
+    told = {"series": 3, "runs": 1, "speedup": 0.5, "drift": None}
+    monkeypatch.setattr(exp_predict.ExpPredict, "beside", lambda *rest: told)
+    assert predict("flat.csv", "without", *how) == 0
+    assert Path("results/beside/forecast.csv").read_bytes() == Path("results/without/forecast.csv").read_bytes()
+    assert "speculation is slower here: 0.50 x" in Path("results/without/forecast.json").read_text()
+
+
+def test_a_run_that_goes_on_keeps_what_was_measured_beside(here, predict, monkeypatch):  # noqa: F811
+    how = ["--id_column", "id", "--batch_size", "2"]
+    long("long.csv")
+    append = Growing.append
+
+    def killed(self, text, counts):
+        append(self, text, counts)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Growing, "append", killed)
+        assert predict("long.csv", "kept", *how) == 130
+    known = json.loads(Path("results/kept/.forecast.csv.json").read_text())["done"]["beside"]
+    with monkeypatch.context() as patch:
+        patch.setattr(exp_predict.ExpPredict, "beside", None)
+        assert predict("long.csv", "kept", *how) == 0
+    record = json.loads(Path("results/kept/forecast.json").read_text())
+    assert record["speedup"]["vs_target_cached"] == known["speedup"]
+    assert record["accuracy"]["drift"] == known["drift"]
+
+
+def test_a_forecast_of_one_patch_says_that_the_target_ran_alone(here, predict, capsys):  # noqa: F811
+    assert predict("waves.csv", "one", "--test_pred_len", "4") == 0
+    out = capsys.readouterr().out
+    assert "the target ran alone (nothing was proposed: the horizon is one patch)" in out
+    assert "patches per target pass" not in out
+    assert predict("waves.csv", "one", "--test_pred_len", "8", "--spec_mode", "sample") == 0
+    out = capsys.readouterr().out
+    assert "one sample path per series: values carry noise" in out
+    assert "patches per target pass" in out
 
 
 @pytest.mark.parametrize("samples", [1, 3])
