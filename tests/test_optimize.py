@@ -140,6 +140,16 @@ def test_results_of_another_sweep_are_refused(here, whole, tmp_path, capsys):  #
     assert "no results file" in capsys.readouterr().err
 
 
+def test_a_sweep_of_before_there_was_an_argument_goes_on(here, whole, tmp_path, capsys):  # noqa: F811
+    old = results(whole)
+    del old["identity"]["--amp"]
+    old["identity"]["--output_token_len"] = 96
+    (tmp_path / "optimization_results.json").write_text(json.dumps(old))
+    assert sweep(tmp_path, *GRID, "--resume", "--amp", "bf16") == 2
+    assert "another --amp:" in capsys.readouterr().err
+    assert sweep(tmp_path, *GRID, "--resume") == 0
+
+
 def test_two_sweeps_do_not_write_to_one_folder(here, tmp_path, capsys):  # noqa: F811
     handle = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)

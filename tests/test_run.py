@@ -1,6 +1,7 @@
 """The command line: what it writes, and that each error a user can cause ends in one line and exit code 2."""
 
 import gzip
+import importlib
 import json
 import os
 from pathlib import Path
@@ -16,7 +17,6 @@ import plot_optimization_results
 import run
 from exp.exp_speculative import ExpSpeculative
 from scripts import export
-from scripts.quickstart import table
 from utils.arguments import parse
 
 SMALL = ["--seq_len", "12", "--input_token_len", "4", "--output_token_len", "4", "--d_model", "16", "--n_heads", "2"]
@@ -497,7 +497,7 @@ INTERRUPTED = {
     "plot": ("plot_optimization_results.read", lambda: plot_optimization_results.main([])),
     "other plot": ("plot_key_insights.read", lambda: plot_key_insights.main([])),
     "export": ("scripts.export.checkpoint.export", lambda: export.main(["a", "b"])),
-    "table": ("scripts.quickstart.table.table", lambda: table.main()),
+    "table": ("scripts.quickstart.table.table", lambda: importlib.import_module("scripts.quickstart.table").main()),
 }
 KEPT = {"sweep": "what was measured is kept; go on with --resume"}
 KEPT |= {"start of training": "what was saved last is kept; the same command goes on"}
