@@ -21,7 +21,7 @@ PARAMETERS = {
     "sigma": "sigma (standardised data)",
     "bias": "bias (a factor)",
     "mse_tol": "mse_tol (stand. data, squared)",
-    "k": "K (patches a round)",
+    "k": "K (patches per round)",
 }
 FEW = 10  # values that are drawn one by one; a search has more
 COLOURS = {"sample": OKABE_ITO[0], "point": OKABE_ITO[1]}

@@ -246,14 +246,14 @@ def test_two_different_runs_do_not_overwrite_each_other(here, monkeypatch, tmp_p
     runs += [[*point, "--spec_accept_mse_tol", "inf"], [*point, "--max_windows", "3"], ["--split", "val"]]
     for number, options in enumerate(runs):
         given = [*data(), "--use_speculative", "--test_pred_len", "8", "--max_windows", "2", *options]
-        for _ in range(2):  # the same run again has the same folder
+        for _ in range(2 if number in (2, 4) else 1):  # the same run again has the same folder
             assert run.main(given) == 0
             assert len(list(Path("results").iterdir())) == number + 1
     names = [path.name for path in Path("results").iterdir()]
     assert "waves_target_cached_H8_point_K3_tol0.01_draft" in names
     predict = ["--task_name", "predict", "--data_path", "waves.csv", "--use_speculative", "--test_pred_len", "8"]
     for number, options in enumerate([[], ["--spec_accept_mse_tol", "0.01"], elsewhere]):
-        for _ in range(2):
+        for _ in range(1 + number // 2):
             assert run.main([*predict, *options]) == 0
             assert len(list(Path("results").glob("predict_*"))) == number + 1
 

@@ -100,7 +100,7 @@ class Outlook:
         return theory.acceptance_rate_with_tolerance(self.distances, bias, tolerance, self.size)
 
     def predict(self, config: SpeculativeConfig, samples: int = 1) -> dict:
-        """Acceptance rate, patches a target pass, speed-up over the target alone, and the MSE that noise adds."""
+        """Acceptance rate, patches per target pass, speed-up over the target alone, and the MSE that noise adds."""
         rates = self.rates(config)
         if rates is None:
             return dict(NOT_PREDICTED)
