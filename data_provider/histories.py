@@ -110,7 +110,7 @@ class Table:
         self.time = time_column or self._find_time(head)
         special, chosen = {self.time, self.id}, set(columns or self.all)
         if columns and special & chosen:
-            raise UserError(f"--columns: {(special & chosen).pop()!r} is time or id, not a variable")
+            raise UserError(f"`columns`: {(special & chosen).pop()!r} is time or id, not a variable")
         if self.time == self.id:
             raise UserError(f"{self.time!r} cannot be both the time column and the id column")
         self.columns = [name for name in self.all if name not in special and name in chosen]
@@ -120,12 +120,12 @@ class Table:
         if unnamed:
             raise UserError(
                 f"{self.told}: column {self.all.index(unnamed[0]) + 1} has no name (pandas' index?): give it one, or "
-                "choose by --columns"
+                "choose by `columns`"
             )
         for name in self.columns:
             if kind := _no_number(head[name]):
                 raise UserError(
-                    f"{self.told}: column {short(name)!r} holds {kind}, not numbers: leave it out by --columns"
+                    f"{self.told}: column {short(name)!r} holds {kind}, not numbers: leave it out by `columns`"
                 )
         self.zone = None
         self.format, self.zone = self._format(head)
@@ -215,7 +215,7 @@ class Table:
         for name in candidates:
             if pd.api.types.is_datetime64_any_dtype(head[name]) or _formats(head[name].iloc[0]):
                 return name
-        raise UserError(f"{self.told}: none of its columns looks like time: give --time_column")
+        raise UserError(f"{self.told}: none of its columns looks like time: give `time_column`")
 
     def _format(self, head: pd.DataFrame) -> tuple[str | None, tzinfo | None]:
         """How time stamps are written, and the zone of those that tell one."""
@@ -339,10 +339,10 @@ class Table:
                 if row is not None:
                     raise UserError(
                         f"{self.told}: column {short(name)!r} is not numeric ({str(frame[name].iloc[row])[:40]!r} in "
-                        f"data row {start + row + 1}): mend it, leave it out by --columns"
-                        f"{'' if self.id else ', or is it the --id_column?'}"
+                        f"data row {start + row + 1}): mend it, leave it out by `columns`"
+                        f"{'' if self.id else ', or is it the `id_column`?'}"
                     ) from error
-            raise UserError(f"{self.told}: its columns are not numeric ({error}): choose by --columns") from error
+            raise UserError(f"{self.told}: its columns are not numeric ({error}): choose by `columns`") from error
         if np.isinf(values).any():
             row, column = np.argwhere(np.isinf(values))[0]
             raise UserError(
@@ -363,12 +363,12 @@ class Table:
             if self.missing == "error":
                 raise UserError(
                     f"{told}: NaN in column {self.columns[column]!r}, data row {first + row + 1}: fill it, or give "
-                    "--missing interpolate"
+                    "`missing` interpolate"
                 )
             empty = gaps.all(0)
             if empty.any():
                 raise UserError(
-                    f"{told}: column {self.columns[empty.argmax()]!r} has no values: leave it out by --columns"
+                    f"{told}: column {self.columns[empty.argmax()]!r} has no values: leave it out by `columns`"
                 )
             values = pd.DataFrame(values).interpolate(limit_direction="both").to_numpy()
             for column in np.flatnonzero(gaps.any(0)):
@@ -391,7 +391,7 @@ class Table:
         if (steps <= 0).any():
             row = int((steps <= 0).argmax())
             what = "comes twice" if steps[row] == 0 else "is earlier than the one before: sort the table by time"
-            what += "" if self.id else " (a table of several series needs --id_column)"
+            what += "" if self.id else " (a table of several series needs `id_column`)"
             raise UserError(f"{told}: the time stamp {times[row + 1]} in data row {first + row + 2} {what}")
         common, most = int(steps[0]), SPARSE * len(times)
         days = isinstance(times, pd.DatetimeIndex) and times.tz is None and steps.min() >= DAY
@@ -444,7 +444,7 @@ class Table:
             by = f", by the rule of the others, {rule}" if rule else ""
             raise UserError(
                 f"{told}: the time stamp {grid[place[row] + 1]} is missing after data row {first + row + 1}{by}: add "
-                "it, or give --missing interpolate"
+                "it, or give `missing` interpolate"
             )
         filled = np.full((len(grid), values.shape[1]), np.nan)
         filled[place] = values
@@ -529,7 +529,7 @@ def told_filled(filled: dict[str, Filled]) -> list[str]:
         f"{short(name)} {found.values:,} value{'s' * (found.values > 1)} (longest run {found.longest:,}, {found.place})"
         for name, found in sorted(filled.items(), key=lambda item: -item[1].longest)
     ]
-    lines = [f"filled by --missing interpolate: {_some(parts)}"]
+    lines = [f"filled by `missing` interpolate: {_some(parts)}"]
     long = {name: found for name, found in filled.items() if found.season}
     parts = [
         f"{short(name)}, {found.longest:,} time steps {found.place}"
@@ -539,7 +539,7 @@ def told_filled(filled: dict[str, Filled]) -> list[str]:
         season = next(iter(long.values())).season
         lines.append(
             f"warning: gaps longer than {season} are filled by straight lines, which no season is in: {_some(parts)}; "
-            "leave such columns out by --columns, or begin the table later"
+            "leave such columns out by `columns`, or begin the table later"
         )
     return lines
 

@@ -56,11 +56,11 @@ def find(series: list[np.ndarray], step, most: int) -> Season:
         why = (
             f"autocorrelation {values}" if values else f"all is constant, or no lag up to {most} comes {SEASONS} times"
         )
-        return Season(1, f"season 1, the last value again: none was found ({why}); --season chooses")
+        return Season(1, f"season 1, the last value again: none was found ({why}); `season` chooses")
     seen = {length: (seen | peaks)[length]} | seen  # the chosen one first
     values = ", ".join(f"{value:.2f} at {lag}" for lag, value in seen.items())
     how = "found in the data" if kind is None else f"{kind} data"
-    return Season(length, f"season {length} ({how}: autocorrelation {values}); --season chooses")
+    return Season(length, f"season {length} ({how}: autocorrelation {values}); `season` chooses")
 
 
 def candidates(step) -> tuple[str | None, list[int]]:

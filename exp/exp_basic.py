@@ -14,7 +14,7 @@ from data_provider.data_loader import Series, Windows
 from models import MODELS
 from utils import checkpoint, distributed
 from utils.covariance import FLOOR, Calibration, calibrate, next_patch_errors
-from utils.errors import UserError
+from utils.errors import UserError, flagged
 from utils.inference import find_device
 from utils.results import write_atomic
 
@@ -74,7 +74,7 @@ class ExpBasic:
     @staticmethod
     def say(line: str) -> None:
         if distributed.rank() == 0:
-            print(line, flush=True)
+            print(flagged(line), flush=True)
 
     def load(self, role: str, path: str | None, name: str, fits=lambda config, training: True):
         """A model from this checkpoint, or from the newest that fits. Says which; ``role`` is its word for that."""

@@ -21,7 +21,7 @@ class Config(Target):
     def __post_init__(self):
         super().__post_init__()
         if self.season > self.seq_len:
-            raise UserError(f"--season {self.season} is longer than the context of {self.seq_len}")
+            raise UserError(f"`season` {self.season} is longer than the context of {self.seq_len}")
 
 
 class Model(BlockDraft):

@@ -38,17 +38,17 @@ class Config:
 
     def __post_init__(self):
         for field in fields(self):  # as Python's own types, which a checkpoint can hold
-            object.__setattr__(self, field.name, checked(field, getattr(self, field.name), f"--{field.name}"))
+            object.__setattr__(self, field.name, checked(field, getattr(self, field.name), f"`{field.name}`"))
         if self.input_token_len != self.output_token_len:
-            raise UserError("--output_token_len must equal --input_token_len: forecasts are fed back as patches")
+            raise UserError("`output_token_len` must equal `input_token_len`: forecasts are fed back as patches")
         if self.d_model % (self.n_heads * self.head_multiple):
             raise UserError(
-                f"--d_model {self.d_model} must be --n_heads {self.n_heads} times a multiple of {self.head_multiple} "
+                f"`d_model` {self.d_model} must be `n_heads` {self.n_heads} times a multiple of {self.head_multiple} "
                 "(rotary pairs)"
             )
         if self.seq_len < self.input_token_len or self.seq_len % self.input_token_len:
             raise UserError(
-                f"--seq_len {self.seq_len} must be a multiple of the patch, --input_token_len {self.input_token_len}"
+                f"`seq_len` {self.seq_len} must be a multiple of the patch, `input_token_len` {self.input_token_len}"
             )
 
     @classmethod

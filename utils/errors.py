@@ -33,9 +33,9 @@ class Interrupted(UserError):
     """One that is no fault of the data: what was done so far is kept, and the same command goes on."""
 
 
-def flagged(error: UserError) -> str:
-    """Its text for those who gave flags, not parameters."""
-    return re.sub(r"`([a-z_]+)`", lambda found: FLAGS.get(found[1], f"--{found[1]}"), str(error))
+def flagged(line) -> str:
+    """An error, or any line, for those who gave flags, not parameters."""
+    return re.sub(r"`([a-z_]+)`", lambda found: FLAGS.get(found[1], f"--{found[1]}"), str(line))
 
 
 def one_line(main: Callable) -> Callable:

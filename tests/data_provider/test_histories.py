@@ -229,7 +229,7 @@ def test_series_are_whole_however_the_file_is_cut(cells, tmp_path, monkeypatch):
 def test_gaps_are_refused_or_filled():
     table = frame().drop(index=[4, 5, 20]).reset_index(drop=True)
     table.loc[0, "b"] = table.loc[9, "a"] = np.nan
-    with pytest.raises(UserError, match=r"2020-01-31 04:00:00 is missing after data row 4: add it, or give --missing"):
+    with pytest.raises(UserError, match=r"2020-01-31 04:00:00 is missing after data row 4: add it, or give `missing`"):
         only(table)
     with pytest.raises(UserError, match=r"NaN in column 'b', data row 4"):
         only(frame(b=[0.0] * 3 + [np.nan] * 27))
@@ -325,7 +325,7 @@ OTHER = {
 def test_columns_that_only_look_like_numbers_are_refused(case, tmp_path):
     table = frame(other=OTHER[case])
     what = case if case in ("durations", "complex numbers") else "dates"
-    with pytest.raises(UserError, match=f"column 'other' holds {what}, not numbers: leave it out by --columns"):
+    with pytest.raises(UserError, match=f"column 'other' holds {what}, not numbers: leave it out by `columns`"):
         Table(table)
     assert only(table, ["a"]).values.shape == (30, 1)
     if case not in ("complex numbers", "categories"):  # which Parquet has not
@@ -366,7 +366,7 @@ BAD = {
     "time as a variable": (frame(), {"columns": ["date"]}, "time or id"),
     "time as id": (frame(), {"id_column": "date", "time_column": "date"}, "both"),
     "nothing to forecast": (frame()[["date"]], {}, "no columns to forecast"),
-    "no time": (frame()[["a", "b"]], {}, "--time_column"),
+    "no time": (frame()[["a", "b"]], {}, "`time_column`"),
     "text": (frame(c=["x"] * 30), {}, r"'c' is not numeric \('x' in data row 1\)"),
     "mixed": (frame(c=[1.0] * 7 + ["none"] + [1.0] * 22), {}, "'none' in data row 8"),
     "infinite": (frame(b=[0.0] * 3 + [-np.inf] * 27), {}, "infinite value in column 'b', data row 4"),

@@ -21,7 +21,7 @@ def test_a_week_of_days_and_the_longest_that_fits(step, most, expected):
     values = repeated(24) + 0.5 * repeated(168, seed=1)
     found = find([values], step, most)
     assert found.length == expected
-    assert "--season" in found.told
+    assert "`season`" in found.told
     assert f"season {expected}" in found.told
     if isinstance(step, timedelta) and most >= 168:
         assert found.told.startswith("season 168 (hourly data: autocorrelation 0.9")
