@@ -102,12 +102,14 @@ class ExpPredict(ExpDecode):
             shown = first[:PANELS]
             if drawn is None:  # in an earlier run
                 drawn = self.forecaster.decode(shown, args.test_pred_len, args.num_samples, sigma)[0]
-            write_atomic(folder / "forecast.png", lambda to: prediction_figure(to, self.panels(shown, drawn)))
+            panels, part = self.panels(shown, drawn), self.part(len(shown), counts["series"])
+            write_atomic(folder / "forecast.png", lambda to: prediction_figure(to, panels, part))
             record = self.record(counts)
             write_json(folder / "forecast.json", record)
             file.finish()
         self.say(self.summary(record))
-        self.say(f"-> {path}, {folder / 'forecast.png'}, {folder / 'forecast.json'}")
+        part = f" ({part})" if part else ""
+        self.say(f"-> {path}, {folder / 'forecast.png'}{part}, {folder / 'forecast.json'}")
         return path
 
     def forecast(self, file: Growing, sigma) -> tuple[dict, np.ndarray | None]:
@@ -167,6 +169,14 @@ class ExpPredict(ExpDecode):
             past = history.times[-rows:], history.values[-rows:, column]
             found.append((title, *past, history.ahead(args.test_pred_len), drawn[i, :, :, column]))
         return found
+
+    def part(self, shown: int, series: int) -> str:
+        """What of the forecast stands in the picture; nothing to say where it is all of it."""
+        columns = self.table.variables
+        if not self.args.id_column:
+            return f"the first {PANELS} of {columns:,} columns" if columns > PANELS else ""
+        told = [f"the first {shown} of {series:,} series"] if series > shown else []
+        return ", ".join([*told, f"the first of {columns:,} columns"] if columns > 1 else told)
 
     def record(self, counts: dict) -> dict:
         args = self.args
