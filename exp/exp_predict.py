@@ -126,7 +126,8 @@ class ExpPredict(ExpDecode):
             shown = first[:PANELS]
             if drawn is None:  # in an earlier run
                 drawn = self.forecaster.decode(shown, args.test_pred_len, args.num_samples, sigma)[0]
-            write_atomic(folder / "forecast.png", lambda to: prediction_figure(to, self.panels(shown, drawn)))
+            panels, part = self.panels(shown, drawn), self.part(len(shown), counts["series"])
+            write_atomic(folder / "forecast.png", lambda to: prediction_figure(to, panels, part))
             record = self.record(counts)
             write_json(folder / "forecast.json", record)
             file.finish()
@@ -136,7 +137,8 @@ class ExpPredict(ExpDecode):
             names = f"{quoted:,} of the names of columns and series"
             self.say(f"an apostrophe stands in forecast.csv before {names}: a spreadsheet would run them as formulas")
         self.say(self.summary(record))
-        self.say(f"-> {path}, {folder / 'forecast.png'}, {folder / 'forecast.json'}")
+        part = f" ({part})" if part else ""
+        self.say(f"-> {path}, {folder / 'forecast.png'}{part}, {folder / 'forecast.json'}")
         return path
 
     def forecast(self, file: Growing, first: list[History], sigma) -> tuple[dict, np.ndarray | None]:
@@ -270,6 +272,14 @@ class ExpPredict(ExpDecode):
             past = history.times[-rows:], history.values[-rows:, column]
             found.append((title, *past, history.ahead(args.test_pred_len), drawn[i, :, :, column]))
         return found
+
+    def part(self, shown: int, series: int) -> str:
+        """What of the forecast stands in the picture; nothing to say where it is all of it."""
+        columns = self.table.variables
+        if not self.args.id_column:
+            return f"the first {PANELS} of {columns:,} columns" if columns > PANELS else ""
+        told = [f"the first {shown} of {series:,} series"] if series > shown else []
+        return ", ".join([*told, f"the first of {columns:,} columns"] if columns > 1 else told)
 
     def record(self, counts: dict) -> dict:
         args, beside = self.args, counts["beside"] or {"speedup": None, "drift": None}

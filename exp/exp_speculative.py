@@ -167,10 +167,10 @@ class ExpSpeculative(ExpDecode):
         record = self.record(len(index), accuracy, seconds, statistics)
         folder = self.folder("metrics.json")
         write_json(folder / "metrics.json", record)
-        self.figure(folder / "forecast.png", index[len(index) // 2 : len(index) // 2 + 1])
+        part = self.figure(folder / "forecast.png", index[len(index) // 2 : len(index) // 2 + 1])
         block = f"{folder.name}  ({record['created']})\n{table([record])}\n{record['verdict']}\n"
         append_text(Path("result_inference_summary.txt"), f"{block}{emitted}\n\n")
-        self.say(f"{block}-> {folder / 'metrics.json'}, {folder / 'forecast.png'}")
+        self.say(f"{block}-> {folder / 'metrics.json'}, {folder / 'forecast.png'}{f' ({part})' if part else ''}")
         return record
 
     def measure(self, names: list[str], windows: Windows, index: Tensor, batch_size: int) -> tuple:
@@ -274,8 +274,8 @@ class ExpSpeculative(ExpDecode):
         }
         return record | {"verdict": verdict(record)}
 
-    def figure(self, path: Path, window: Tensor) -> None:
-        """The first and the last variable of one window."""
+    def figure(self, path: Path, window: Tensor) -> str:
+        """The first and the last variable of one window; returns how many of all these are, if there are more."""
         x, truth = self.windows.batch(window)
         series = window.to(self.device)
         lines = {"target": self.run_target(x.to(self.device), series)[0].cpu()}
@@ -291,4 +291,6 @@ class ExpSpeculative(ExpDecode):
         for variable in dict.fromkeys((0, self.series.variables - 1)):
             title = f"{self.series.name}, {self.series.columns[variable]}, {self.args.split} window {int(window)}"
             panels[title], accepted[title] = (variable, x[0, :, variable], truth[0, :, variable]), marks[variable]
-        write_atomic(path, lambda file: forecast_figure(file, panels, lines, accepted, self.patch_len, band))
+        part = f"{len(panels)} of {self.series.variables} variables" if len(panels) < self.series.variables else ""
+        write_atomic(path, lambda file: forecast_figure(file, panels, lines, accepted, self.patch_len, band, part))
+        return part
