@@ -270,6 +270,7 @@ FILES = {
     "deep lists": pickled(b"\x80\x02" + b"]" * 30000 + b"a" * 29999 + b"."),
     "no end": pickled(b"\x80\x02" + b"]" * 10**5),
     "no pickle": pickled(b"junk"),
+    "another protocol": lambda path: rewritten(path, lambda name, data: data.replace(b"\x80\x02", b"\x80\x01", 1)),
     "a long text": pickled(b"\x80\x02X\xff\xff\xff\x7fabc."),
     "attributes for methods": pickled(
         b"\x80\x02ccollections\nOrderedDict\n)R}(X\x05\x00\x00\x00itemsK\x01X\x04\x00\x00\x00keysK\x01X\x03\x00\x00\x00getK\x01ub."
