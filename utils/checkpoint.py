@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pickletools
+import re
 import sys
 import zipfile
 from dataclasses import asdict, fields
@@ -72,16 +73,18 @@ def fault(path: Path) -> str | None:
         # torch writes them as they are, one after the other from the first byte on, each under a name of its own
         stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
         if not stored or sum(member.file_size for member in members) > os.path.getsize(path):
-            return "it would unpack to more than it is"
+            return "it is compressed, or claims more than it holds"
         archive.fp.seek(-zipfile.sizeEndCentDir, os.SEEK_END)  # other readers than this one may find another end
         whole = archive.fp.read().startswith(zipfile.stringEndArchive) and members[0].header_offset == 0
         if not whole or len({member.filename.lower() for member in members}) < len(members):
             return "torch.save does not write such archives"
         for pickle in (member for member in members if member.filename.lower().endswith(".pkl")):
-            for code, name, _ in pickletools.genops(archive.read(pickle)):
-                storage = code.name == "GLOBAL" and name.startswith("torch ") and name.endswith("Storage")
-                if code.name in ("GLOBAL", "STACK_GLOBAL") and name not in NEEDED and not storage:
-                    return f"it names {shown(name)}, which no tensor needs"
+            for code, argument, _ in pickletools.genops(archive.read(pickle)):
+                if code.name == "PROTO" and argument != 2:  # torch reads others too, but with a warning
+                    return "torch.save does not write such pickles"
+                storage = code.name == "GLOBAL" and re.fullmatch(r"torch \w+Storage", argument)
+                if code.name in ("GLOBAL", "STACK_GLOBAL") and argument not in NEEDED and not storage:
+                    return f"it names {shown(argument)}, which no tensor needs"
         if archive.testzip():  # torch does not compare the sums
             return "bytes were altered"
     return None
@@ -154,7 +157,8 @@ def whole(path: Path, content: dict) -> dict:
     names = dict.fromkeys(field.name for field in fields(MODELS[name].Config))
     odd = [key for key in names | content["config"] if not (key in names and key in content["config"])]
     if odd:
-        raise UserError(f"{path} lacks, or should not have, {shown(odd[0])} in its config: copy or train it again")
+        what = "lacks" if odd[0] in names else "has an unknown"
+        raise UserError(f"{path} {what} {shown(odd[0])} in its config: copy or train it again")
     inputs, args = training["inputs"], training["args"]
     if not (
         isinstance(training["data"], str | None)

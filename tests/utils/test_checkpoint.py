@@ -1,6 +1,8 @@
 """Checkpoints and configurations that nobody would write: one line each, nothing run, no memory taken."""
 
+import copy
 import json
+import math
 import os
 import pickle
 import resource
@@ -14,9 +16,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from exp.exp_basic import sound
 from models import MODELS, timer_hf, timer_xl
 from tests.conftest import tiny
 from utils import checkpoint
+from utils.covariance import calibrate
 from utils.errors import UserError
 
 CPU = torch.device("cpu")
@@ -192,28 +196,21 @@ def with_bytes(change):
 def altered(path: Path) -> None:
     """A bit of a weight is another."""
     with zipfile.ZipFile(path) as archive:
-        weight = max(archive.infolist(), key=lambda member: member.file_size)
+        weight = next(member for member in archive.infolist() if member.filename.endswith("/data/0"))
     data = bytearray(path.read_bytes())
     data[weight.header_offset + 200] ^= 1
     path.write_bytes(data)
 
 
 def overlapping(path: Path) -> None:
-    """One member under many names: the directory of the archive lists it a thousand times."""
-    data = path.read_bytes()
-    start = data.rindex(b"PK\x05\x06")
-    with zipfile.ZipFile(path) as archive:
-        weight = max(archive.infolist(), key=lambda member: member.file_size)
-        begin = archive.start_dir
-    at = next(
-        i for i in range(begin, start) if data[i : i + 4] == b"PK\x01\x02" and weight.filename.encode() in data[i:]
-    )
-    entry = data[at : data.index(b"PK", at + 4)]
-    name = weight.filename.encode()
-    more = b"".join(entry.replace(name, name[:-2] + b"%02x" % i) for i in range(256))
-    count, size = 1 + 256, len(entry) + len(more)
-    end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, count, count, size, begin, 0)
-    path.write_bytes(data[:begin] + entry + more + end)
+    """The directory of the archive lists one member again and again, each time under another name."""
+    with zipfile.ZipFile(path, "a") as archive:
+        weight = next(member for member in archive.infolist() if member.filename.endswith("/data/0"))
+        for number in range(1000, 2000):
+            again = copy.copy(weight)
+            again.filename = weight.filename + str(number)
+            archive.filelist.append(again)
+        archive._didModify = True
 
 
 def twice(path: Path) -> None:
@@ -273,6 +270,7 @@ FILES = {
     "deep lists": pickled(b"\x80\x02" + b"]" * 30000 + b"a" * 29999 + b"."),
     "no end": pickled(b"\x80\x02" + b"]" * 10**5),
     "no pickle": pickled(b"junk"),
+    "another protocol": lambda path: rewritten(path, lambda name, data: data.replace(b"\x80\x02", b"\x80\x01", 1)),
     "a long text": pickled(b"\x80\x02X\xff\xff\xff\x7fabc."),
     "attributes for methods": pickled(
         b"\x80\x02ccollections\nOrderedDict\n)R}(X\x05\x00\x00\x00itemsK\x01X\x04\x00\x00\x00keysK\x01X\x03\x00\x00\x00getK\x01ub."
@@ -519,3 +517,32 @@ def test_what_cannot_be_exported_leaves_nothing(folder):
     with pytest.raises(UserError, match="JSON"):
         checkpoint.export(folder / "bad/checkpoint.pth", folder.parent / "out")
     assert not (folder.parent / "out").exists()
+
+
+# calibrations
+
+MATRICES = {
+    "no tensor": lambda good: good.tolist(),
+    "one": lambda good: good[0],
+    "of fewer variables": lambda good: good[:-1],
+    "of another patch": lambda good: good[:, :-1, :-1],
+    "none": lambda good: good[:0],
+    "complex": lambda good: good.to(torch.complex128),
+    "whole numbers": lambda good: good.long(),
+    "NaN": lambda good: good * math.nan,
+    "infinite": lambda good: good + math.inf,
+    "too large for single precision": lambda good: good * 1e300,
+    "too small": lambda good: good * 1e-300,
+    "zero": lambda good: good * 0,
+    "negative": lambda good: -good,
+    "not symmetric": lambda good: good + torch.ones(4, 4).triu(1),
+    "of lower rank": lambda good: torch.ones_like(good),
+}
+
+
+@pytest.mark.parametrize("case", MATRICES)
+def test_matrices_that_are_no_covariances_are_known(case):
+    residuals = torch.randn(50, 2, 4, generator=torch.Generator().manual_seed(0))
+    for good in (calibrate(residuals, torch.ones(50, 2)), calibrate(torch.zeros(50, 2, 4), torch.ones(50, 2))):
+        assert sound(good, (2, 4, 4))
+        assert not sound(MATRICES[case](good), (2, 4, 4))
