@@ -22,7 +22,7 @@ from data_provider.data_loader import Windows
 from exp.exp_sweep import PRESETS, SWEPT, ExpSweep, grid, label, lists, meant, plain
 from exp.workers import ray_actors, search, serial
 from utils.arguments import build_parser, real, sigma, whole
-from utils.errors import UserError, one_line
+from utils.errors import UserError, kept, one_line
 from utils.operating_point import METRICS, Objective, pareto
 from utils.results import SCHEMA, alone_in, environment, now, write_atomic, write_json
 
@@ -30,11 +30,12 @@ RESULTS, TABLE, BEST = "optimization_results.json", "optimization_results_proces
 # arguments that may differ between a sweep and its continuation: places, and what is known by its contents
 FREE = ("checkpoint", "spec_draft_ckpt", "checkpoints", "root_path", "data_path", "results", "setting", "output")
 FREE += ("resume", "backend", "ray_address", "workers", "objective", "predict_only", "trials", *SWEPT.values())
-FREE += ("columns", "time_column", "id_column", "missing")  # the digest of the data tells
+FREE += ("baselines", "columns", "time_column", "id_column", "missing")  # the digest of the data tells
+FREE += ("output_token_len", "max_minutes", "overwrite")  # of training
 FREE += ("threads", "device", "preset", "sigmas", "biases", "mse_tols", "ks")  # what they come to is compared
 FEW_BATCHES = 5  # with fewer, speeds are rough
 PLACES = ("root_path", "checkpoints", "results", "setting", "split", "max_windows", "threads", "device")  # of a run
-PLACES += ("backend", "ray_address", "workers")
+PLACES += ("backend", "ray_address", "workers", "baselines")
 
 
 def tolerance(text: str) -> float:
@@ -52,7 +53,7 @@ def sweep_parser() -> ArgumentParser:
     add("--sigmas", nargs="+", type=sigma, metavar="S", help="numbers, or calibrated (default: the preset's)")
     add("--biases", nargs="+", type=real(1, 1e6), metavar="B", help="factors on p/q, 1 is lossless")
     add("--mse_tols", nargs="+", type=tolerance, metavar="T", help="tolerances; inf accepts everything")
-    add("--ks", nargs="+", type=whole(1), metavar="K", help="patches proposed a round")
+    add("--ks", nargs="+", type=whole(1), metavar="K", help="patches proposed per round")
     add("--decoder", choices=["ours", "reference"], default="ours", help="reference: the public scheme")
     add("--output", default="results/optimization", help="folder of the results")
     add("--resume", action="store_true", help="go on with the sweep in --output")
@@ -79,6 +80,8 @@ def parse(argv: list[str] | None) -> Namespace:
         raise UserError("a sweep trains nothing: train with run.py first")
     if args.reference_ckpt:
         raise UserError("--reference_ckpt is for run.py: a sweep compares one target with itself")
+    if args.baselines:
+        raise UserError("--baselines is for run.py: a sweep times the target, its sliding rollout and the draft")
     if args.predict_only and (args.search == "optuna" or args.objective):
         raise UserError("--predict_only predicts a grid and chooses nothing: leave out --search and --objective")
     for name, given in {"sigma": args.sigmas, "bias": args.biases}.items():
@@ -127,7 +130,9 @@ class Sweep:
         try:
             old = json.loads(self.path.read_text())
             identity, self.created, self.prices = old["identity"], old["created"], old["prices"]
-            changed = [name for name in self.identity | identity if self.identity.get(name) != identity.get(name)]
+            usual = {f"--{name}": value for name, value in vars(sweep_parser().parse_args([])).items()}
+            known = usual | identity  # what an older version did not know yet
+            changed = [name for name, value in self.identity.items() if value != known.get(name)]
             records = {record["number"]: record for record in old["records"] if not record["error"]}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{self.path} is no results file of a sweep: give another --output") from error
@@ -187,7 +192,8 @@ def row(record: dict) -> dict:
     shown |= {name: METRICS[name](record) for name in ("acceptance", "speedup", "speedup_sliding")}
     shown |= {"patches_per_target_pass": record["acceptance"]["patches_per_target_pass"]}
     shown |= {"mse": ours["mse"], "mae": ours["mae"], "crps": ours["crps"], "mse_ratio": METRICS["mse"](record)}
-    shown |= {"mse_added": ours["mse"] - point["mse"], "lossless": record["lossless"], "pareto": record["pareto"]}
+    shown |= {"mse_added": ours["mse"] - point["mse"], "drift": record["accuracy"].get("drift")}  # not in older records
+    shown |= {"lossless": record["lossless"], "pareto": record["pareto"]}
     return shown | {"seconds": record["timing"]["speculative"]["total_s"]} | predicted
 
 
@@ -272,26 +278,22 @@ def conclude(experiment: ExpSweep, records: list[dict], folder: Path) -> None:
 
 @one_line
 def main(argv: list[str] | None = None) -> int:
-    try:
-        args = parse(argv)
-        experiment, folder = ExpSweep(args), Path(args.output)
-        if args.predict_only:
-            numbered = list(enumerate(grid(args)))
-            told = predictions(experiment, numbered)
-            rows = [{"number": n} | plain(setting) | told[n] for n, setting in numbered]
-            write_table(folder / "predictions.csv", rows)
-            print(pd.DataFrame(rows).to_string(index=False, float_format="{:.3g}".format, na_rep="-"))
-            print(f"-> {folder / 'predictions.csv'}")
-            return 0
-        if args.objective:
-            Windows(experiment.series, "test", experiment.context, args.test_pred_len)  # refuses where there are none
-        with alone_in(folder):
-            sweep = Sweep(args, experiment)
-            measure(experiment, sweep)
-            conclude(experiment, sweep.sorted(), folder)
-    except KeyboardInterrupt:
-        print("stopped: what was measured is kept; go on with --resume", file=sys.stderr)
-        return 130
+    args = parse(argv)
+    experiment, folder = ExpSweep(args), Path(args.output)
+    if args.predict_only:
+        numbered = list(enumerate(grid(args)))
+        told = predictions(experiment, numbered)
+        rows = [{"number": n} | plain(setting) | told[n] for n, setting in numbered]
+        write_table(folder / "predictions.csv", rows)
+        print(pd.DataFrame(rows).to_string(index=False, float_format="{:.3g}".format, na_rep="-"))
+        print(f"-> {folder / 'predictions.csv'}")
+        return 0
+    if args.objective:
+        Windows(experiment.series, "test", experiment.context, args.test_pred_len)  # refuses where there are none
+    with alone_in(folder), kept("what was measured is kept; go on with --resume"):
+        sweep = Sweep(args, experiment)
+        measure(experiment, sweep)
+        conclude(experiment, sweep.sorted(), folder)
     return 0
 
 

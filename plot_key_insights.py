@@ -1,8 +1,9 @@
-"""What a sweep teaches, in four panels and a few sentences: python plot_key_insights.py [--results FILE]"""
+"""What a sweep teaches, in up to four panels and a few sentences: python plot_key_insights.py [--results FILE]"""
 
 import math
 import statistics
 import sys
+import textwrap
 from pathlib import Path
 
 import torch
@@ -14,8 +15,9 @@ from plot_optimization_results import (
     MARKERS,
     caption,
     faster_than,
-    nothing,
+    left_out,
     number,
+    panels_of,
     parse,
     read,
     text,
@@ -47,12 +49,26 @@ def row_size(record: dict) -> int:
     return record["data"]["patch"] * (record["data"]["channels"] if joint else 1)
 
 
-def why_zero(axes: Axes, records: list[dict]) -> None:
+def choices(records: list[dict]) -> dict[str, tuple[list[dict], str]]:
+    """Panel -> the records that it draws, and what is the matter where there are none."""
+    proposed = [r for r in records if r["acceptance"]["rate"] is not None]
+    points = [r for r in proposed if r["setting"]["mode"] == "point"]
+    switch = [r for r in sampled(proposed) if r["setting"]["mse_tol"] != "inf"]
+    exact = [r for r in sampled(records, lossless=True) if first_distance(r) is not None]
+    return {
+        "why acceptance was zero": (exact, "nothing was proposed with bias 1, mse_tol 0 and a number as sigma"),
+        "what noise does": (sampled(records), "no samples with a number as sigma"),
+        "what tolerance buys": (
+            points or switch,
+            "nothing was proposed in point mode, or with a finite mse_tol and a number as sigma",
+        ),
+        "where speculation pays": (proposed, "nothing was proposed"),
+    }
+
+
+def why_zero(axes: Axes, own: list[dict]) -> None:
     """Acceptance against the numbers in one test, at the measured distance of the draft."""
     axes.set_title("Why acceptance was zero: one test for many numbers")
-    own = [r for r in sampled(records, lossless=True) if first_distance(r) is not None]
-    if not own:
-        return nothing(axes, "no configuration with bias 1 and mse_tol 0 proposed anything")
     sizes = torch.logspace(0, math.log10(3 * row_size(own[0])), 100, dtype=torch.double)
     for i, sigma in enumerate(values_of(own, "sigma", 6)):
         here = [r for r in own if r["setting"]["sigma"] == sigma]
@@ -81,12 +97,9 @@ def why_zero(axes: Axes, records: list[dict]) -> None:
     axes.legend(frameon=False, loc="lower left", fontsize=10)
 
 
-def what_noise_does(axes: Axes, records: list[dict]) -> None:
+def what_noise_does(axes: Axes, own: list[dict], records: list[dict]) -> None:
     """MSE against sigma."""
     axes.set_title("What noise does: a sample is no point forecast")
-    own = sampled(records)
-    if not own:
-        return nothing(axes, "no configuration draws samples with a number as sigma")
     alone = own[0]["accuracy"]["target_point"]["mse"]
     x = torch.linspace(0, max(r["setting"]["sigma"] for r in own), 50)
     axes.plot(x, alone + x.square(), color="#444444", label="target's MSE + sigma²")
@@ -100,10 +113,9 @@ def what_noise_does(axes: Axes, records: list[dict]) -> None:
     axes.legend(frameon=False, loc="best", fontsize=10)
 
 
-def what_tolerance_buys(axes: Axes, records: list[dict]) -> None:
+def what_tolerance_buys(axes: Axes, own: list[dict]) -> None:
     """Of point mode, where it was swept; else the switch that it is in sample mode."""
-    own = [r for r in records if r["setting"]["mode"] == "point" and r["acceptance"]["rate"] is not None]
-    if own:
+    if own[0]["setting"]["mode"] == "point":
         axes.set_title("What tolerance buys: acceptance, for little error")
         values = values_of(own, "mse_tol")
         for i, k in enumerate(values_of(own, "k")):
@@ -122,11 +134,8 @@ def what_tolerance_buys(axes: Axes, records: list[dict]) -> None:
         axes.legend(frameon=False, loc="lower right", fontsize=10)
         return
     axes.set_title("What tolerance buys in sample mode: a switch at sigma²")
-    own = [r for r in sampled(records) if r["acceptance"]["rate"] is not None]
-    if not own:
-        return nothing(axes, "nothing was proposed")
     for i, sigma in enumerate(values_of(own, "sigma", 6)):
-        here = [r for r in own if r["setting"]["sigma"] == sigma and r["setting"]["mse_tol"] != "inf"]
+        here = [r for r in own if r["setting"]["sigma"] == sigma]
         points = [(r["setting"]["mse_tol"] / sigma**2, 100 * r["acceptance"]["rate"]) for r in here]
         axes.plot(*zip(*points, strict=True), "o", color=OKABE_ITO[i % 8], alpha=0.6, label=f"sigma {sigma:g}")
     axes.axvline(1, color="#444444", linewidth=0.8, linestyle=":")
@@ -138,13 +147,10 @@ def what_tolerance_buys(axes: Axes, records: list[dict]) -> None:
     axes.legend(frameon=False, loc="lower right", fontsize=10)
 
 
-def where_it_pays(axes: Axes, told: dict, records: list[dict]) -> None:
+def where_it_pays(axes: Axes, own: list[dict], told: dict) -> None:
     """Speed against acceptance, with what the measured prices of rounds allow."""
-    speed, label = faster_than(records)
+    speed, label = faster_than(own)
     axes.set_title("Where speculation pays")
-    own = [r for r in records if r["acceptance"]["rate"] is not None]
-    if not own:
-        return nothing(axes, "nothing was proposed")
     steps = math.ceil(own[0]["data"]["horizon"] / own[0]["data"]["patch"])
     shades = {k: SHADES[i % 6] for i, k in enumerate(values_of(own, "k"))}
     mode = max(COLOURS, key=lambda mode: sum(r["setting"]["mode"] == mode for r in own))
@@ -255,14 +261,21 @@ def findings(told: dict, records: list[dict]) -> list[str]:
     return lines
 
 
-def figure_of(path: Path, told: dict, records: list[dict]) -> None:
+def figure_of(path: Path, told: dict, records: list[dict], shown: dict[str, list[dict]], note: str) -> None:
+    panels, across = list(shown), min(2, len(shown))
+    rows = [panels[i : i + across] for i in range(0, len(panels), across)]
+    draw = {
+        "why acceptance was zero": why_zero,
+        "what noise does": lambda axes, own: what_noise_does(axes, own, records),
+        "what tolerance buys": what_tolerance_buys,
+        "where speculation pays": lambda axes, own: where_it_pays(axes, own, told),
+    }
     with plt.rc_context(FONTS):
-        figure, axes = plt.subplots(2, 2, figsize=(13, 10), layout="constrained")
-        why_zero(axes[0, 0], records)
-        what_noise_does(axes[0, 1], records)
-        what_tolerance_buys(axes[1, 0], records)
-        where_it_pays(axes[1, 1], told, records)
-        figure.suptitle(caption(told, records), fontsize=11)
+        figure, axes = panels_of(rows, figsize=(1 + 6 * across, 5 * len(rows)))
+        for panel, own in shown.items():
+            draw[panel](axes[panel], own)
+        lines = [textwrap.fill(line, 70 * across) for line in (caption(told, records), note) if line]
+        figure.suptitle("\n".join(lines), fontsize=11)
         figure.savefig(path, dpi=110)
         plt.close(figure)
 
@@ -271,9 +284,19 @@ def figure_of(path: Path, told: dict, records: list[dict]) -> None:
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv, __doc__, "key_optimization_insights.png")
     told, records = read(args.results)
-    write_atomic(args.output, lambda file: figure_of(file, told, records))
+    shown, left = {}, {}
+    for panel, (own, why) in choices(records).items():
+        if own:
+            shown[panel] = own
+        else:
+            left.setdefault(why, []).append(panel)
+    note = left_out(left)
+    if shown:
+        write_atomic(args.output, lambda file: figure_of(file, told, records, shown, note))
     print("\n".join(f"* {line}" for line in findings(told, records)))
-    print(f"-> {args.output}")
+    if note:
+        print(note)
+    print(f"-> {args.output}" if shown else "no picture: none of its panels has anything to show")
 
 
 if __name__ == "__main__":

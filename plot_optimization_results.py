@@ -5,24 +5,26 @@ import math
 import random
 import statistics
 import sys
+import textwrap
 from argparse import Namespace
-from collections.abc import Callable
 from pathlib import Path
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from utils.arguments import Formatter, Parser
 from utils.errors import UserError, one_line
 from utils.operating_point import METRICS, speed
-from utils.plotting import OKABE_ITO, plt
+from utils.plotting import OKABE_ITO, plt, short
 from utils.results import write_atomic
 
 PARAMETERS = {
     "sigma": "sigma (standardised data)",
     "bias": "bias (a factor)",
     "mse_tol": "mse_tol (stand. data, squared)",
-    "k": "K (patches a round)",
+    "k": "K (patches per round)",
 }
+HEAT_MAPS = ("sigma", "mse_tol")  # against K
 FEW = 10  # values that are drawn one by one; a search has more
 COLOURS = {"sample": OKABE_ITO[0], "point": OKABE_ITO[1]}
 MARKERS = {"sample": "o", "point": "s"}
@@ -68,9 +70,9 @@ def caption(told: dict, records: list[dict]) -> str:
     measured = f"{len(records)} of {told['configurations']} configurations"
     data, environment = first["data"], first["environment"]
     return (
-        f"{data['name']} ({data['split']}, {data['windows']} windows), horizon {data['horizon']}, "
+        f"{short(data['name'])} ({data['split']}, {data['windows']} windows), horizon {data['horizon']}, "
         f"patch {data['patch']}, batch {first['args']['batch_size']}; {first['models']['draft']['model']}; "
-        f"{environment['device']}, {environment['threads']} threads"
+        f"{short(environment['device'])}, {environment['threads']} threads"
         f"; {measured}" + ("; the reference decoder" if first["decoder"] == "reference" else "")
     )
 
@@ -95,8 +97,6 @@ def values_of(records: list[dict], name: str, most: int | None = None) -> list:
 def over_parameter(axes: Axes, records: list[dict], name: str, quantity: str) -> None:
     """Every configuration a dot, and the median over those of a mode with one value of the parameter a line."""
     values, jitter = values_of(records, name), random.Random(0)
-    if not values:
-        return nothing(axes, f"no {name} in these modes")
     for mode in COLOURS:
         lines, many = [], len(values) > FEW
         for at, value in enumerate(values):
@@ -109,18 +109,25 @@ def over_parameter(axes: Axes, records: list[dict], name: str, quantity: str) ->
         if lines and not many:
             axes.plot(*zip(*lines, strict=True), color=COLOURS[mode], linewidth=2, marker=MARKERS[mode], markersize=5)
     if len(values) <= FEW:
-        slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if len(values) > 5 else {}
-        axes.set_xticks(range(len(values)), [text(value) for value in values], **slanted)
+        labels = [text(value) for value in values]
+        crowded = len(labels) * max(map(len, labels)) > 16
+        slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
+        axes.set_xticks(range(len(values)), labels, **slanted)
+        axes.set_xlim(-0.5, len(values) - 0.5)
     axes.set_xlabel(PARAMETERS[name])
-    axes.margins(x=0.12)
+
+
+def of_one_mode(records: list[dict], name: str) -> list[dict]:
+    """The configurations with a value of this parameter, of the mode that has more of them."""
+    own = [r for r in records if r["setting"][name] is not None]
+    modes = {mode: [r for r in own if r["setting"]["mode"] == mode] for mode in COLOURS}
+    return max(modes.values(), key=len)
 
 
 def heat_map(axes: Axes, records: list[dict], name: str, quantity: str, title: str) -> None:
     """Medians over the configurations with these two values, of the mode that has more of them."""
-    own = [r for r in records if r["setting"][name] is not None]
-    modes = {mode: [r for r in own if r["setting"]["mode"] == mode] for mode in COLOURS}
-    mode = max(modes, key=lambda mode: len(modes[mode]))
-    records = modes[mode]
+    records = of_one_mode(records, name)
+    mode = records[0]["setting"]["mode"]
     rows, columns = values_of(records, name), values_of(records, "k")
     table = []
     for value in rows:
@@ -130,8 +137,6 @@ def heat_map(axes: Axes, records: list[dict], name: str, quantity: str, title: s
             found = [y for y in map(METRICS[quantity], own) if y is not None]
             line.append(statistics.median(found) if found else math.nan)
         table.append(line)
-    if not table or len(rows) > FEW:
-        return nothing(axes, f"{title}: {len(rows)} values of {name}")
     image = axes.imshow(table, cmap="cividis", aspect="auto")
     for i, line in enumerate(table):
         for j, value in enumerate(line):
@@ -142,11 +147,6 @@ def heat_map(axes: Axes, records: list[dict], name: str, quantity: str, title: s
     axes.set_yticks(range(len(rows)), [text(value) for value in rows])
     axes.set(xlabel=PARAMETERS["k"], ylabel=PARAMETERS[name], title=f"{title} ({mode} mode)")
     axes.figure.colorbar(image, ax=axes, pad=0.02)
-
-
-def nothing(axes: Axes, why: str) -> None:
-    axes.text(0.5, 0.5, why, ha="center", va="center", transform=axes.transAxes, color="#666666", wrap=True)
-    axes.set(xticks=[], yticks=[])
 
 
 def noise(record: dict) -> float | None:
@@ -163,21 +163,22 @@ PREDICTED = {  # how it was measured, title, unit; the speed-up is over the cach
 }
 
 
-def predicted_against_measured(
-    axes: Axes, records: list[dict], told: str, measured: Callable, title: str, unit: str
-) -> None:
-    pairs = [(r["setting"]["mode"], r["predicted"][told], measured(r)) for r in records]
-    pairs = [pair for pair in pairs if None not in pair]
-    axes.set_title(title)
-    if not pairs:
-        return nothing(axes, "nothing was predicted")
+def pairs_of(records: list[dict], told: str) -> list[tuple]:
+    """Mode, what was predicted and what was measured, of the configurations that have both."""
+    pairs = [(r["setting"]["mode"], r["predicted"][told], PREDICTED[told][0](r)) for r in records]
+    return [pair for pair in pairs if None not in pair]
+
+
+def predicted_against_measured(axes: Axes, records: list[dict], told: str) -> None:
+    pairs, (_, title, unit) = pairs_of(records, told), PREDICTED[told]
     for mode in COLOURS:
         own = [pair[1:] for pair in pairs if pair[0] == mode]
         if own:
             axes.plot(*zip(*own, strict=True), MARKERS[mode], color=COLOURS[mode], alpha=0.5, markersize=5)
     ends = [min(min(pair[1:]) for pair in pairs), max(max(pair[1:]) for pair in pairs)]
     axes.plot(ends, ends, color="#444444", linewidth=1)
-    axes.set(xlabel=f"predicted, {unit}", ylabel=f"measured, {unit}")
+    axes.set(xlabel=f"predicted, {unit}", ylabel=f"measured, {unit}", title=title)
+    axes.locator_params(axis="x", nbins=4)
 
 
 def front(axes: Axes, records: list[dict], quantity: str, label: str) -> None:
@@ -194,6 +195,7 @@ def front(axes: Axes, records: list[dict], quantity: str, label: str) -> None:
     side = {"ha": "right", "xytext": (-8, -4)} if max(x for x, _ in best or [(2, 0)]) < 1.2 else {"xytext": (8, -4)}
     axes.annotate("the target alone", (1, 1), textcoords="offset points", fontsize=10, **side)
     axes.set(xlabel=label, ylabel="MSE / target's", title="Pareto front (black)", yscale="log")
+    axes.locator_params(axis="x", nbins=5)
     plainly(axes, axes.get_ylim())
 
 
@@ -231,47 +233,86 @@ def plainly(axes: Axes, limits: tuple[float, float]) -> None:
     axes.set_yticks([], minor=True)
 
 
-def figure_of(path: Path, told: dict, records: list[dict]) -> None:
+def layout(records: list[dict], quickness: str) -> tuple[list[list[str]], dict[str, list[str]]]:
+    """The panels that have something to show, row by row; and, by the reason, what is left out."""
+    rows, left, named = [], {}, [name for name in PARAMETERS if values_of(records, name)]
+
+    def add(panels: dict[str, str]) -> None:
+        """A row of those without a reason to leave them out."""
+        for panel, why in panels.items():
+            if why:
+                left.setdefault(why, []).append(panel)
+        if row := [panel for panel, why in panels.items() if not why]:
+            rows.append(row)
+
+    add({name: "no configuration has a value" for name in PARAMETERS if name not in named})
+    for quantity in ("acceptance", "mse", quickness):
+        having = [r for r in records if METRICS[quantity](r) is not None]
+        if having:
+            shown = {name: values_of(having, name) for name in named}
+            add({f"{quantity} {name}": "" if some else "nothing was proposed" for name, some in shown.items()})
+        else:
+            add({quantity: "nothing was proposed"})
+    maps = {}
+    for name in (name for name in HEAT_MAPS if name in named):
+        count, across = (len(values_of(of_one_mode(records, name), of)) for of in (name, "k"))
+        maps[f"{name} × K"] = (
+            f"more than {FEW} values" if count > FEW else "one value each" if count * across == 1 else ""
+        )
+    add(maps)
+    panels, sampled = {}, any(r["setting"]["mode"] == "sample" for r in records)
+    for name in PREDICTED:
+        why = "not both predicted and measured" if sampled or name != "mse_added" else "no configuration draws samples"
+        panels[f"predicted {name}"] = "" if pairs_of(records, name) else why
+    add(panels | {"front": ""})
+    return rows, left
+
+
+def left_out(left: dict[str, list[str]]) -> str:
+    """One line on the panels without anything to show; "" where there are none."""
+    return "left out: " + "; ".join(f"{', '.join(panels)} ({why})" for why, panels in left.items()) if left else ""
+
+
+def panels_of(rows: list[list[str]], **size) -> tuple[Figure, dict[str, Axes]]:
+    """A figure of these rows of panels, each over the whole width; and the axes by the panel's name."""
+    figure, axes = plt.figure(layout="constrained", **size), {}
+    for part, row in zip(figure.subfigures(len(rows), squeeze=False)[:, 0], rows, strict=True):
+        axes |= zip(row, part.subplots(1, len(row), squeeze=False)[0], strict=True)
+    return figure, axes
+
+
+def figure_of(path: Path, told: dict, records: list[dict], rows: list[list[str]], note: str) -> None:
     quickness, label = faster_than(records)
     with plt.rc_context(FONTS):
-        figure, axes = plt.subplot_mosaic(
-            [
-                [f"acceptance {name}" for name in PARAMETERS],
-                [f"mse {name}" for name in PARAMETERS],
-                [f"{quickness} {name}" for name in PARAMETERS],
-                ["sigma x K", "sigma x K", "mse_tol x K", "mse_tol x K"],
-                ["predicted acceptance", "predicted speedup", "predicted mse_added", "front"],
-            ],
-            figsize=(13, 17),
-            layout="constrained",
-        )
+        figure, axes = panels_of(rows, figsize=(13, 1 + 3.2 * len(rows)))
         labels = {"acceptance": "acceptance rate", "mse": "MSE / target's", quickness: label}
         for quantity, title in labels.items():
-            for name in PARAMETERS:
-                panel = axes[f"{quantity} {name}"]
+            panels = {name: axes[f"{quantity} {name}"] for name in PARAMETERS if f"{quantity} {name}" in axes}
+            for name, panel in panels.items():
                 over_parameter(panel, records, name, quantity)
-                if name == "sigma":
+                if panel is next(iter(panels.values())):
                     panel.set_ylabel(title)
                 if quantity == "acceptance":
                     panel.set_ylim(-0.04, 1.04)
-                    continue
-                if not values_of(records, name):
                     continue
                 panel.axhline(1, color="#444444", linewidth=0.8)
                 if quantity == "mse":
                     panel.set_yscale("log")
                     plainly(panel, panel.get_ylim())
-        heat_map(axes["sigma x K"], records, "sigma", quickness, f"{label}: sigma × K")
-        heat_map(axes["mse_tol x K"], records, "mse_tol", quickness, f"{label}: mse_tol × K")
-        for name, how in PREDICTED.items():
-            predicted_against_measured(axes[f"predicted {name}"], records, name, *how)
+        for name in HEAT_MAPS:
+            if f"{name} × K" in axes:
+                heat_map(axes[f"{name} × K"], records, name, quickness, f"{label}: {name} × K")
+        for name in PREDICTED:
+            if f"predicted {name}" in axes:
+                predicted_against_measured(axes[f"predicted {name}"], records, name)
         front(axes["front"], records, quickness, label)
         modes = [mode for mode in COLOURS if any(r["setting"]["mode"] == mode for r in records)]
         handles = [
             plt.Line2D([], [], color=COLOURS[m], marker=MARKERS[m], linewidth=2, label=f"{m} mode") for m in modes
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
-        figure.suptitle("dots: configurations, lines: their medians\n" + caption(told, records), fontsize=12)
+        lines = "dots: configurations, lines: their medians", caption(told, records), note
+        figure.suptitle("\n".join(textwrap.fill(line, 135) for line in lines if line), fontsize=12)
         figure.savefig(path, dpi=110)
         plt.close(figure)
 
@@ -280,7 +321,11 @@ def figure_of(path: Path, told: dict, records: list[dict]) -> None:
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv, __doc__, "optimization_analysis.png")
     told, records = read(args.results)
-    write_atomic(args.output, lambda file: figure_of(file, told, records))
+    rows, left = layout(records, faster_than(records)[0])
+    note = left_out(left)
+    write_atomic(args.output, lambda file: figure_of(file, told, records, rows, note))
+    if note:
+        print(note)
     print(f"-> {args.output}")
 
 

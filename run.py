@@ -2,18 +2,20 @@
 
 import sys
 
-from exp.exp_distill import ExpDistill
-from exp.exp_forecast import ExpForecast
-from exp.exp_predict import ExpPredict
-from exp.exp_pretrain import ExpPretrain
-from exp.exp_speculative import ExpSpeculative
-from utils import distributed
-from utils.arguments import parse
 from utils.errors import UserError, one_line
 
 
 @one_line
 def main(argv: list[str] | None = None) -> None:
+    # imported here, since it takes seconds in which Ctrl-C shall be one line, too
+    from exp.exp_distill import ExpDistill
+    from exp.exp_forecast import ExpForecast
+    from exp.exp_predict import ExpPredict
+    from exp.exp_pretrain import ExpPretrain
+    from exp.exp_speculative import ExpSpeculative
+    from utils import distributed
+    from utils.arguments import parse
+
     args = parse(argv)
     if distributed.world() > 1 and not (args.is_training or args.task_name == "pretrain"):
         raise UserError("torchrun is for training: run this without it")

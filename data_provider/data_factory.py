@@ -120,7 +120,10 @@ def load_series(
             return Series(path.stem, read_table(path), split)
         table = Table(path, columns, time_column, None, missing)
         (history,) = table.histories()
-        return Series(path.stem, pd.DataFrame(history.values, history.times, table.columns), split)
+        table = pd.DataFrame(history.values, history.times, table.columns)
+        series = Series(path.stem, table, split, history.step)
+        series.filled = history.filled
+        return series
     return Series(data, read_table(locate(data, root_path, data_path)), DATASETS[data].split)
 
 

@@ -12,6 +12,7 @@ import torch
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
+from data_provider.histories import check_columns, header, told_filled
 from utils.errors import UserError
 
 SPLITS = ("train", "val", "test")
@@ -32,7 +33,7 @@ def read_table(path: Path) -> pd.DataFrame:
             return pd.DataFrame(values[..., 0] if values.ndim == 3 else values)
         if path.suffix == ".txt" or path.name.endswith(".txt.gz"):
             return pd.read_csv(path, header=None)
-        table = pd.read_csv(path, index_col=0)
+        names, table = header(path), pd.read_csv(path, index_col=0)
     except (
         ValueError,
         KeyError,
@@ -43,6 +44,7 @@ def read_table(path: Path) -> pd.DataFrame:
     ) as error:  # pandas' parser and decoding errors are ValueErrors
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"cannot read {path} as a table ({reason}): give a CSV, .txt, .txt.gz or .npz file") from error
+    check_columns(names, str(path))  # pandas would rename doubled ones
     if pd.api.types.is_numeric_dtype(table.index) and table.index.name not in ("date", "time", "timestamp"):
         raise UserError(f"{path}: the first column, {table.index.name!r}, is not a date; put a date column first")
     return table
@@ -54,10 +56,12 @@ class Series:
     Attributes:
         values: ``[rows, C]`` float32, standardised.
         borders: split -> (first row, row after the last).
+        filled: column -> what was filled in it, see :class:`data_provider.histories.Filled`.
+        step: between rows, see :class:`data_provider.histories.History`; None where the file does not tell.
     """
 
-    def __init__(self, name: str, table: pd.DataFrame, split: tuple):
-        self.name = name
+    def __init__(self, name: str, table: pd.DataFrame, split: tuple, step=None):
+        self.name, self.step, self.filled = name, step, {}
         self.columns = [str(column) for column in table.columns]
         try:
             raw = table.to_numpy(np.float64)
@@ -86,7 +90,8 @@ class Series:
         self.values = torch.from_numpy(scaler.transform(raw).astype(np.float32))
 
     def __str__(self) -> str:
-        return f"{self.name}: {len(self.values)} rows, {self.variables} variables"
+        about = f"{self.name}: {len(self.values)} rows, {self.variables} variables"
+        return "\n".join([about, *told_filled(self.filled)])
 
     @property
     def variables(self) -> int:

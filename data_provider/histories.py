@@ -5,9 +5,10 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,11 +17,23 @@ from pandas.tseries.api import guess_datetime_format
 from utils.errors import UserError
 
 TIME_NAMES = ("date", "datetime", "ds", "time", "timestamp")
-CALENDAR = ("B", "MS", "ME", "QS-{}", "QE-{}", "YS-{}", "YE-{}")  # steps of unequal length, from the first's month on
 MISSING = ["", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None", "<NA>"]  # but for ids, which may be called so
-MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+DAY = 24 * 60 * 60 * 10**6  # in microseconds
 CELLS, ROWS = 2**20, 256  # of a table that are held at a time while series are streamed, and at least
 SPARSE = 10  # with so many time stamps missing for each that is there, a step is not regular
+CLEAR = 0.8  # share of the time stamps that make a rule, which the others then break
+TOLD = 8  # columns of which a line tells
+LONGEST = 1000  # characters of a column's name, or a series' id
+
+
+class Filled(NamedTuple):
+    """What was filled in one column of a series."""
+
+    values: int
+    longest: int  # run of them, in time steps
+    place: str  # of that run: its first data row (or the one before it) and time stamp
+    season: str | None  # a day, a week or a year that the run is longer than; None where it is not, or not known
 
 
 @dataclass
@@ -33,6 +46,7 @@ class History:
     step: pd.Timedelta | pd.DateOffset | str | int  # between them: a duration, days or a frequency of the calendar
     values: np.ndarray  # [rows, C] float64, finite
     read: float  # share of the table that was read to find it
+    filled: dict[str, Filled] = field(default_factory=dict)  # of the columns with gaps, by missing="interpolate"
 
     def ahead(self, horizon: int) -> pd.Index:
         """The ``horizon`` time stamps that follow.
@@ -64,9 +78,12 @@ class Table:
         columns: what to forecast (default: all but time and id).
         time_column: default: the first that is named like one, else the first that holds time stamps.
         id_column: of a long table: the rows of a series stand together, in the order of time.
-        missing: ``error`` refuses gaps and NaN, ``interpolate`` fills them, the ends with the nearest value.
+        missing: ``error`` refuses gaps and NaN, ``interpolate`` fills them, the ends with the nearest value;
+            ``History.filled`` then says where.
 
-    Time stamps are dates, or whole numbers. Series are streamed: of those that were read only the names are kept.
+    Time stamps are dates, or whole numbers; values are numbers, truth values (0 and 1) or decimals. Names of columns
+    and ids have at most ``LONGEST`` characters; no name is that of two columns. Series are streamed: of those that were
+    read only the names are kept.
 
     Raises:
         UserError: here or while series are read, with what is wrong and where.
@@ -85,16 +102,15 @@ class Table:
         self.told = "the table" if isinstance(source, pd.DataFrame) else str(source)
         head = self._head()
         self.all = [str(name) for name in head.columns]
-        twice = [name for name, times in Counter(self.all).items() if times > 1]
-        if twice:
-            raise UserError(f"{self.told} has several columns {twice[0]!r}: rename them")
+        check_columns(self.all, self.told)
         for name in (time_column, id_column, *(columns or ())):
             if name is not None and name not in self.all:
-                raise UserError(f"{self.told} has no column {name!r}: it has {', '.join(self.all[:20])}")
+                has = ", ".join(map(short, self.all[:20]))
+                raise UserError(f"{self.told} has no column {short(name)!r}: it has {has}")
         self.time = time_column or self._find_time(head)
         special, chosen = {self.time, self.id}, set(columns or self.all)
         if columns and special & chosen:
-            raise UserError(f"--columns: {(special & chosen).pop()!r} is time or id, not a variable")
+            raise UserError(f"`columns`: {(special & chosen).pop()!r} is time or id, not a variable")
         if self.time == self.id:
             raise UserError(f"{self.time!r} cannot be both the time column and the id column")
         self.columns = [name for name in self.all if name not in special and name in chosen]
@@ -104,8 +120,13 @@ class Table:
         if unnamed:
             raise UserError(
                 f"{self.told}: column {self.all.index(unnamed[0]) + 1} has no name (pandas' index?): give it one, or "
-                "choose by --columns"
+                "choose by `columns`"
             )
+        for name in self.columns:
+            if kind := _no_number(head[name]):
+                raise UserError(
+                    f"{self.told}: column {short(name)!r} holds {kind}, not numbers: leave it out by `columns`"
+                )
         self.zone = None
         self.format, self.zone = self._format(head)
         self.size = source.stat().st_size if isinstance(source, Path) else None
@@ -166,6 +187,8 @@ class Table:
                 wanted["usecols"] = [name for name in (self.time, self.id, *self.columns) if name]
         compression = {".gz": "gzip", ".bz2": "bz2", ".zip": "zip", ".xz": "xz"}.get(source.suffix)
         how = {"chunksize": rows or max(ROWS, CELLS // width), "compression": compression, "low_memory": False}
+        if rows:
+            check_columns(header(source, compression), self.told)  # pandas would rename doubled ones
         size = max(1, source.stat().st_size)
         with source.open("rb") as file:
             for frame in pd.read_csv(file, **how, **wanted):
@@ -192,7 +215,7 @@ class Table:
         for name in candidates:
             if pd.api.types.is_datetime64_any_dtype(head[name]) or _formats(head[name].iloc[0]):
                 return name
-        raise UserError(f"{self.told}: none of its columns looks like time: give --time_column")
+        raise UserError(f"{self.told}: none of its columns looks like time: give `time_column`")
 
     def _format(self, head: pd.DataFrame) -> tuple[str | None, tzinfo | None]:
         """How time stamps are written, and the zone of those that tell one."""
@@ -250,9 +273,14 @@ class Table:
                     yield self._history(number, parts, first, read)
                     number, parts = number + 1, []
                 if not parts:
+                    if len(str(name)) > LONGEST:
+                        raise UserError(
+                            f"{self.told}: {self.id} {short(name)!r} in data row {start + begin + 1} has "
+                            f"{len(name):,} characters: shorten it to {LONGEST:,}"
+                        )
                     if name in seen:
                         raise UserError(
-                            f"{self.told}: {self.id} {name!r} comes again at data row {start + begin + 1}: sort "
+                            f"{self.told}: {self.id} {_cut(name)!r} comes again at data row {start + begin + 1}: sort "
                             "the table by it, then by time"
                         )
                     seen.add(name)
@@ -307,15 +335,14 @@ class Table:
             values = frame[self.columns].to_numpy(np.float64, na_value=np.nan)
         except (ValueError, TypeError) as error:
             for name in self.columns:
-                text = pd.to_numeric(frame[name], errors="coerce").isna() & frame[name].notna()
-                if text.any():
-                    row = int(text.argmax())
+                row = next((row for row, cell in enumerate(frame[name]) if not _number(cell)), None)
+                if row is not None:
                     raise UserError(
-                        f"{self.told}: column {name!r} is not numeric ({str(frame[name].iloc[row])[:40]!r} in data row "
-                        f"{start + row + 1}): mend it, leave it out by --columns"
-                        f"{'' if self.id else ', or is it the --id_column?'}"
+                        f"{self.told}: column {short(name)!r} is not numeric ({str(frame[name].iloc[row])[:40]!r} in "
+                        f"data row {start + row + 1}): mend it, leave it out by `columns`"
+                        f"{'' if self.id else ', or is it the `id_column`?'}"
                     ) from error
-            raise UserError(f"{self.told}: its columns are not numeric ({error}): choose by --columns") from error
+            raise UserError(f"{self.told}: its columns are not numeric ({error}): choose by `columns`") from error
         if np.isinf(values).any():
             row, column = np.argwhere(np.isinf(values))[0]
             raise UserError(
@@ -327,75 +354,97 @@ class Table:
         name = parts[0][0]
         times = parts[0][1].append([part[1] for part in parts[1:]])
         values = np.concatenate([part[2] for part in parts])
-        told = self.told if name is None else f"{self.told}, {self.id} {name!r}"
+        told = self.told if name is None else f"{self.told}, {self.id} {_cut(name)!r}"
+        given = times
         step, times, values = self._regular(times, values, told, first)
-        gaps = np.isnan(values)
+        gaps, filled = np.isnan(values), {}
         if gaps.any():
             row, column = np.argwhere(gaps)[0]
             if self.missing == "error":
                 raise UserError(
                     f"{told}: NaN in column {self.columns[column]!r}, data row {first + row + 1}: fill it, or give "
-                    "--missing interpolate"
+                    "`missing` interpolate"
                 )
             empty = gaps.all(0)
             if empty.any():
                 raise UserError(
-                    f"{told}: column {self.columns[empty.argmax()]!r} has no values: leave it out by --columns"
+                    f"{told}: column {self.columns[empty.argmax()]!r} has no values: leave it out by `columns`"
                 )
             values = pd.DataFrame(values).interpolate(limit_direction="both").to_numpy()
-        return History(number, name, times, step, values, read)
+            for column in np.flatnonzero(gaps.any(0)):
+                filled[self.columns[column]] = _filled(gaps[:, column], times, given, first)
+        return History(number, name, times, step, values, read, filled)
 
     def _regular(self, times: pd.Index, values: np.ndarray, told: str, first: int) -> tuple:
         """The step between time stamps; time stamps and values with rows of NaN where some are missing."""
         if len(times) < 2:
             hint = f" (the rows of a series stand together: sort by {self.id}, then by time)" if self.id else ""
             raise UserError(f"{told} has one row: a past to forecast from is needed{hint}")
-        wall = isinstance(times, pd.DatetimeIndex) and times.tz is not None
-        if wall and len(set(times.tz_localize(None) - times.tz_localize(None).normalize())) == 1:
-            # days and months go by the clock on the wall, whatever summer time does
-            step, local, values = self._regular(times.tz_localize(None), values, told, first)
-            step = pd.DateOffset(days=step.days) if isinstance(step, pd.Timedelta) else step
+        local = _on_the_wall(times)
+        if local is not None:  # days and months go by the clock on the wall, whatever summer time does
+            step, local, values = self._regular(local, values, told, first)
+            if isinstance(step, pd.Timedelta):
+                step = pd.DateOffset(days=step.days, seconds=step.seconds, microseconds=step.microseconds)
             return step, _localised(local, times.tz), values
         numbers = times.to_numpy(np.int64) if times.dtype.kind == "i" else times.asi8
         steps = np.diff(numbers)
         if (steps <= 0).any():
             row = int((steps <= 0).argmax())
             what = "comes twice" if steps[row] == 0 else "is earlier than the one before: sort the table by time"
-            what += "" if self.id else " (a table of several series needs --id_column)"
+            what += "" if self.id else " (a table of several series needs `id_column`)"
             raise UserError(f"{told}: the time stamp {times[row + 1]} in data row {first + row + 2} {what}")
-        common = int(steps[0])
+        common, most = int(steps[0]), SPARSE * len(times)
+        days = isinstance(times, pd.DatetimeIndex) and times.tz is None and steps.min() >= DAY
         if (steps == common).all():
+            if days and common >= 28 * DAY and common % (7 * DAY):  # two months of 31 days are months
+                for _, freq, grid in _calendar(times, most):
+                    if grid.equals(times):
+                        return freq, times, values
             return self._duration(times, common), times, values
         found, counts = np.unique(steps, return_counts=True)
-        common = int(found[counts.argmax()])
-        most = SPARSE * len(times)
-        if all(step % common == 0 for step in found) and (numbers[-1] - numbers[0]) // common < most:
+        common, grids = int(found[counts.argmax()]), []
+        if (numbers[-1] - numbers[0]) // common < most:
             whole = np.arange(numbers[0], numbers[-1] + 1, common)
-            grids = [(self._duration(times, common), self._like(times, whole))]
-        else:
-            grids = []
-        if isinstance(times, pd.DatetimeIndex):
-            for form in CALENDAR if times.tz is None else ():
-                freq = form.format(MONTHS[times[0].month - 1])
-                with suppress(ValueError):  # beyond the calendar
-                    grids.append((freq, pd.date_range(times[0], times[-1], freq=freq, unit="us")))
-        grids = [(step, grid) for step, grid in grids if len(times) <= len(grid) <= most and times.isin(grid).all()]
-        if not grids:
-            row = int((steps != common).argmax())
+            grids = [(None, self._duration(times, common), self._like(times, whole))]
+        for rule in _calendar(times, most) if days else ():
+            grids.append(rule)
+            if rule[2].equals(times):
+                break
+        grids = [rule for rule in grids if len(rule[2]) <= most]
+        shares = [times.isin(grid).mean() for _, _, grid in grids]
+        fitting = [rule for rule, share in zip(grids, shares, strict=True) if share == 1]
+        if not fitting:
+            summer = _summer_time(times, steps)
+            row = int((np.diff(times.asi8 % DAY) != 0 if summer else steps != common).argmax())
+            pair = f"{times[row]} and {times[row + 1]} (data rows {first + row + 1} and {first + row + 2})"
+            if summer:
+                raise UserError(
+                    f"{told}: time stamps move with summer time, as {pair} do: they are days by the clock of a time "
+                    "zone that they do not name: write local dates without offset from UTC, or give a frame or Parquet "
+                    "file in the named zone"
+                )
+            if shares and max(shares) >= CLEAR and (rule := grids[int(np.argmax(shares))])[0]:
+                row = int((~times.isin(rule[2])).argmax())
+                near = rule[2][rule[2].get_indexer(times[row : row + 1], method="nearest")[0]]
+                raise UserError(
+                    f"{told}: time stamps are not regular: {times[row]} (data row {first + row + 1}) is not by the "
+                    f"rule of the others, {rule[0]}, which has {near}: write that, or number the rows"
+                )
             hint = "; write days and months without offsets from UTC" if self.zone else ""
             raise UserError(
-                f"{told}: time stamps are not regular: {times[row]} and {times[row + 1]} (data rows {first + row + 1} "
-                f"and {first + row + 2}) are not the usual {self._duration(times, common)} apart{hint}"
+                f"{told}: time stamps are not regular: {pair} are not the usual {self._duration(times, common)} apart, "
+                f"and no rule of the calendar has them all{hint}: mend them, or number the rows"
             )
-        step, grid = min(grids, key=lambda found: len(found[1]))
+        rule, step, grid = min(fitting, key=lambda rule: len(rule[2]))
         if len(grid) == len(times):
             return step, times, values
         place = grid.get_indexer(times)
         if self.missing == "error":
             row = int((np.diff(place) > 1).argmax())
+            by = f", by the rule of the others, {rule}" if rule else ""
             raise UserError(
-                f"{told}: the time stamp {grid[place[row] + 1]} is missing after data row {first + row + 1}: add it, "
-                "or give --missing interpolate"
+                f"{told}: the time stamp {grid[place[row] + 1]} is missing after data row {first + row + 1}{by}: add "
+                "it, or give `missing` interpolate"
             )
         filled = np.full((len(grid), values.shape[1]), np.nan)
         filled[place] = values
@@ -411,6 +460,164 @@ class Table:
             return pd.Index(numbers)
         stamps = pd.DatetimeIndex(numbers.astype("datetime64[us]"))
         return stamps if times.tz is None else stamps.tz_localize("UTC").tz_convert(times.tz)
+
+
+def header(path: Path, compression: str | None = "infer") -> list[str]:
+    """The names of the columns of a CSV as they are written, empty ones too."""
+    first = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False, compression=compression)
+    return first.iloc[0].tolist()
+
+
+def check_columns(names: list[str], told: str) -> None:
+    """Refuse names that two columns have, and those too long to be told."""
+    for name, times in Counter(names).items():
+        if len(name) > LONGEST:
+            raise UserError(f"{told}: column {short(name)!r} has a name of {len(name):,} characters: use {LONGEST:,}")
+        if name and times > 1:
+            raise UserError(f"{told} has several columns {short(name)!r}: rename them")
+
+
+def _no_number(column: pd.Series) -> str | None:
+    """What a column holds that numpy would turn into numbers, though it has none that can be forecast."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.cat.categories.to_series()
+    kind = pd.api.types.infer_dtype(column, skipna=True) if column.dtype == object else column.dtype.kind
+    if kind in ("M", "datetime64", "datetime", "date") or isinstance(column.dtype, pd.PeriodDtype):
+        return "dates"
+    if kind in ("m", "timedelta64", "timedelta"):
+        return "durations"
+    return "complex numbers" if kind in ("c", "complex") else None
+
+
+def _number(cell) -> bool:
+    """Whether it can be read as a number, or is missing."""
+    try:
+        float(cell)
+    except (ValueError, TypeError):
+        return cell is None or cell is pd.NA
+    return True
+
+
+def _cut(name):
+    """An id as a line can bear it."""
+    return short(name) if isinstance(name, str) else name
+
+
+def _filled(gaps: np.ndarray, times: pd.Index, given: pd.Index, first: int) -> Filled:
+    """Of a column: where it had none, all time stamps, those of the table, and the number of the first row there."""
+    rows = np.flatnonzero(gaps)
+    runs = np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1)
+    longest = max(runs, key=len)
+    stamp = times[longest[0]]
+    before = int(given.searchsorted(stamp))
+    there = before < len(given) and given[before] == stamp
+    place = f"from data row {first + before + 1} on" if there else f"after data row {first + before}"
+    season = None
+    if isinstance(times, pd.DatetimeIndex):
+        step = np.median(np.diff(times.asi8))
+        # four quarters, each of the usual 92 days at most, are a year
+        season, most = ("day", 1) if step < DAY else ("week", 7) if step < 7 * DAY else ("year", 367)
+        season = f"a {season}" if times.asi8[longest[-1]] - times.asi8[longest[0]] + step > most * DAY else None
+    return Filled(len(rows), len(longest), f"{place} ({stamp})", season)
+
+
+def told_filled(filled: dict[str, Filled]) -> list[str]:
+    """Lines that say what was filled in a series, and a warning where a run is longer than a season."""
+    if not filled:
+        return []
+    parts = [
+        f"{short(name)} {found.values:,} value{'s' * (found.values > 1)} (longest run {found.longest:,}, {found.place})"
+        for name, found in sorted(filled.items(), key=lambda item: -item[1].longest)
+    ]
+    lines = [f"filled by `missing` interpolate: {_some(parts)}"]
+    long = {name: found for name, found in filled.items() if found.season}
+    parts = [
+        f"{short(name)}, {found.longest:,} time steps {found.place}"
+        for name, found in sorted(long.items(), key=lambda item: -item[1].longest)
+    ]
+    if long:
+        season = next(iter(long.values())).season
+        lines.append(
+            f"warning: gaps longer than {season} are filled by straight lines, which no season is in: {_some(parts)}; "
+            "leave such columns out by `columns`, or begin the table later"
+        )
+    return lines
+
+
+def _some(parts: list[str]) -> str:
+    more = f"; and {len(parts) - TOLD:,} more columns" if len(parts) > TOLD else ""
+    return "; ".join(parts[:TOLD]) + more
+
+
+def short(name, most: int = 60) -> str:
+    """A name as a line can bear it."""
+    text = str(name)
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def _calendar(times: pd.DatetimeIndex, most: int) -> Iterator[tuple[str, str | pd.DateOffset, pd.DatetimeIndex]]:
+    """Rules that rising days, without a zone, may follow, the likelier first: in words, as pandas has them, all days.
+
+    Rules of more than ``most`` days are left out.
+    """
+    rules, span = [], (times[-1] - times[0]).days
+    week = sorted(set(times.day_of_week))
+    if span < 7 * most:
+        rules.append(("business days (B)", "B"))
+        if span >= 21 and 1 < len(week) < 7 and week != [0, 1, 2, 3, 4]:  # a day of the week that never comes
+            mask = " ".join(DAYS[day] for day in week)
+            rules.append((f"every {mask.replace(' ', ', ')}", pd.offsets.CustomBusinessDay(weekmask=mask)))
+    month, last = times.year * 12 + times.month, times.days_in_month
+    apart = int(np.gcd.reduce(np.diff(month)))
+    if (np.diff(month) > 0).all() and month[-1] - month[0] < apart * most:
+        every = {1: "month", 3: "quarter", 12: "year"}.get(apart, f"{apart} months")
+        for name, code in (("first", "MS"), ("last", "ME"), ("first business", "BMS"), ("last business", "BME")):
+            rules.append((f"the {name} day of every {every} ({apart if apart > 1 else ''}{code})", f"{apart}{code}"))
+        day = int(times.day.max())  # shorter months end before it
+        rules.append((f"day {day} of every {every}", pd.DateOffset(months=apart, day=day)))
+        if len(week) == 1:
+            nth = (times.day - 1) // 7
+            if nth.nunique() == 1 and nth[0] < 4:
+                rule = pd.offsets.WeekOfMonth(apart, week=int(nth[0]), weekday=week[0])
+                rules.append((f"{DAYS[week[0]]} number {nth[0] + 1} of every {every}", rule))
+            rule = pd.offsets.LastWeekOfMonth(apart, weekday=week[0])
+            rules.append((f"the last {DAYS[week[0]]} of every {every}", rule))
+    elif month[-1] - month[0] < most:
+        first, ends = set(times.day) - {1}, set(times.day[times.day != last])
+        if len(first) == 1 and 1 < (day := first.pop()) < 28:
+            rules.append((f"days 1 and {day} of every month (SMS-{day})", f"SMS-{day}"))
+        if len(ends) == 1 and (day := ends.pop()) < 28:
+            rules.append((f"day {day} and the last of every month (SME-{day})", f"SME-{day}"))
+    for rule, freq in rules:
+        with suppress(ValueError):  # beyond the calendar
+            grid = pd.date_range(times[0], times[-1], freq=freq, unit="us")
+            if len(grid):
+                yield rule, freq, grid
+
+
+def _on_the_wall(times: pd.Index) -> pd.DatetimeIndex | None:
+    """Of a time zone: what its clocks show, where that goes on more evenly than time itself; else None."""
+    if not isinstance(times, pd.DatetimeIndex) or times.tz is None:
+        return None
+    local = times.tz_localize(None)
+    clock = local - local.normalize()
+    if (clock == clock[0]).all():
+        return local
+    if (np.diff(times.asi8) == times.asi8[1] - times.asi8[0]).all():
+        return None
+    if (np.diff(local.asi8) == local.asi8[1] - local.asi8[0]).all():
+        return local
+    whole = local.normalize() + clock.value_counts().idxmax()  # a midnight that summer time leaves out is an hour late
+    return whole if (_localised(whole, times.tz) == times).all() else None
+
+
+def _summer_time(times: pd.Index, steps: np.ndarray) -> bool:
+    """Whether they are days that come now at one time of the day, now an hour or half an hour beside it."""
+    if not isinstance(times, pd.DatetimeIndex) or steps.min() < 0.9 * DAY:
+        return False
+    clocks = sorted(set(times.asi8 % DAY))
+    apart = clocks[-1] - clocks[0]
+    return len(clocks) == 2 and min(apart, DAY - apart) <= DAY // 24
 
 
 def _formats(first) -> list[str]:

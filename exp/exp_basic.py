@@ -6,16 +6,27 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from data_provider.data_factory import load_series
 from data_provider.data_loader import Series, Windows
 from models import MODELS
 from utils import checkpoint, distributed
-from utils.covariance import Calibration, calibrate, next_patch_errors
-from utils.errors import UserError
+from utils.covariance import FLOOR, Calibration, calibrate, next_patch_errors
+from utils.errors import UserError, flagged
 from utils.inference import find_device
 from utils.results import write_atomic
+
+
+def sound(matrices, shape: tuple[int, int, int]) -> bool:
+    """Whether these are covariances ``[C, P, P]`` as ``calibrate`` makes them."""
+    if not isinstance(matrices, Tensor) or matrices.dtype != torch.float64 or matrices.shape != shape:
+        return False
+    if not matrices.float().isfinite().all() or not torch.allclose(matrices, matrices.mT):
+        return False
+    least = 0.5 * FLOOR * torch.eye(shape[-1], dtype=matrices.dtype)  # below any of its variances, in any direction
+    return not torch.linalg.cholesky_ex(matrices - least).info.any()
 
 
 class ExpBasic:
@@ -46,11 +57,12 @@ class ExpBasic:
         identity = {"format": 1, "checkpoint": self.models[role]["sha256"], "data": self.series.digest()} | (
             {} if self.args.amp == "off" else {"amp": self.args.amp}
         )
-        with suppress(UserError, TypeError, KeyError):  # none is there, or a damaged one: it is made anew
-            saved = checkpoint.read_state(path, torch.device("cpu"))
-            if saved["identity"] == identity:
-                return Calibration(saved["matrices"])
         config, found = model.config, []
+        with suppress(UserError, TypeError, KeyError, RuntimeError):  # none is there, or a damaged one: it is made anew
+            saved = checkpoint.read_state(path, torch.device("cpu"))
+            shape = self.series.variables, config.input_token_len, config.input_token_len
+            if saved["identity"] == identity and sound(saved["matrices"], shape):
+                return Calibration(saved["matrices"])
         windows = Windows(self.series, "val", config.seq_len, config.input_token_len)
         for index in tqdm(windows.all().split(64), desc="calibration", unit="batch"):
             found.append(next_patch_errors(model, *windows.batch(index)))
@@ -62,7 +74,7 @@ class ExpBasic:
     @staticmethod
     def say(line: str) -> None:
         if distributed.rank() == 0:
-            print(line, flush=True)
+            print(flagged(line), flush=True)
 
     def load(self, role: str, path: str | None, name: str, fits=lambda config, training: True):
         """A model from this checkpoint, or from the newest that fits. Says which; ``role`` is its word for that."""

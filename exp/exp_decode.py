@@ -1,17 +1,27 @@
 """What experiments that forecast share: the target, and which draft fits it."""
 
+import hashlib
+import json
 import math
+from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from types import SimpleNamespace
 
-from data_provider.data_factory import season
+from data_provider import seasons
+from data_provider.data_factory import DATASETS, EMBEDDED, season
 from exp.exp_basic import ExpBasic
 from models import seasonal_naive
 from utils import checkpoint
+from utils.covariance import Calibration
 from utils.errors import UserError
 from utils.results import SCHEMA, environment, now
 from utils.rollout import cacheable
-from utils.speculative_decoder import SpeculativeConfig, check_draft
+from utils.speculative_decoder import SpeculativeConfig, check_draft, tolerance
+
+# arguments that may differ between two runs that are the same: places, and what contents or names tell
+PLACES = {"backend", "ray_address", "workers", "threads", "device", "setting", "results", "checkpoints", "checkpoint"}
+PLACES |= {"spec_draft_ckpt", "reference_ckpt", "spec_config", "spec_accept_mse_tol", "trace_inference_breakdown"}
 
 
 class ExpDecode(ExpBasic):
@@ -67,13 +77,85 @@ class ExpDecode(ExpBasic):
         """Heads read the hidden states of the one target that they were distilled from."""
         return self.fits(config, training) and self.models["target"]["sha256"] in training["inputs"]
 
+    def known_as(self, role: str) -> str:
+        """What a user calls this model: its checkpoint's folder, or file."""
+        model = self.models[role]
+        if model["path"] is None:
+            return f"{model['model']}{model['config']['season']}"
+        path = Path(model["path"])
+        name = path.absolute().parent.name if path.name == "checkpoint.pth" else path.name.removesuffix(".pth")
+        return name.removeprefix(f"{self.series.name}_")[:48]
+
+    def decoded(self, mode: str) -> str:
+        """Of the name of a run that speculates: how."""
+        args = self.args
+        allowed = tolerance(mode, args.spec_accept_mse_tol)
+        how = f"{mode}_K{args.spec_k}"
+        if mode == "sample":
+            how += "_calibrated" if args.spec_sigma == "calibrated" else f"_sigma{args.spec_sigma:g}"
+        how += f"_bias{args.spec_accept_bias:g}" if mode == "sample" and args.spec_accept_bias != 1 else ""
+        how += f"_tol{allowed:g}" if mode == "point" or allowed > 0 else ""
+        return f"{how}{'_adaptive' * args.spec_adaptive}_{self.known_as('draft')}"
+
+    def folder(self, record: str) -> Path:
+        """Of results: that of ``--setting``, or one of a name of its own.
+
+        Digits follow where that name's ``record`` is of a run with other models or arguments.
+        """
+        args = self.args
+        folder = Path(args.results) / self.setting()
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # none is there, or it tells nothing
+            other = json.loads((folder / record).read_text())
+            own = json.loads(json.dumps({name: vars(args)[name] for name in vars(args) if name not in PLACES}))
+            models = [model["sha256"] for model in self.models.values()]
+            same = all(other["args"].get(name, value) == value for name, value in own.items())
+            if not args.setting and not (same and [m["sha256"] for m in other["models"].values()] == models):
+                digest = hashlib.sha256(json.dumps([own, models], sort_keys=True).encode()).hexdigest()
+                folder = folder.with_name(f"{folder.name}_{digest[:6]}")
+        return folder
+
+    def emitted(self, config: SpeculativeConfig, each: str) -> str:
+        """What the forecast is, in one line; ``each``: window or series."""
+        samples = self.args.num_samples
+        if config.mode == "point":
+            return "output: a point forecast, means without noise"
+        if self.target.config.stochastic_head:
+            noise = "noise of the learned variances"
+        elif isinstance(config.sigma, Calibration):
+            noise = "noise as large as the target's errors"
+        else:
+            noise = f"noise of sigma {config.sigma:g}, which is no measured uncertainty"
+        if samples == 1:
+            return (
+                f"output: one sample path per {each}: values carry {noise}; "
+                "for a point forecast use --spec_mode point, or --num_samples 20 and their mean"
+            )
+        return f"output: {samples} sample paths per {each}, with {noise}; their mean is the point forecast"
+
+    def season(self) -> int:
+        """Of ``seasonal_naive``: a day of a data set known by name, else what the past of the data shows; told."""
+        name = self.series.name
+        if name == self.args.data and name in (EMBEDDED, *DATASETS):
+            length = season(name)
+            what = f", the last value again ({name} is daily)" if length == 1 else f" (a day of {name})"
+            self.say(f"season {length}{what}; --season chooses")
+            return length
+        found = seasons.find(*self.past(), self.context)
+        self.say(found.told)
+        return found.length
+
+    def past(self) -> tuple[list, object]:
+        """Values ``[rows, C]`` that may be looked at before anything is forecast, and the step between rows."""
+        first, end = self.series.borders["train"]
+        return [self.series.values[first:end].numpy()], self.series.step
+
     def load_draft(self):
         args, name = self.args, self.args.spec_draft_model
         if name == "seasonal_naive":  # nothing to load
             if args.spec_draft_ckpt:
                 raise UserError("--spec_draft_model seasonal_naive has no checkpoint: leave out --spec_draft_ckpt")
             own = {"seq_len": self.context, "stochastic_head": False, "block_patches": args.block_patches}
-            own["season"] = args.season or season(self.series.name)
+            own["season"] = args.season or self.season()
             config = seasonal_naive.Config.of(SimpleNamespace(**(asdict(self.target.config) | own)))
             told = {"path": None, "model": name, "sha256": None, "config": asdict(config), "parameters": 0}
             self.models["draft"] = told

@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from collections import deque
 from contextlib import nullcontext, suppress
 from dataclasses import fields, replace
 from pathlib import Path
@@ -19,7 +20,8 @@ from exp.exp_basic import ExpBasic
 from models import MODELS
 from models.timer_xl import to_patches
 from utils import checkpoint, distributed
-from utils.errors import Interrupted, UserError
+from utils.arguments import build_parser
+from utils.errors import Interrupted, UserError, kept, undisturbed
 from utils.plotting import training_figure
 from utils.results import alone_in, write_atomic
 from utils.rollout import autoregress, check_width, mean_draw, open_draft, to_rows, windows_of
@@ -31,7 +33,7 @@ NOT_TRAINING = {"is_training", "setting", "device", "threads", "checkpoints", "r
 NOT_TRAINING |= {"data", "root_path", "data_path", "test_pred_len", "split", "max_windows", "distill_target_ckpt"}
 NOT_TRAINING |= {"reference_ckpt", "rollout", "renorm_every", "attention_window", "use_speculative", "num_samples"}
 NOT_TRAINING |= {"season", "trace_inference_breakdown", "amp", "compile", "columns", "time_column", "id_column"}
-NOT_TRAINING |= {"missing", "backend", "ray_address", "workers"}
+NOT_TRAINING |= {"missing", "backend", "ray_address", "workers", "max_minutes", "overwrite", "baselines"}
 
 
 class ExpForecast(ExpBasic):
@@ -178,22 +180,30 @@ class ExpForecast(ExpBasic):
         """The schedule's factor on the learning rate."""
         return 0.5 * (1 + math.cos(math.pi * done)) if self.args.lr_schedule == "cosine" else 0.5**epoch
 
-    def keep_best(self, state: dict, average, val: Windows, steps: int, path: Path, epoch: int) -> None:
-        """Validate the averaged weights; write them if they are the best so far."""
+    def keep_best(self, state: dict, average, val: Windows, steps: int, path: Path, batches: int) -> None:
+        """Validate the averaged weights; write them if they are the best so far.
+
+        Within an epoch (where training was stopped) patience does not count, so that it ends where it would have ended.
+        """
         trained, self.model = self.model, average.module.eval()
-        error = self.validate(val, steps)
-        self.model = trained
+        try:
+            error = self.validate(val, steps)
+        finally:
+            self.model = trained
         if not math.isfinite(error):
-            raise UserError("training diverged (validation loss is not finite): lower --learning_rate")
-        state["history"].append({"step": state["step"], "epoch": epoch, "val_loss": error})
-        state["stale"] = 0 if error < state["best"] else state["stale"] + 1
-        if error < state["best"]:
-            state["best"] = error
-            if distributed.rank():
-                return
+            raise UserError(
+                "training diverged (validation loss is not finite): lower --learning_rate, and add --overwrite"
+            )
+        epoch, within = divmod(state["step"], batches)
+        epoch += within / batches if within else 0
+        if error < lowest(state["history"]) and distributed.rank() == 0:
             training = {"data": self.data_name(), "epoch": epoch, "val_loss": error, "args": vars(self.args)}
             training["inputs"] = state["args"]["inputs"]
             checkpoint.save(path, self.args.model, average.module, training)
+        state["history"].append({"step": state["step"], "epoch": epoch, "val_loss": error})
+        if not within:
+            state["stale"] = 0 if error < state["best"] else state["stale"] + 1
+            state["best"] = min(error, state["best"])
 
     def average(self, mean: Tensor, new: Tensor, count: Tensor) -> Tensor:
         """Exponential, over fewer steps at the start: the first weights, which are random, must fade."""
@@ -207,6 +217,40 @@ class ExpForecast(ExpBasic):
             wanted["spec_sigma"] = self.args.spec_sigma
         inputs = [series.digest() for series in self.parts] + [model["sha256"] for model in self.models.values()]
         return wanted | {"inputs": inputs, "batch_size": self.args.batch_size * distributed.world()}
+
+    def left_by_another(self, saved: dict, identity: dict) -> list[str]:
+        """In what the training that ``saved`` these arguments differs from this one.
+
+        What it did not know yet (an argument of a newer version) it had by default.
+        """
+        parser, told = build_parser(), []
+        for name, value in identity.items():
+            old = saved.get(name, parser.get_default(name))
+            if old != value:
+                told.append("other data or models" if name == "inputs" else f"--{name} {old}, now {value}")
+        return told
+
+    def left(self, folder: Path, identity: dict) -> dict | None:
+        """The state in which this training was stopped before; None where it begins. Another one is not overwritten."""
+        resume_path, best_path = folder / "resume.pth", folder / "checkpoint.pth"
+        advice = "add --overwrite to begin anew, or give another --setting"
+        if self.args.overwrite:
+            return None
+        if not resume_path.is_file():
+            if best_path.is_file():
+                raise UserError(f"{best_path} is there without the state of its training (resume.pth): {advice}")
+            return None
+        try:
+            saved = checkpoint.read_state(resume_path, self.device)
+        except UserError:
+            saved = None
+        if not isinstance(saved, dict) or not isinstance(saved.get("args"), dict):
+            raise UserError(f"{resume_path} is damaged, or not what an interrupted training leaves: {advice}")
+        if different := self.left_by_another(saved["args"], identity):
+            raise UserError(f"{folder} holds another training ({'; '.join(different)}): {advice}")
+        if lowest(saved["history"]) < math.inf and not best_path.is_file():
+            raise UserError(f"{best_path}, the best so far of the training in {folder}, is missing: {advice}")
+        return saved
 
     def setting(self) -> str:
         args = self.args
@@ -223,9 +267,10 @@ class ExpForecast(ExpBasic):
         return "+".join(series.name for series in self.parts)
 
     def train(self) -> Path:
-        """Train to ``<checkpoints>/<setting>/checkpoint.pth``, the best by validation; continue if killed before.
+        """Train to ``<checkpoints>/<setting>/checkpoint.pth``, the best by validation; continue if stopped before.
 
-        Of several processes (torchrun) each has ``--batch_size`` windows of a batch, and the first writes.
+        Another training's folder is refused without ``--overwrite``. Of several processes (torchrun) each has
+        ``--batch_size`` windows of a batch, and the first writes.
         """
         args, steps = self.args, self.args.train_rollout
         distributed.start(self.device)
@@ -244,14 +289,20 @@ class ExpForecast(ExpBasic):
         best_path = folder / "checkpoint.pth"
         if str(best_path) in [model["path"] for model in self.models.values()]:
             raise UserError(f"{best_path} would be overwritten by what is trained from it: give another --setting")
-        with alone_in(folder) if rank == 0 else nullcontext():
+        again = f"the same command {'without --overwrite ' if args.overwrite else ''}goes on"
+        with alone_in(folder) if rank == 0 else nullcontext(), kept(f"what was saved last is kept; {again}"):
             self.say(f"training {args.model} on {len(train)} windows, {total} steps -> {best_path}")
-            self.run(train, val, batches, total, folder)
+            interrupted = self.run(train, val, batches, total, folder, again)
         distributed.finish()
+        if interrupted:
+            raise KeyboardInterrupt(interrupted)
         return best_path
 
-    def run(self, train: Windows, val: Windows, batches: int, total: int, folder: Path) -> None:
-        """The steps of training, ``batches`` an epoch, from where an earlier run was stopped."""
+    def run(self, train: Windows, val: Windows, batches: int, total: int, folder: Path, again: str) -> str | None:
+        """The steps of training, ``batches`` an epoch, from where an earlier run was stopped.
+
+        Ctrl-C ends it after a step, validated and saved: what is kept is returned, in words.
+        """
         args, steps, rank = self.args, self.args.train_rollout, distributed.rank()
         size = args.batch_size * distributed.world()
         best_path, resume_path = folder / "checkpoint.pth", folder / "resume.pth"
@@ -261,19 +312,28 @@ class ExpForecast(ExpBasic):
         average = AveragedModel(self.model, avg_fn=self.average)
         identity = self.identity()
         state = {"args": identity, "step": 0, "seconds": 0.0, "best": math.inf, "stale": 0, "history": []}
-        if resume_path.is_file():
-            saved = checkpoint.read_state(resume_path, self.device)
-            if not isinstance(saved, dict) or "args" not in saved:
-                raise UserError(f"{resume_path} is not what an interrupted training leaves: remove it")
-            if saved["args"] == identity:
-                self.model.load_state_dict(saved.pop("model"))
-                average.load_state_dict(saved.pop("average"))
-                optimizer.load_state_dict(saved.pop("optimizer"))
-                state = saved
-                self.say(f"continuing at step {state['step']}")
+        saved = self.left(folder, identity)
+        if saved:
+            self.model.load_state_dict(saved.pop("model"))
+            average.load_state_dict(saved.pop("average"))
+            optimizer.load_state_dict(saved.pop("optimizer"))
+            state = saved | {"args": identity}
 
         distributed.agree((state["step"], identity))
-        logged, earlier, started = [], state["seconds"], time.monotonic()
+
+        def draw() -> None:
+            write_atomic(folder / "training_curve.png", lambda file: training_figure(file, state["history"]))
+
+        if state["step"] >= total or state["stale"] >= args.patience:
+            if not rank and not (folder / "training_curve.png").is_file():
+                draw()
+            best = lowest(state["history"])
+            self.say(f"this training is finished: best validation loss {best:.4f} -> {best_path}")
+            return None
+        if saved:
+            self.say(f"continuing at step {state['step']}")
+        logged, recent, shown = [], deque(maxlen=LOG_EVERY), {}
+        earlier, started = state["seconds"], time.monotonic()
         try:
             writer = None if rank else SummaryWriter(folder / "tensorboard", purge_step=state["step"] + 1)
         except OSError as error:
@@ -295,51 +355,114 @@ class ExpForecast(ExpBasic):
             content = state | {name: part.state_dict() for name, part in parts.items()}
             write_atomic(resume_path, lambda temporary: torch.save(content, temporary))
 
-        if args.checkpoint and state["step"] == 0:  # what training starts from may be better than what it leads to
-            self.keep_best(state, average, val, steps, best_path, 0)
+        def note() -> None:
+            loss = distributed.mean(torch.stack(logged).mean()).item()
+            entry = {"step": state["step"], "epoch": (state["step"] - 1) // batches, "train_loss": loss}
+            entry |= {"learning_rate": optimizer.param_groups[0]["lr"], "seconds": state["seconds"]}
+            state["history"].append(entry)
+            logged.clear()
+            log("loss/train", entry["train_loss"])
+            log("learning_rate", entry["learning_rate"])
+
+        def running() -> dict[str, str]:
+            """What the bar tells: the mean loss of the last steps, and the latest validation."""
+            return {"loss": f"{torch.stack(tuple(recent)).mean():.4f}"} | shown
+
+        def look() -> None:
+            """Validate, keep and save, at the end of an epoch or where training is stopped."""
+            if state["step"] % batches:  # saved first: who stopped it may not wait for the validation
+                if logged:
+                    note()
+                save_state()
+            self.keep_best(state, average, val, steps, best_path, batches)
+            save_state()
+            log("loss/validation", state["history"][-1]["val_loss"])
+            shown["val"] = f"{state['history'][-1]['val_loss']:.4f}"
+            shown["best"] = f"{lowest(state['history']):.4f}"
+
+        if not saved:
+            save_state()  # so that no checkpoint.pth is ever without it
+            if args.overwrite and not rank:
+                best_path.unlink(missing_ok=True)
+        if args.checkpoint and not state["history"]:  # what training starts from may be better than what it leads to
+            self.keep_best(state, average, val, steps, best_path, batches)
+            save_state()
         self.model.train()
         saved_at = time.monotonic()
         losses = distributed.together(self.model, self.loss)
-        with tqdm(total=total, initial=state["step"], desc=args.model, unit="step", disable=rank > 0) as bar:
-            while state["step"] < total and state["stale"] < args.patience:
-                epoch, within = divmod(state["step"], batches)
-                # Order and dropout follow from (seed, epoch) and (seed, step), so that a resumed run repeats them.
-                order = train.order(torch.Generator().manual_seed(args.seed * 1009 + epoch))
-                for batch in range(within, batches):
-                    torch.manual_seed(args.seed * 1000003 + state["step"] + (rank << 40))
-                    optimizer.param_groups[0]["lr"] = args.learning_rate * self.rate(state["step"] / total, epoch)
-                    index = order[batch * size : (batch + 1) * size][rank :: distributed.world()]
-                    loss = losses(self.patches(torch.cat(train.batch(index), 1)), steps, False)
-                    optimizer.zero_grad()
-                    loss.backward()
-                    optimizer.step()
-                    average.update_parameters(self.model)
-                    state["step"] += 1
-                    state["seconds"] = earlier + time.monotonic() - started
-                    bar.update()
-                    logged.append(loss.detach())
-                    if state["step"] % LOG_EVERY == 0 or batch + 1 == batches:
-                        loss = distributed.mean(torch.stack(logged).mean()).item()
-                        entry = {"step": state["step"], "epoch": epoch, "train_loss": loss}
-                        entry |= {"learning_rate": optimizer.param_groups[0]["lr"], "seconds": state["seconds"]}
-                        state["history"].append(entry)
-                        logged.clear()
-                        log("loss/train", entry["train_loss"])
-                        log("learning_rate", entry["learning_rate"])
-                    if time.monotonic() - saved_at > SAVE_EVERY_S and batch + 1 < batches:
-                        save_state()
-                        saved_at = time.monotonic()
-                self.keep_best(state, average, val, steps, best_path, epoch + 1)
-                save_state()
-                error = state["history"][-1]["val_loss"]
-                log("loss/validation", error)
-                bar.set_postfix(val=f"{error:.4f}", best=f"{state['best']:.4f}")
+        ends, stopped = started + 60 * (args.max_minutes or math.inf), 0  # by --max_minutes: 1, by Ctrl-C: 2
+        alone = distributed.world() == 1  # several processes must stop at the same step
+        with (
+            nullcontext([]) if alone else undisturbed() as heard,
+            tqdm(total=total, initial=state["step"], desc=args.model, unit="step", disable=rank > 0) as bar,
+        ):
+            try:
+                while state["step"] < total and state["stale"] < args.patience and not stopped:
+                    epoch, within = divmod(state["step"], batches)
+                    # Order and dropout follow from (seed, epoch) and (seed, step), so that a resumed run repeats them.
+                    order = train.order(torch.Generator().manual_seed(args.seed * 1009 + epoch))
+                    for batch in range(within, batches):
+                        with undisturbed():  # Ctrl-C finds a step done, or not begun
+                            torch.manual_seed(args.seed * 1000003 + state["step"] + (rank << 40))
+                            rate = self.rate(state["step"] / total, epoch)
+                            optimizer.param_groups[0]["lr"] = args.learning_rate * rate
+                            index = order[batch * size : (batch + 1) * size][rank :: distributed.world()]
+                            loss = losses(self.patches(torch.cat(train.batch(index), 1)), steps, False)
+                            optimizer.zero_grad()
+                            loss.backward()
+                            optimizer.step()
+                            average.update_parameters(self.model)
+                            state["step"] += 1
+                            state["seconds"] = earlier + time.monotonic() - started
+                            logged.append(loss.detach())
+                            recent.append(loss.detach())
+                            if bar.update():  # it was drawn: not at every step
+                                bar.set_postfix(running(), refresh=False)
+                            common = state["step"] % LOG_EVERY == 0 or batch + 1 == batches
+                            if common:
+                                note()
+                        if time.monotonic() - saved_at > SAVE_EVERY_S and batch + 1 < batches:
+                            save_state()
+                            saved_at = time.monotonic()
+                        if alone or common:
+                            wanted = 2 if heard else int(time.monotonic() > ends)
+                            stopped = distributed.largest(wanted, self.device)
+                        if stopped:
+                            break
+                    look()
+                    bar.set_postfix(running())
+            except KeyboardInterrupt:
+                stopped = 2
+                if state["step"] > max((e["step"] for e in state["history"] if "val_loss" in e), default=0):
+                    bar.set_postfix_str("validating; another Ctrl-C does not wait for it")
+                    look()
+                    bar.set_postfix(running())
+                else:
+                    save_state()
+            heard.clear()
+        best = lowest(state["history"])
+        where = f"step {state['step']} of {total}"
+        if writer:
+            with suppress(OSError):  # on a full disk curves end early
+                writer.close()
+        if stopped == 2:
+            found = f", best validation loss {best:.4f}" if best < math.inf else ""
+            return f"training is kept up to {where}{found} -> {folder}; {again}"
         if rank:
-            return
-        with suppress(OSError):  # on a full disk curves end early
-            writer.close()
-        write_atomic(folder / "training_curve.png", lambda file: training_figure(file, state["history"]))
+            return None
+        draw()
         for entry in state["history"]:
             if "val_loss" in entry:
-                self.say("epoch {epoch}: validation loss {val_loss:.4f}".format(**entry))
-        self.say(f"best validation loss {state['best']:.4f} -> {best_path}")
+                self.say("epoch {epoch:.4g}: validation loss {val_loss:.4f}".format(**entry))
+        if state["stale"] >= args.patience and state["step"] < total:
+            epochs = f"{args.patience} epochs" if args.patience > 1 else "1 epoch"
+            self.say(f"stopped early: no better validation loss in {epochs} ({where})")
+        elif state["step"] < total:
+            self.say(f"stopped at {where} by --max_minutes {args.max_minutes:g}; {again}")
+        self.say(f"best validation loss {best:.4f} -> {best_path}")
+        return None
+
+
+def lowest(history: list[dict]) -> float:
+    """The best validation loss; infinity where there is none."""
+    return min((entry["val_loss"] for entry in history if "val_loss" in entry), default=math.inf)

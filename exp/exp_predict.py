@@ -1,30 +1,40 @@
 """Forecasts past the end of a table: ``run.py --task_name predict``."""
 
+import math
 import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from copy import copy
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from tqdm import tqdm
 
 from data_provider.data_factory import EMBEDDED, UNDATED, locate, nyc_weather
-from data_provider.histories import History, Table
+from data_provider.histories import History, Table, short, told_filled
 from exp.exp_decode import ExpDecode
 from exp.ray_data import ray_decode
-from utils.errors import Interrupted, UserError
+from utils.errors import Interrupted, UserError, kept
 from utils.forecaster import SpeculativeForecaster, batches, check_names
 from utils.inference import for_inference
+from utils.metrics import Drift
 from utils.plotting import prediction_figure
-from utils.results import Growing, alone_in, write_atomic, write_json
+from utils.results import Growing, alone_in, harmless, write_atomic, write_json
+from utils.timing import speedup, timed
+from utils.verdict import OWN, verdict
 
 COUNTED = ("accepted", "attempted", "emitted", "row_passes", "bound_hits")
+FILLED = ("filled", "gappy", "long_gaps")  # values; series with some; series with a run longer than a season
+KEPT = ("series", "seconds", *COUNTED, *FILLED, "quoted")  # of what is done, for a run that goes on
 PANELS = 8  # of the picture
+TRIALS, TRIAL_SECONDS = 4, 2.0  # of the target alone and of speculation, for the verdict; one of each in any case
 # arguments that may differ between a run that was killed and the one that goes on
 FREE = {"backend", "ray_address", "workers", "threads", "device", "setting", "results", "checkpoints"}
+FREE |= {"max_minutes", "overwrite"}  # of training
 
 
 class ExpPredict(ExpDecode):
@@ -32,7 +42,7 @@ class ExpPredict(ExpDecode):
 
     def __init__(self, args):
         super().__init__(args)
-        self.table = self.series
+        self.table, self.longest = self.series, (0,)
         wanted = args.use_speculative or args.spec_draft_ckpt or args.spec_draft_model != "timer_xl_draft"
         draft = for_inference(self.load_draft(), args.amp, args.compile) if wanted else None
         self.forecaster = SpeculativeForecaster(
@@ -50,7 +60,7 @@ class ExpPredict(ExpDecode):
         args = self.args
         if args.is_training:
             raise UserError("--task_name predict trains nothing: leave out --is_training 1, or train first")
-        for name in ("reference_ckpt", "max_windows", "data_weights", "distill"):
+        for name in ("reference_ckpt", "max_windows", "baselines", "data_weights", "distill"):
             if vars(args)[name]:
                 raise UserError(f"--{name} is not for --task_name predict: leave it out")
         layout = (args.columns, args.time_column, args.id_column, args.missing)
@@ -74,26 +84,40 @@ class ExpPredict(ExpDecode):
             table.name = args.data  # by which its models know it
         return [table]
 
+    def past(self) -> tuple[list, object]:
+        """Of the first batch of series."""
+        first = list(islice(self.table.histories(), self.args.batch_size))
+        return [history.values for history in first], first[0].step
+
     def predict(self) -> Path:
         """Forecast every series of the table; a run that was killed goes on with the series it had not reached."""
-        args, folder = self.args, Path(self.args.results) / self.setting()
+        args, folder = self.args, self.folder("forecast.json")
         path = folder / "forecast.csv"
         first = list(islice(self.table.histories(), args.batch_size))  # most errors show before anything is written
         sigma = self.forecaster.spread(first, args.num_samples)
         for history in first:
             self.forecaster.check(history)
+        for line in told_filled(first[0].filled) if not args.id_column else ():
+            self.say(line)
         joint = self.channels == "joint"
         self.config = self.forecaster.prepare(args.num_samples, sigma, self.table.variables if joint else 1)
         check_names(self.table, args.num_samples)
+        both = {name for name in self.table.all if name != (quoted := harmless(name)) and quoted in self.table.all}
+        if both:
+            name = short(both.pop())
+            raise UserError(f"column {name!r} is written as {harmless(name)!r} is called: rename one of them")
+        self.say(self.emitted(self.config, "series"))
         new = [part for part in (folder, *folder.parents) if not os.path.exists(part)]
-        with alone_in(folder):
-            file = Growing(path, self.identity())
+        with alone_in(folder), kept("what was forecast is kept; the same command goes on"):
+            # a table of fewer series than a batch has no more than these
+            most = len(first) if len(first) < args.batch_size else None
+            file = Growing(path, self.identity(), lambda done: counted(done, most))
             if file.other:
-                self.say("what an interrupted run has left is of other arguments, data or models: beginning anew")
+                self.say(f"what an interrupted run has left is {file.other}: beginning anew")
             try:
-                counts, drawn = self.forecast(file, sigma)
-            except UserError as error:
-                if not (isinstance(error, Interrupted) and file.done):
+                counts, drawn = self.forecast(file, first, sigma)
+            except (UserError, KeyboardInterrupt) as error:
+                if not (isinstance(error, (Interrupted, KeyboardInterrupt)) and file.done):
                     file.discard()
                     with suppress(OSError):  # another run is beside it
                         for part in new:
@@ -102,17 +126,26 @@ class ExpPredict(ExpDecode):
             shown = first[:PANELS]
             if drawn is None:  # in an earlier run
                 drawn = self.forecaster.decode(shown, args.test_pred_len, args.num_samples, sigma)[0]
-            write_atomic(folder / "forecast.png", lambda to: prediction_figure(to, self.panels(shown, drawn)))
+            panels, part = self.panels(shown, drawn), self.part(len(shown), counts["series"])
+            write_atomic(folder / "forecast.png", lambda to: prediction_figure(to, panels, part))
             record = self.record(counts)
             write_json(folder / "forecast.json", record)
             file.finish()
+        if args.id_column and counts["filled"]:
+            self.say(self.told_filled(counts))
+        if quoted := counts["quoted"]:
+            names = f"{quoted:,} of the names of columns and series"
+            self.say(f"an apostrophe stands in forecast.csv before {names}: a spreadsheet would run them as formulas")
         self.say(self.summary(record))
-        self.say(f"-> {path}, {folder / 'forecast.png'}, {folder / 'forecast.json'}")
+        part = f" ({part})" if part else ""
+        self.say(f"-> {path}, {folder / 'forecast.png'}{part}, {folder / 'forecast.json'}")
         return path
 
-    def forecast(self, file: Growing, sigma) -> tuple[dict, np.ndarray | None]:
+    def forecast(self, file: Growing, first: list[History], sigma) -> tuple[dict, np.ndarray | None]:
         """Every batch of series to the file. Sums of what the decoder did; paths of the first series, if drawn now."""
-        args, counts = self.args, file.done or dict.fromkeys(("series", "seconds", *COUNTED), 0)
+        args, counts = self.args, file.done
+        if counts is None:
+            counts = dict.fromkeys(KEPT, 0) | {"beside": self.beside(first, sigma)}
         shown, begun = None, time.monotonic()
         if done := counts["series"]:
             self.say(f"continuing after {done} series")
@@ -122,14 +155,85 @@ class ExpPredict(ExpDecode):
                 frame = self.forecaster.frame(self.table, histories, drawn)
                 next_two = [history.ahead(2) for history in histories]  # tell how fine the others are
                 written = self.table.written(next_two[0].append(next_two[1:]))
+                quoted = self.quote(frame, histories)
                 text = frame.to_csv(index=False, header=not counts["series"], date_format=written)
                 shown = drawn[:PANELS] if counts["series"] == 0 else shown
-                told |= {"series": len(histories), "seconds": time.monotonic() - begun}
-                begun, counts = time.monotonic(), {name: counts[name] + told[name] for name in counts}
+                told |= {"series": len(histories), "seconds": time.monotonic() - begun, "quoted": quoted}
+                told |= self.filled(histories)
+                begun, counts = time.monotonic(), counts | {name: counts[name] + told[name] for name in told}
                 file.append(text, counts)
                 bar.set_postfix_str(f"{counts['series']} series")
                 bar.update(100 * histories[-1].read - bar.n)
         return counts, shown
+
+    def quote(self, frame: pd.DataFrame, histories: list[History]) -> int:
+        """Make names in the frame harmless; how many were not, columns counted with the first series."""
+        names = {name: harmless(name) for name in frame.columns}
+        ids = {history.name: harmless(history.name) for history in histories} if self.table.id else {}
+        frame.columns = list(names.values())
+        if self.table.id:
+            column = names[self.table.id]
+            frame[column] = frame[column].map(ids)
+        changed = sum(name != told for name, told in ids.items())
+        return changed + sum(name != told for name, told in names.items()) * (histories[0].number == 0)
+
+    def filled(self, histories: list[History]) -> dict:
+        """Counts of what was filled in these series; the longest run so far is kept to be told."""
+        every = [list(history.filled.values()) for history in histories]
+        for history in histories:
+            for column, found in history.filled.items():
+                self.longest = max(self.longest, (found.longest, short(history.name), short(column), found.place))
+        values = sum(found.values for own in every for found in own)
+        long = sum(any(found.season for found in own) for own in every)
+        return {"filled": values, "gappy": sum(map(bool, every)), "long_gaps": long}
+
+    def told_filled(self, counts: dict) -> str:
+        """One line for all series of a long table."""
+        text = f"filled by --missing interpolate: {counts['filled']:,} values in {counts['gappy']:,} of "
+        text += f"{counts['series']:,} series"
+        if self.longest[0]:  # else in an earlier run
+            text += "; longest run {:,} time steps: series {}, column {}, {}".format(*self.longest)
+        if counts["long_gaps"]:
+            text = f"warning: {text}; {counts['long_gaps']:,} series have gaps longer than a season (a day of finer "
+            text += "steps, a week of days, else a year), filled by straight lines, which no season is in"
+        return text
+
+    def beside(self, first: list[History], sigma) -> dict | None:
+        """The target alone and speculation in turn on the first batch of series, for the verdict; None without a draft.
+
+        What it costs is told, and no part of the forecast's seconds; nothing of it reaches the forecast. ``speedup`` is
+        the median of ratios; for ``drift`` see :class:`utils.metrics.Drift`: forecasts are taken in standard deviations
+        of each column's context, and columns that are constant there are left out.
+        """
+        args, begun = self.args, time.monotonic()
+        if self.forecaster.draft is None:
+            return None
+        ways = {name: copy(self.forecaster) for name in ("target", "speculative")}  # nothing learned is shared
+        for way in ways.values():
+            way.decoder = None
+        ways["target"].draft = None
+        given = first, args.test_pred_len, args.num_samples, sigma
+        found, seconds = {}, {name: [] for name in ways}
+        for runs in range(1, TRIALS + 1):
+            for name, way in ways.items():
+                (found[name], _), spent = timed(way.decode, self.device, *given)
+                seconds[name].append(spent)
+            # where K adapts, the first run measures prices
+            if time.monotonic() - begun > TRIAL_SECONDS and (runs > 1 or not args.spec_adaptive):
+                break
+        ratio = speedup(*(seconds[name][runs > 1 :] for name in ways))[0]  # the first warms up, if it is not the only
+        drift = Drift(paths=self.config.mode == "sample")
+        for history, ours, own in zip(first, found["speculative"], found["target"], strict=True):
+            context = history.values[-self.context :]
+            spread, most = context.std(0), np.abs(context).max(0)
+            varied = spread > 1e-12 * most  # what is below is rounding
+            ours, own = (torch.from_numpy(paths[None, ..., varied] / spread[varied]) for paths in (ours, own))
+            drift.add(*(paths if args.num_samples > 1 else paths[:, 0] for paths in (ours, own)))
+        self.say(
+            f"the target alone was run beside on the first batch of series ({len(first)}), for the verdict: "
+            f"{time.monotonic() - begun:.1f} s"
+        )
+        return {"series": len(first), "runs": runs, "speedup": ratio, "drift": drift.record()}
 
     def serial(self, skip: int, sigma) -> Iterator[tuple[list[History], np.ndarray, dict]]:
         """Batches of series from number ``skip`` on, and what :meth:`work` makes of them."""
@@ -152,9 +256,10 @@ class ExpPredict(ExpDecode):
 
     def setting(self) -> str:
         args = self.args
-        how = f"{args.spec_mode}_K{args.spec_k}" if self.forecaster.draft else "target"
+        how = self.decoded(args.spec_mode) if self.forecaster.draft else "alone"
         how += f"_S{args.num_samples}" if args.num_samples > 1 else ""
-        return args.setting or f"predict_{self.table.name}_H{args.test_pred_len}_{how}"
+        name = f"predict_{self.table.name}_{self.known_as('target')}_H{args.test_pred_len}_{how}"
+        return args.setting or name
 
     def panels(self, histories: list[History], drawn) -> list[tuple]:
         """Of each series its first column, or of the one series its first columns; see :func:`prediction_figure`."""
@@ -168,18 +273,32 @@ class ExpPredict(ExpDecode):
             found.append((title, *past, history.ahead(args.test_pred_len), drawn[i, :, :, column]))
         return found
 
+    def part(self, shown: int, series: int) -> str:
+        """What of the forecast stands in the picture; nothing to say where it is all of it."""
+        columns = self.table.variables
+        if not self.args.id_column:
+            return f"the first {PANELS} of {columns:,} columns" if columns > PANELS else ""
+        told = [f"the first {shown} of {series:,} series"] if series > shown else []
+        return ", ".join([*told, f"the first of {columns:,} columns"] if columns > 1 else told)
+
     def record(self, counts: dict) -> dict:
-        args = self.args
-        return self.header(self.config) | {
+        args, beside = self.args, counts["beside"] or {"speedup": None, "drift": None}
+        record = self.header(self.config) | {
             "data": {
                 "name": self.table.name,
                 "columns": self.table.columns,
                 "series": counts["series"],
                 "context": self.context,
                 "horizon": args.test_pred_len,
+                "filled": counts["filled"],
+                "patch": self.patch_len,
             },
             "lossless": self.config.exact and not counts["bound_hits"] if self.forecaster.draft else None,
             "seconds": counts["seconds"],
+            # of the first series only, beside which the target alone was run
+            "beside": counts["beside"] and {name: counts["beside"][name] for name in ("series", "runs")},
+            "accuracy": {"drift": beside["drift"]},
+            "speedup": {f"vs_{OWN[args.rollout]}": beside["speedup"]},
             "acceptance": {
                 "accepted": counts["accepted"],
                 "attempted": counts["attempted"],
@@ -190,6 +309,7 @@ class ExpPredict(ExpDecode):
             if self.forecaster.draft
             else None,
         }
+        return record | {"verdict": verdict(record)}
 
     def summary(self, record: dict) -> str:
         args, data = self.args, record["data"]
@@ -204,7 +324,23 @@ class ExpPredict(ExpDecode):
         text += f" in {record['seconds']:.1f} s"
         if self.forecaster.draft:
             rate, passes = record["acceptance"]["rate"], record["acceptance"]["patches_per_target_pass"]
-            text += "; nothing was proposed" if rate is None else f"; {rate:.1%} of the draft's proposals accepted"
-            text += f", {passes:.2f} patches a target pass, "
-            text += "lossless" if record["lossless"] else f"mse_tol {record['args']['spec_accept_mse_tol']}"
-        return text
+            if rate is not None:  # else the verdict says why
+                text += f"; {rate:.1%} of the draft's proposals accepted, {passes:.2f} patches per target pass, "
+                text += "lossless" if record["lossless"] else f"mse_tol {record['args']['spec_accept_mse_tol']}"
+        return f"{text}\n{record['verdict']}"
+
+
+def counted(done, most: int | None) -> bool:
+    """Whether these are counts of what a run has done, of at most so many series."""
+    if not isinstance(done, dict) or set(done) != {*KEPT, "beside"}:
+        return False
+    counts = {name: done[name] for name in KEPT if name != "seconds"}
+    whole = all(type(value) is int and 0 <= value < 2**53 for value in counts.values())
+    seconds = type(done["seconds"]) in (int, float) and 0 <= done["seconds"] < math.inf
+    sound = whole and seconds and 0 < done["series"] <= (most or 2**53) and done["accepted"] <= done["attempted"]
+    beside = done["beside"]
+    if beside is None:
+        return sound
+    named = isinstance(beside, dict) and set(beside) == {"series", "runs", "speedup", "drift"}
+    numbers = {*beside.values()} - {None} if named else ()
+    return sound and named and all(type(value) in (int, float) and 0 <= value < math.inf for value in numbers)

@@ -13,9 +13,10 @@ from data_provider.data_loader import Windows
 from exp.exp_decode import ExpDecode
 from models.timer_xl import to_patches
 from utils import theory
+from utils.arguments import BASELINES
 from utils.errors import UserError
 from utils.inference import for_inference
-from utils.metrics import Accuracy
+from utils.metrics import Accuracy, Drift
 from utils.plotting import forecast_figure
 from utils.results import append_text, table, write_atomic, write_json
 from utils.rollout import (
@@ -38,8 +39,9 @@ from utils.speculative_decoder import (
     tolerance,
 )
 from utils.timing import PhaseTimer, speedup, timed
+from utils.verdict import OWN, verdict
 
-BASELINES = ("target_cached", "target_sliding", "target_sliding_lean")
+TARGETS = [name for name in BASELINES if name != "draft"]
 
 
 class ExpSpeculative(ExpDecode):
@@ -52,6 +54,7 @@ class ExpSpeculative(ExpDecode):
         if self.samples > 1 and not sampling:
             raise UserError("--num_samples draws paths: add --use_speculative --spec_mode sample")
         sigma = args.spec_sigma
+        beside = self.beside()
         if sigma == "calibrated":
             sigma = self.calibration("target", self.target) if sampling else 0.5  # means have no spread
         self.config = SpeculativeConfig(
@@ -79,6 +82,24 @@ class ExpSpeculative(ExpDecode):
             if self.context % self.reference.config.input_token_len:
                 raise UserError(f"--seq_len {self.context} is no multiple of the patch of {args.reference_ckpt}")
             self.methods["reference"] = self.run_reference
+        self.names = [name for name in self.methods if name in (*beside, "speculative", "reference")]
+
+    def beside(self) -> list[str]:
+        """The methods that run beside speculative decoding, by --baselines; without it the target is what is run."""
+        args = self.args
+        given, own = args.baselines, OWN[args.rollout]
+        have = [name for name in BASELINES if name != "draft" or args.use_speculative]
+        have = [name for name in have if name != "target_cached" or args.rollout == "cached"]
+        if given is None:
+            given = [own, "draft"]
+        elif given == ["all"]:
+            given = have
+        elif given != ["none"]:
+            for name in set(given) - set(have):
+                needed = "--use_speculative" if name == "draft" else "--rollout cached"
+                raise UserError(f"--baselines {name} is for {needed}: leave it out")
+        chosen = [name for name in given if name in have and name != own]
+        return [*chosen, "target"] if own in given or not args.use_speculative else chosen
 
     def configure(self, samples: int, **changes) -> None:
         """Decode with this number of paths and these changes of the configuration from now on."""
@@ -138,22 +159,23 @@ class ExpSpeculative(ExpDecode):
         return forecast[..., : self.args.test_pred_len, :]
 
     def test(self) -> dict:
-        """Run everything, write ``<results>/<setting>/metrics.json`` and ``forecast.png``, print the table."""
-        args = self.args
+        """Run what was asked for, write ``<results>/<setting>/metrics.json`` and ``forecast.png``, print the table."""
+        args, emitted = self.args, self.emitted(self.config, "window")
+        self.say(emitted)
         index = self.windows.evenly(args.max_windows)
-        accuracy, seconds, statistics = self.measure(list(self.methods), self.windows, index, args.batch_size)
+        accuracy, seconds, statistics = self.measure(self.names, self.windows, index, args.batch_size)
         record = self.record(len(index), accuracy, seconds, statistics)
-        folder = Path(args.results) / self.setting()
+        folder = self.folder("metrics.json")
         write_json(folder / "metrics.json", record)
-        self.figure(folder / "forecast.png", index[len(index) // 2 : len(index) // 2 + 1])
-        block = f"{self.setting()}  ({record['created']})\n{table([record])}\n"
-        append_text(Path("result_inference_summary.txt"), block + "\n")
-        self.say(f"{block}-> {folder / 'metrics.json'}, {folder / 'forecast.png'}")
+        part = self.figure(folder / "forecast.png", index[len(index) // 2 : len(index) // 2 + 1])
+        block = f"{folder.name}  ({record['created']})\n{table([record])}\n{record['verdict']}\n"
+        append_text(Path("result_inference_summary.txt"), f"{block}{emitted}\n\n")
+        self.say(f"{block}-> {folder / 'metrics.json'}, {folder / 'forecast.png'}{f' ({part})' if part else ''}")
         return record
 
     def measure(self, names: list[str], windows: Windows, index: Tensor, batch_size: int) -> tuple:
         """Accuracy and seconds per batch of each method, run in turn on every batch; and what the decoder did."""
-        accuracy = {name: Accuracy(self.patch_len) for name in names}
+        accuracy = {name: Accuracy(self.patch_len) for name in names} | {"drift": self.drift()}
         seconds = {name: [] for name in names}
         statistics = Statistics.empty(self.config.k)
         x, _ = windows.batch(index[:batch_size])
@@ -164,35 +186,38 @@ class ExpSpeculative(ExpDecode):
         order = random.Random(0)
         for batch in tqdm(index.split(batch_size), desc="forecast", unit="batch"):
             x, truth = (t.to(self.device) for t in windows.batch(batch))
-            series = batch.to(self.device)
+            series, found = batch.to(self.device), {}
             for name in order.sample(names, len(names)):  # what ran before leaves its traces in the caches
-                forecast, spent = timed(self.methods[name], self.device, x, series)
-                accuracy[name].add(forecast, truth)
+                found[name], spent = timed(self.methods[name], self.device, x, series)
+                accuracy[name].add(found[name], truth)
                 seconds[name].append(spent)
             if "speculative" in names:
                 statistics.add(self.last)
+                if "target" in names:
+                    accuracy["drift"].add(found["speculative"], found["target"])
         return accuracy, seconds, statistics
+
+    def drift(self) -> Drift:
+        return Drift(paths=self.config.mode == "sample")
 
     def setting(self) -> str:
         config, args = self.config, self.args
         if args.setting:
             return args.setting
-        how = f"{config.mode}_K{config.k}" if args.use_speculative else "target"
-        if args.use_speculative and self.models["draft"]["model"] != "timer_xl_draft":
-            how += f"_{self.models['draft']['model']}"
+        how = self.decoded(config.mode) if args.use_speculative else "alone"
         how += f"_S{self.samples}" if self.samples > 1 else ""
-        how += "_adaptive" * (args.use_speculative and args.spec_adaptive) + f"_{args.amp}" * (args.amp != "off")
-        return f"{self.series.name}_{self.target.config.norm}_{config.rollout}_H{args.test_pred_len}_{how}"
+        how += f"_{args.amp}" * (args.amp != "off")
+        return f"{self.series.name}_{self.known_as('target')}_{config.rollout}_H{args.test_pred_len}_{how}"
 
     def record(self, windows: int, accuracy: dict, seconds: dict, statistics: Statistics) -> dict:
         """The record of DESIGN's section 5; what does not apply or was never attempted is null."""
         args, config = self.args, self.config
-        timing = {name: seconds.get(name) for name in ("speculative", *BASELINES, "draft")}
-        timing["target_cached"] = seconds["target"] if config.rollout == "cached" else None
-        spec = timing["speculative"]
+        timing = {name: seconds.get(name) for name in ("speculative", *BASELINES)}
         if self.samples > 1:  # a sliding baseline forecasts once: it is no measure of many paths
             timing["target_sliding"] = timing["target_sliding_lean"] = None
-        ratios = {f"vs_{n}": speedup(timing[n], spec) if spec and timing[n] else None for n in BASELINES}
+        timing[OWN[config.rollout]] = seconds.get("target")
+        spec = timing["speculative"]
+        ratios = {f"vs_{n}": speedup(timing[n], spec) if spec and timing[n] else None for n in TARGETS}
         medians = {name: pair and pair[0] for name, pair in ratios.items()}
         totals = {name: pair and pair[1] for name, pair in ratios.items()}
         agree = all(abs(medians[n] / totals[n] - 1) <= 0.1 for n in ratios if ratios[n])
@@ -204,7 +229,10 @@ class ExpSpeculative(ExpDecode):
         if args.use_speculative and args.trace_inference_breakdown:
             phases = {f"{phase}_s": self.phases.seconds[phase] for phase in ("draft", "verify", "accept")}
             breakdown = phases | {"other_s": sum(spec) - sum(phases.values())}
-        return self.header(config) | {
+        accuracy = dict(accuracy)
+        if "target_sliding_lean" in accuracy:  # the same forecast, whichever of them was run
+            accuracy.setdefault("target_sliding", accuracy["target_sliding_lean"])
+        record = self.header(config) | {
             "data": {
                 "name": self.series.name,
                 "split": args.split,
@@ -218,7 +246,7 @@ class ExpSpeculative(ExpDecode):
             "lossless": config.exact and statistics.bound_hits == 0 if args.use_speculative else None,
             "accuracy": {
                 name: accuracy[name].record() if name in accuracy else None
-                for name in ("speculative", "target", "target_sliding", "draft", "reference")
+                for name in ("speculative", "target", "target_sliding", "draft", "reference", "drift")
             },
             "timing": {
                 name: values and {"total_s": sum(values), "per_batch_s": [round(value, 6) for value in values]}
@@ -244,9 +272,10 @@ class ExpSpeculative(ExpDecode):
             else None,
             "breakdown": breakdown,
         }
+        return record | {"verdict": verdict(record)}
 
-    def figure(self, path: Path, window: Tensor) -> None:
-        """The first and the last variable of one window."""
+    def figure(self, path: Path, window: Tensor) -> str:
+        """The first and the last variable of one window; returns how many of all these are, if there are more."""
         x, truth = self.windows.batch(window)
         series = window.to(self.device)
         lines = {"target": self.run_target(x.to(self.device), series)[0].cpu()}
@@ -262,4 +291,6 @@ class ExpSpeculative(ExpDecode):
         for variable in dict.fromkeys((0, self.series.variables - 1)):
             title = f"{self.series.name}, {self.series.columns[variable]}, {self.args.split} window {int(window)}"
             panels[title], accepted[title] = (variable, x[0, :, variable], truth[0, :, variable]), marks[variable]
-        write_atomic(path, lambda file: forecast_figure(file, panels, lines, accepted, self.patch_len, band))
+        part = f"{len(panels)} of {self.series.variables} variables" if len(panels) < self.series.variables else ""
+        write_atomic(path, lambda file: forecast_figure(file, panels, lines, accepted, self.patch_len, band, part))
+        return part

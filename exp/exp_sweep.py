@@ -153,7 +153,13 @@ class ExpSweep(ExpSpeculative):
 
     def failed(self, number: int, setting: dict, error: Exception | None = None) -> dict:
         told = error and f"{type(error).__name__}: {' '.join(str(error).split())}"
-        return {"number": number, "setting": plain(setting), "decoder": self.told.decoder, "error": told}
+        return {
+            "number": number,
+            "setting": plain(setting),
+            "decoder": self.told.decoder,
+            "error": told,
+            "verdict": told,
+        }
 
     def contents(self) -> list[str]:
         """By what models and data are known again: digests of target, draft and data."""
@@ -165,13 +171,13 @@ class ExpSweep(ExpSpeculative):
                 self.use(ALONE)
                 self.forecast(name, self.batches[0])  # warm-up
                 accuracy = Accuracy(self.patch_len)
-                seconds = [self.forecast(name, batch, accuracy) for batch in self.batches]
+                seconds = [self.forecast(name, batch, accuracy)[1] for batch in self.batches]
                 self.seconds[name], self.accuracy[name] = seconds, accuracy
         # some batches of them again, so that the times beside this configuration stay those of this hour
         self.use(ALONE)
         name = self.chance.choice(BASELINES[1:])
         for i in self.chance.sample(range(len(self.batches)), -(-len(self.batches) // REFRESHED)):
-            self.seconds[name][i] = self.forecast(name, self.batches[i])
+            self.seconds[name][i] = self.forecast(name, self.batches[i])[1]
 
         self.use(setting)
         if self.args.spec_adaptive:  # prices of rounds are measured first
@@ -179,10 +185,13 @@ class ExpSweep(ExpSpeculative):
                 self.forecast("speculative", batch)
         self.phases.seconds.clear()
         times, done = {"speculative": [], "target": []}, Statistics.empty(self.config.k)
-        accuracies = {name: Accuracy(self.patch_len) for name in times}
+        accuracies = {name: Accuracy(self.patch_len) for name in times} | {"drift": self.drift()}
         for batch in self.batches:
+            found = {}
             for name in self.chance.sample(list(times), 2):  # the target alone in the same mode, on the same batch
-                times[name].append(self.forecast(name, batch, accuracies[name]))
+                found[name], spent = self.forecast(name, batch, accuracies[name])
+                times[name].append(spent)
+            accuracies["drift"].add(found["speculative"], found["target"])
             done.add(self.last)
         accuracies |= {name: self.accuracy[name] for name in BASELINES[1:]}
         times |= {name: self.seconds[name] for name in BASELINES[1:]}
@@ -192,14 +201,14 @@ class ExpSweep(ExpSpeculative):
             record["lossless"] = False  # it draws from p after a rejection
         return record
 
-    def forecast(self, name: str, batch: Tensor, accuracy: Accuracy | None = None) -> float:
-        """Seconds of one batch by a baseline, or by the configuration in use."""
+    def forecast(self, name: str, batch: Tensor, accuracy: Accuracy | None = None) -> tuple[Tensor, float]:
+        """One batch by a baseline, or by the configuration in use, and its seconds."""
         x, truth = (t.to(self.device) for t in self.windows.batch(batch))
         special = {"speculative": self.run_speculative, "target_sliding": self.run_sliding, "draft": self.run_draft}
         found, spent = timed(special.get(name, self.run_target), self.device, x, batch.to(self.device))
         if accuracy:
             accuracy.add(found, truth)
-        return spent
+        return found, spent
 
     def run_speculative(self, x: Tensor, series: Tensor) -> Tensor:
         if self.told.decoder == "ours":

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.block_draft import BlockDraft
+from models.fields import whole
 from models.layers.normalisation import window_statistics
 from models.timer_xl import Config as Target
 
@@ -16,7 +17,7 @@ TREND_KERNEL = 25  # time steps of the moving average, as in the paper
 class Config(Target):
     """The target's context, patch and channels; its other sizes are not used."""
 
-    block_patches: int = 7
+    block_patches: int = whole(7, 2**16)
 
 
 class Model(BlockDraft):

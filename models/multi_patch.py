@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from models.block_draft import BlockDraft
 from models.sessions.base import TargetSession
 from models.sessions.heads import HeadSession
+from models.fields import real, whole
 from models.timer_xl import Config as Target
 
 
@@ -19,8 +20,8 @@ from models.timer_xl import Config as Target
 class Config(Target):
     """The target's sizes, which the heads must fit, and their own."""
 
-    block_patches: int = 7
-    draft_scale_d_model: float = 0.5  # width of the layer below the heads
+    block_patches: int = whole(7, 2**16)
+    draft_scale_d_model: float = real(0.5, 0, 100, excluded=True)  # width of the layer below the heads
 
 
 class Model(BlockDraft):

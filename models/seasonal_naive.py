@@ -6,6 +6,7 @@ from torch import Tensor
 
 from models.block_draft import BlockDraft
 from models.errors import UserError
+from models.fields import choice, whole
 from models.timer_xl import Config as Target
 
 
@@ -13,13 +14,14 @@ from models.timer_xl import Config as Target
 class Config(Target):
     """The target's context, patch and channels; the rest of its sizes is not used."""
 
-    block_patches: int = 7
-    season: int = 24  # time steps
+    activation: str = choice("relu", "gelu", "silu")  # any target's
+    block_patches: int = whole(7, 2**16)
+    season: int = whole(24, 2**24)  # time steps
 
     def __post_init__(self):
         super().__post_init__()
         if self.season > self.seq_len:
-            raise UserError(f"--season {self.season} is longer than the context of {self.seq_len}")
+            raise UserError(f"`season` {self.season} is longer than the context of {self.seq_len}")
 
 
 class Model(BlockDraft):

@@ -5,7 +5,7 @@ That is Hugging Face's ``thuml/timer-base-84m``: a gated feed-forward layer, and
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from models import timer_xl
 from models.errors import UserError
+from models.fields import checked, choice, real, shown, whole
 from models.layers.normalisation import sample_statistics
 from models.layers.rotary import rotate, turns
 
@@ -37,22 +38,15 @@ NAMES = {  # of parameters in a public file: ours
 class Config(timer_xl.Config):
     """Defaults are the sizes of the public model of 84 million parameters."""
 
-    seq_len: int = 2880
-    d_model: int = 1024
-    n_heads: int = 8
-    d_ff: int = 2048
-    e_layers: int = 8
-    dropout: float = 0.0
-    activation: str = "silu"
-    norm: str = "window"
-    channels: str = "independent"
-    rope_theta: float = 10000.0
+    seq_len: int = whole(2880, 2**24)
+    d_model: int = whole(1024, 2**16)
+    e_layers: int = whole(8, 2**10)
+    dropout: float = real(0.0, 0, 0.99)
+    activation: str = choice(*ACTIVATIONS)
+    norm: str = choice("window", "causal", "none")
+    channels: str = choice("independent")  # it knows single series
+    rope_theta: float = real(10000.0, 1, 1e12)
     head_multiple: ClassVar[int] = 2
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.activation not in ACTIVATIONS or self.channels != "independent":
-            raise UserError(f"timer_hf knows single series (--channels independent) and {', '.join(ACTIVATIONS)}")
 
 
 def from_public(config: dict, weights: dict[str, Tensor]) -> tuple[dict, dict[str, Tensor]]:
@@ -60,11 +54,22 @@ def from_public(config: dict, weights: dict[str, Tensor]) -> tuple[dict, dict[st
 
     Of several heads the one for a patch as long as those that are read is taken.
     """
+    rules, lengths = {field.name: field for field in fields(Config)}, "output_token_lens"
     try:
-        values = {ours: config[name] for name, ours in FIELDS.items()}
-        head = list(config["output_token_lens"]).index(values["input_token_len"])
-    except (KeyError, TypeError, ValueError) as error:
+        if not isinstance(config, dict):
+            raise UserError("it holds no names and values")
+        lacking = [name for name in (*FIELDS, lengths) if name not in config]
+        if lacking:
+            raise UserError(f"it lacks {lacking[0]}")
+        values = {ours: checked(rules[ours], config[name], name) for name, ours in FIELDS.items()}
+        if not isinstance(config[lengths], list):
+            raise UserError(f"{lengths} {shown(config[lengths])} must be a list of whole numbers")
+        heads = [checked(rules["output_token_len"], length, lengths) for length in config[lengths]]
+        if values["input_token_len"] not in heads:
+            raise UserError(f"{lengths} {shown(heads)} must have input_token_len {values['input_token_len']} in it")
+    except UserError as error:
         raise UserError(f"config.json is not that of a public Timer ({error}): copy it again") from error
+    head = heads.index(values["input_token_len"])
     values["output_token_len"] = patch = values["input_token_len"]
     values["seq_len"] = max(1, Config.seq_len // patch) * patch
     state = {}
@@ -75,6 +80,8 @@ def from_public(config: dict, weights: dict[str, Tensor]) -> tuple[dict, dict[st
             name = re.sub(r"^lm_heads\.\d+", "head", name)
         for theirs, ours in NAMES.items():
             name = re.sub("^" + theirs, ours, name)
+        if name in state:
+            raise UserError(f"model.safetensors has {shown(name)} twice, under two names: copy it again")
         state[name] = value
     return values, state
 

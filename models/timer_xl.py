@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models.errors import UserError
+from models.fields import checked, choice, flag, real, whole
 from models.layers.attention import Block
 from models.layers.normalisation import patch_moments, running_statistics, window_statistics
 from models.layers.patches import from_patches, to_patches
@@ -25,32 +26,34 @@ MIN_LOG_VAR = -9.2  # variance floor 1e-4 in normalised units: a likelihood must
 class Config:
     """What rebuilds a network; kept in its checkpoint. Widths in numbers of features, lengths in time steps."""
 
-    input_token_len: int = 96
-    output_token_len: int = 96
-    seq_len: int = 672  # the context of training: with norm='causal' the statistics look back this far
-    d_model: int = 512
-    n_heads: int = 8
-    d_ff: int = 2048
-    e_layers: int = 1
-    dropout: float = 0.1
-    activation: str = "relu"
-    norm: str = "causal"
-    rope_index: str = "time"
-    channels: str = "joint"
-    stochastic_head: bool = False
+    input_token_len: int = whole(96, 2**16)
+    output_token_len: int = whole(96, 2**16)
+    seq_len: int = whole(672, 2**24)  # the context of training: with norm='causal' the statistics look back this far
+    d_model: int = whole(512, 2**16)
+    n_heads: int = whole(8, 2**12)
+    d_ff: int = whole(2048, 2**18)
+    e_layers: int = whole(1, 2**10)
+    dropout: float = real(0.1, 0, 0.99)
+    activation: str = choice("relu", "gelu")
+    norm: str = choice("causal", "window", "none")
+    rope_index: str = choice("time", "flat")
+    channels: str = choice("joint", "independent")
+    stochastic_head: bool = flag(False)
     head_multiple: ClassVar[int] = 4  # of the width of a head: half of its pairs turn
 
     def __post_init__(self):
+        for field in fields(self):  # as Python's own types, which a checkpoint can hold
+            object.__setattr__(self, field.name, checked(field, getattr(self, field.name), f"`{field.name}`"))
         if self.input_token_len != self.output_token_len:
-            raise UserError("--output_token_len must equal --input_token_len: forecasts are fed back as patches")
+            raise UserError("`output_token_len` must equal `input_token_len`: forecasts are fed back as patches")
         if self.d_model % (self.n_heads * self.head_multiple):
             raise UserError(
-                f"--d_model {self.d_model} must be --n_heads {self.n_heads} times a multiple of {self.head_multiple} "
+                f"`d_model` {self.d_model} must be `n_heads` {self.n_heads} times a multiple of {self.head_multiple} "
                 "(rotary pairs)"
             )
         if self.seq_len < self.input_token_len or self.seq_len % self.input_token_len:
             raise UserError(
-                f"--seq_len {self.seq_len} must be a multiple of the patch, --input_token_len {self.input_token_len}"
+                f"`seq_len` {self.seq_len} must be a multiple of the patch, `input_token_len` {self.input_token_len}"
             )
 
     def cacheable(self, variables: int) -> bool:

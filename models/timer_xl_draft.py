@@ -3,16 +3,17 @@
 from dataclasses import dataclass
 
 from models import timer_xl
+from models.fields import real
 
 
 @dataclass(frozen=True)
 class Config(timer_xl.Config):
     """The target's sizes and the factors on them."""
 
-    draft_scale_d_model: float = 0.5
-    draft_scale_n_heads: float = 0.5
-    draft_scale_d_ff: float = 0.5
-    draft_scale_e_layers: float = 0.5
+    draft_scale_d_model: float = real(0.5, 0, 100, excluded=True)
+    draft_scale_n_heads: float = real(0.5, 0, 100, excluded=True)
+    draft_scale_d_ff: float = real(0.5, 0, 100, excluded=True)
+    draft_scale_e_layers: float = real(0.5, 0, 100, excluded=True)
 
 
 class Model(timer_xl.Model):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from models.block_draft import BlockDraft
+from models.fields import real, whole
 from models.layers.normalisation import window_statistics
 from models.timer_xl import Config as Target
 
@@ -15,8 +16,8 @@ LAYERS = 2
 class Config(Target):
     """The target's context, patch, width and channels; its other sizes are not used."""
 
-    block_patches: int = 7
-    draft_scale_d_model: float = 0.5
+    block_patches: int = whole(7, 2**16)
+    draft_scale_d_model: float = real(0.5, 0, 100, excluded=True)
 
 
 class Mixer(nn.Module):

@@ -47,6 +47,9 @@ def test_two_processes_learn_what_one_learns_and_go_on_after_one_was_lost(here):
     assert run.main([*how, "--batch_size", "32", "--setting", "one"]) == 0
     assert curve("two") == pytest.approx(curve("one"), rel=1e-4)
     same(weights("one"), weights("two"))
+    code, out = torchrun(*how, "--setting", "broken", "--max_minutes", "1e-9")
+    assert code == 0, out
+    assert out.count("stopped at step 5 of 20 by --max_minutes") == 1, "where the processes speak with each other"
     code, out = torchrun(*how, "--setting", "broken", dying=12)
     assert code != 0
     assert Path("checkpoints/broken/resume.pth").exists(), out

@@ -141,6 +141,7 @@ def test_a_damaged_resume_file_is_refused(damage, here, capsys):  # noqa: F811
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ")
     assert "resume.pth" in error
+    assert run.main([*train(), *SMALL, "--setting", folder.name, "--overwrite"]) == 0
 
 
 @pytest.mark.parametrize("content", [{}, {"format": 1}, {"format": 1, "model": "timer_xl", "training": {}}, [1], 3])
@@ -152,17 +153,28 @@ def test_files_that_are_almost_checkpoints_are_refused(content, here, capsys):  
     assert run.main([*data(), "--checkpoint", str(path)]) == 2
     assert capsys.readouterr().err.startswith("error: ")
     assert run.main([*data(), "--test_pred_len", "8", "--max_windows", "2", "--setting", "passed"]) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert len(told) == 1
+    assert "checkpoints/almost/checkpoint.pth" in told[0]
     path.unlink()
 
 
 def test_a_damaged_calibration_is_made_again(here):  # noqa: F811
     how = [*data(), "--use_speculative", "--spec_sigma", "calibrated", "--test_pred_len", "8", "--max_windows", "2"]
+    how += ["--checkpoint", "checkpoints/target/checkpoint.pth"]
     path = here / "checkpoints/target/calibration.pth"
     for content in (b"", b"junk"):
         path.write_bytes(content)
         assert run.main([*how, "--setting", "calibrated"]) == 0
     torch.save({"a": 1}, path)
     assert run.main([*how, "--setting", "calibrated"]) == 0
+    good = torch.load(path, weights_only=True)
+    for absurd in ({"matrices": -good["matrices"]}, {"identity": good["identity"] | {"format": torch.ones(2)}}):
+        torch.save(good | absurd, path)
+        assert run.main([*how, "--setting", "calibrated"]) == 0
+        again = torch.load(path, weights_only=True)
+        assert again["identity"] == good["identity"]
+        torch.testing.assert_close(again["matrices"], good["matrices"], rtol=0, atol=0)
 
 
 def constant(table):

@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[1]
 SMALL = ["--test_pred_len", "12", "--max_windows", "6", "--batch_size", "4", "--threads", "1"]
 GRID = ["--sigmas", "0.5", "2", "--biases", "1", "3", "--mse_tols", "0", "1", "--ks", "1", "2"]
 TIMES = {"created", "timing", "speedup", "speedup_total", "speedup_medians_and_totals_agree", "pareto", "environment"}
+TIMES |= {"verdict"}
 
 
 @pytest.fixture(autouse=True)
@@ -89,6 +90,8 @@ def test_a_sweep_leaves_records_like_those_of_run_py(here, whole):  # noqa: F811
     assert len(table) == 16
     assert {"predicted_acceptance", "predicted_speedup", "predicted_mse_added", "pareto"} <= set(table)
     assert table["pareto"].any()
+    assert table["drift"].isna().all(), "of single paths there is none"
+    assert all("the cached target" in record["verdict"] for record in told["records"])
     assert table.loc[table["lossless"], "bias"].eq(1).all()
 
 
@@ -97,6 +100,7 @@ def test_a_record_is_that_of_run_py_on_the_same_windows(here, whole):  # noqa: F
     args = optimize_speculative.parse([*data(), *SMALL, *GRID, "--split", "test"])
     record = ExpSweep(args).run(0, {"mode": "sample", "sigma": 0.5, "bias": 3.0, "mse_tol": 0.0, "k": 2})
     options = ["--spec_sigma", "0.5", "--spec_accept_bias", "3", "--spec_k", "2", "--setting", "one"]
+    options += ["--baselines", "all"]
     assert run.main([*data(), "--use_speculative", *options, *SMALL]) == 0
     single = json.loads(Path("results/one/metrics.json").read_text())
     for name in ("speculative", "target", "target_sliding", "draft"):
@@ -134,6 +138,16 @@ def test_results_of_another_sweep_are_refused(here, whole, tmp_path, capsys):  #
     (tmp_path / "optimization_results.json").write_text("{}")
     assert sweep(tmp_path, *GRID) == 2
     assert "no results file" in capsys.readouterr().err
+
+
+def test_a_sweep_of_before_there_was_an_argument_goes_on(here, whole, tmp_path, capsys):  # noqa: F811
+    old = results(whole)
+    del old["identity"]["--amp"]
+    old["identity"]["--output_token_len"] = 96
+    (tmp_path / "optimization_results.json").write_text(json.dumps(old))
+    assert sweep(tmp_path, *GRID, "--resume", "--amp", "bf16") == 2
+    assert "another --amp:" in capsys.readouterr().err
+    assert sweep(tmp_path, *GRID, "--resume") == 0
 
 
 def test_two_sweeps_do_not_write_to_one_folder(here, tmp_path, capsys):  # noqa: F811
@@ -187,6 +201,12 @@ def test_the_chosen_point_is_confirmed_and_taken_by_run_py(here, tmp_path, capsy
     assert "on test it" in out
     best = json.loads((tmp_path / "best_config.json").read_text())
     assert best["metrics"]["acceptance"]["val"] == 1
+    table = pd.read_csv(tmp_path / "optimization_results_processed.csv").set_index("mse_tol")
+    assert (table.loc[0.0, "drift"] < 1e-9).all()
+    assert (table.loc[math.inf, "drift"] > 1e-9).all()
+    records = results(tmp_path)["records"]
+    assert [record["accuracy"]["drift"] for record in records] == pytest.approx(table["drift"].tolist(), rel=1e-5)
+    assert all(" x " in record["verdict"] for record in records)
     assert run.main([*data(), "--spec_config", str(tmp_path / "best_config.json"), *SMALL, "--setting", "best"]) == 0
     record = json.loads(Path("results/best/metrics.json").read_text())
     assert record["args"]["spec_mode"] == "point"
@@ -267,6 +287,7 @@ def test_the_reference_at_one_patch_proposes_past_the_horizon(here, tmp_path, op
         (["--predict_only", "--objective", "max speedup"], "chooses nothing"),
         (["--preset", "point", "--sigmas", "1"], "has no sigma"),
         (["--reference_ckpt", "checkpoints/target/checkpoint.pth"], "run.py"),
+        (["--baselines", "all"], "run.py"),
         (["--backend", "ray", "--workers", "999"], "has room for"),
         (["--backend", "ray", "--ray_address", "127.0.0.1:1"], "no Ray cluster answers"),
         (["--is_training", "1"], "trains nothing"),

@@ -1,14 +1,36 @@
 import json
 import statistics
+from types import SimpleNamespace
 
+import numpy as np
+import pandas as pd
 import pytest
+import torch
 
 import plot_key_insights
 import plot_optimization_results
+import run
+from exp.exp_predict import ExpPredict
 from tests.test_optimize import few, results, sweep, whole  # noqa: F401
-from tests.test_run import here, workplace  # noqa: F401
+from tests.test_run import data, here, series_file, workplace  # noqa: F401
+from utils.plotting import drafts_figure, forecast_figure, plt, prediction_figure, short
 
 FILE = "optimization_results.json"
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """What was drawn."""
+    drawn = []
+    with monkeypatch.context() as patch:
+        patch.setattr(plt, "close", drawn.append)
+        yield drawn
+    plt.close("all")
+
+
+def shows(axes) -> bool:
+    """Whether a panel has anything in it, but for rules and words."""
+    return bool(axes.images or axes.collections) or any(len(line.get_xydata()) for line in axes.lines)
 
 
 def test_both_pictures_and_the_sentences_of_a_sweep(whole, tmp_path, capsys):  # noqa: F811
@@ -28,21 +50,81 @@ def test_both_pictures_and_the_sentences_of_a_sweep(whole, tmp_path, capsys):  #
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "left"),
     [
-        ["--preset", "point", "--mse_tols", "0", "inf", "--ks", "1", "2"],
-        ["--preset", "full", "--sigmas", "0.5", "calibrated", "--biases", "1", "--mse_tols", "0", "--ks", "1"],
-        ["--decoder", "reference", "--test_pred_len", "4", "--sigmas", "0.5", "--biases", "1", "--mse_tols", "0"],
-        ["--test_pred_len", "4", "--sigmas", "0.5", "1", "--biases", "1", "--mse_tols", "0", "--ks", "1"],
-        ["--rollout", "sliding", "--sigmas", "0.5", "1", "--biases", "1", "--mse_tols", "0", "--ks", "1"],
+        (
+            ["--preset", "point", "--mse_tols", "0", "inf", "--ks", "1", "2"],
+            (
+                "left out: sigma, bias (no configuration has a value); predicted mse_added (no configuration draws",
+                "left out: why acceptance was zero (nothing was proposed with bias 1, mse_tol 0 and a number as sigma);"
+                " what noise does (no samples with a number as sigma)",
+            ),
+        ),
+        (
+            ["--preset", "full", "--sigmas", "0.5", "calibrated", "--biases", "1", "--mse_tols", "0", "--ks", "1"],
+            ("left out: mse_tol × K (one value each)", ""),
+        ),
+        (
+            ["--decoder", "reference", "--test_pred_len", "4", "--sigmas", "0.5", "--biases", "1", "--mse_tols", "0"],
+            (
+                "left out: predicted acceptance, predicted speedup, predicted mse_added (not both predicted and",
+                "",
+            ),
+        ),
+        (
+            ["--test_pred_len", "4", "--sigmas", "0.5", "1", "--biases", "1", "--mse_tols", "0", "--ks", "1"],
+            ("left out: acceptance (nothing was proposed); ", "where speculation pays (nothing was proposed)"),
+        ),
+        (
+            ["--rollout", "sliding", "--sigmas", "0.5", "1", "--biases", "1", "--mse_tols", "0", "--ks", "1"],
+            ("left out: mse_tol × K (one value each); predicted speedup (not both predicted and measured)", ""),
+        ),
+        (
+            ["--sigmas", "calibrated", "--biases", "1", "--mse_tols", "0", "--ks", "1"],
+            (
+                "left out: sigma × K, mse_tol × K (one value each)",
+                "what noise does (no samples with a number as sigma)",
+            ),
+        ),
+        (
+            ["--sigmas", "0.5", "--biases", "1", "--mse_tols", "inf", "--ks", "2"],
+            ("left out: sigma × K, mse_tol × K (one value each)", "what tolerance buys (nothing was proposed in point"),
+        ),
     ],
 )
-def test_sweeps_of_all_kinds_are_drawn(options, here, tmp_path, capsys):  # noqa: F811
+def test_sweeps_of_all_kinds_are_drawn_and_no_panel_is_empty(options, left, here, tmp_path, capsys, figures):  # noqa: F811
     assert sweep(tmp_path, *options) == 0
-    for program in (plot_optimization_results, plot_key_insights):
+    for program, told in zip((plot_optimization_results, plot_key_insights), left, strict=True):
+        capsys.readouterr()
         assert program.main(["--results", str(tmp_path / FILE)]) == 0
+        said, figure = capsys.readouterr().out, figures.pop()
+        assert all(map(shows, figure.axes))
+        note = [line for line in said.splitlines() if line.startswith("left out: ")]
+        assert len(note) == bool(told)
+        assert not told or told in note[0]
+        assert ("left out" in figure.get_suptitle()) == bool(told)
     assert (tmp_path / "optimization_analysis.png").is_file()
     assert (tmp_path / "key_optimization_insights.png").is_file()
+
+
+def test_where_no_panel_has_anything_none_is_drawn(whole, tmp_path, capsys):  # noqa: F811
+    told = results(whole)
+    for record in told["records"]:
+        record["setting"]["sigma"], record["acceptance"]["rate"] = "calibrated", None
+    (tmp_path / FILE).write_text(json.dumps(told))
+    assert plot_key_insights.main(["--results", str(tmp_path)]) == 0
+    assert "no picture: none of its panels has anything to show" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+
+
+def test_searches_with_many_values_leave_out_their_heat_map(whole, tmp_path, capsys, figures):  # noqa: F811
+    told = results(whole)
+    for i, record in enumerate(told["records"]):
+        record["setting"]["sigma"] = 0.1 + 0.1 * i
+    (tmp_path / FILE).write_text(json.dumps(told))
+    assert plot_optimization_results.main(["--results", str(tmp_path)]) == 0
+    assert "left out: sigma × K (more than 10 values)" in capsys.readouterr().out
+    assert all(map(shows, figures.pop().axes))
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"records": []}', '{"records": [{"error": "it failed"}]}'])
@@ -62,3 +144,83 @@ def test_correlations_without_variation_are_not_defined():
     assert plot_key_insights.correlation([(1, i) for i in range(9)]) is None
     assert plot_key_insights.correlation([(i, 2 * i) for i in range(9)]) == pytest.approx(1)
     assert json.dumps(plot_key_insights.correlation([])) == "null"
+
+
+@pytest.mark.parametrize(
+    "name", ["", "a", "x" * 60, "x" * 61, "ab" * 1_000_000, "two\nlines", "\n" * 1000], ids=lambda name: len(name)
+)
+def test_names_are_cut_to_what_a_picture_can_hold(name):
+    found = short(name)
+    assert len(found) <= 60
+    assert "\n" not in found
+    if len(name) > 60 and name.strip():
+        assert (found[:29], found[30], found[-29:]) == (name[:29], "…", name[-29:])
+    elif "\n" not in name:
+        assert found == name
+
+
+def test_a_long_name_takes_no_more_room_than_another(tmp_path, figures):
+    name, times = "column$" * 1000, np.arange(8)
+    prediction_figure(tmp_path / "a.png", [(name, times, times, times + 8, np.ones((1, 8)))])
+    values = {"target": torch.zeros(8, 1)}
+    forecast_figure(tmp_path / "b.png", {name: (0, torch.zeros(8), torch.zeros(8))}, values, {name: torch.zeros(0)}, 4)
+    ratio = {"rate": 0.5, "speedup": {"vs_target_cached": 1.0}}
+    row = {"point": ratio, "accept_everything": ratio, "sample": {"learned": ratio}, "rms_distance_by_position": [0.1]}
+    drafts_figure(tmp_path / "c.png", [row | {"group": name, "draft": name}])
+    assert len(figures) == 3
+    for figure in figures:
+        for axes in figure.axes:
+            words = [axes.title, *axes.get_yticklabels(), *(axes.get_legend().texts if axes.get_legend() else ())]
+            assert max(len(word.get_text()) for word in words) < 90
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"), [(2, ""), (8, ""), (9, "the first 8 of 9 columns"), (21, "the first 8 of 21 columns")]
+)
+def test_a_picture_of_some_columns_says_so(columns, told, here, capsys, figures):  # noqa: F811
+    series_file(here, 40, "wide.csv", lambda t: pd.concat([t["a"].rename(f"a{i}") for i in range(columns)], axis=1))
+    given = ["--task_name", "predict", "--data_path", "wide.csv", "--checkpoint", "checkpoints/target/checkpoint.pth"]
+    assert run.main([*given, "--test_pred_len", "8", "--setting", "wide"]) == 0
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert (f"forecast.png ({told}), " in said) == bool(told)
+    assert ("(" in said) == bool(told)
+    (figure,) = figures
+    assert figure.get_suptitle() == told
+    assert len(figure.axes) == min(columns, 8)
+
+
+@pytest.mark.parametrize(
+    ("series", "columns", "batch", "told"),
+    [
+        (8, 1, 32, ""),
+        (8, 2, 32, "the first of 2 columns"),
+        (9, 1, 32, "the first 8 of 9 series"),
+        (5, 2, 2, "the first 2 of 5 series, the first of 2 columns"),
+    ],
+)
+def test_a_picture_of_some_series_says_so(series, columns, batch, told, here, capsys, figures):  # noqa: F811
+    times = pd.date_range("2020-01-01", periods=12, freq="h")
+    values = {f"a{i}": np.sin(np.arange(12 * series)) for i in range(columns)}
+    table = pd.DataFrame({"id": np.repeat(np.arange(series), 12), "date": np.tile(times, series)} | values)
+    table.to_csv("long.csv", index=False)
+    given = ["--task_name", "predict", "--data_path", "long.csv", "--checkpoint", "checkpoints/target/checkpoint.pth"]
+    given += ["--id_column", "id", "--batch_size", str(batch), "--test_pred_len", "4", "--setting", "long"]
+    assert run.main(given) == 0
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert (f"forecast.png ({told}), " in said) == bool(told)
+    assert figures[0].get_suptitle() == told
+
+
+def test_many_series_are_told_readably():
+    table, args = SimpleNamespace(variables=1), SimpleNamespace(id_column="id")
+    assert ExpPredict.part(SimpleNamespace(table=table, args=args), 8, 2000) == "the first 8 of 2,000 series"
+
+
+@pytest.mark.parametrize(("variables", "told"), [(1, ""), (2, ""), (3, "2 of 3 variables"), (7, "2 of 7 variables")])
+def test_a_picture_of_some_variables_says_so(variables, told, here, capsys, figures):  # noqa: F811
+    series_file(here, 260, "many.csv", lambda t: pd.concat([t["a"].rename(f"a{i}") for i in range(variables)], axis=1))
+    given = [*data("many.csv"), "--checkpoint", "checkpoints/target/checkpoint.pth", "--test_pred_len", "8"]
+    assert run.main([*given, "--max_windows", "2", "--setting", "many"]) == 0
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said.endswith(f"forecast.png ({told})" if told else "forecast.png")
+    assert figures[0].get_suptitle() == told

@@ -1,15 +1,23 @@
 """The command line: what it writes, and that each error a user can cause ends in one line and exit code 2."""
 
 import gzip
+import importlib
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+import optimize_speculative
+import plot_key_insights
+import plot_optimization_results
 import run
+from exp.exp_speculative import ExpSpeculative
+from scripts import export
+from utils.arguments import parse
 
 SMALL = ["--seq_len", "12", "--input_token_len", "4", "--output_token_len", "4", "--d_model", "16", "--n_heads", "2"]
 SMALL += ["--d_ff", "16", "--train_epochs", "1", "--batch_size", "64"]
@@ -63,7 +71,7 @@ def test_speculative_run_leaves_the_whole_record(here, capsys):
     assert "checkpoints/target/checkpoint.pth" in out
     assert "checkpoints/draft/checkpoint.pth" in out
     record = json.loads((here / "results/whole/metrics.json").read_text())
-    assert set(record["accuracy"]) == {"speculative", "target", "target_sliding", "draft", "reference"}
+    assert set(record["accuracy"]) == {"speculative", "target", "target_sliding", "draft", "reference", "drift"}
     assert set(record["timing"]) == {
         "speculative",
         "target_cached",
@@ -113,6 +121,143 @@ def test_adaptive_k_and_bf16(here):
     assert record["accuracy"]["speculative"]["mse"] == pytest.approx(record["accuracy"]["target"]["mse"], rel=0.2)
 
 
+def told(name: str) -> dict:
+    return json.loads((Path("results") / name / "metrics.json").read_text())
+
+
+RUN = {
+    None: {"target", "draft"},
+    "none": set(),
+    "all": {"target", "target_sliding", "target_sliding_lean", "draft"},
+    "target_cached": {"target"},
+    "draft,target_sliding": {"draft", "target_sliding"},
+    "target_sliding_lean": {"target_sliding_lean"},
+}
+
+
+@pytest.mark.parametrize("rollout", ["cached", "sliding"])
+@pytest.mark.parametrize("baselines", RUN)
+def test_baselines_are_what_was_asked_for_and_the_cheap_ones_by_default(here, baselines, rollout, capsys):
+    own = "target_cached" if rollout == "cached" else "target_sliding_lean"
+    options = ["--rollout", rollout, "--test_pred_len", "9", "--max_windows", "4", "--setting", "beside"]
+    options += ["--baselines", baselines] if baselines else []
+    if baselines == "target_cached" and rollout == "sliding":
+        assert run.main([*data(), "--use_speculative", *options]) == 2
+        assert "--baselines target_cached" in capsys.readouterr().err
+        return
+    assert run.main([*data(), "--use_speculative", *options]) == 0
+    record, expected = told("beside"), {own if name == "target" else name for name in RUN[baselines]}
+    assert {name for name, timing in record["timing"].items() if timing} == expected | {"speculative"}
+    assert {name for name, ratio in record["speedup"].items() if ratio} == {f"vs_{n}" for n in expected - {"draft"}}
+    accuracy = record["accuracy"]
+    assert (accuracy["draft"] is None) == ("draft" not in expected)
+    assert (accuracy["target"] is None) == (own not in expected)
+    out = capsys.readouterr().out
+    assert ("target sliding  " in out) == ("target_sliding" in expected), "a line for what was run, no other"
+    assert record["verdict"] in out
+    assert ("not run beside" in record["verdict"]) == (own not in expected)
+
+
+@pytest.mark.parametrize(("baselines", "timed"), [(None, 1), ("none", 1), ("all", 3), ("target_sliding", 2)])
+def test_a_plain_run_is_the_target_alone(here, baselines, timed):
+    options = ["--baselines", baselines] if baselines else []
+    assert run.main([*data(), "--test_pred_len", "8", "--max_windows", "3", "--setting", "plain", *options]) == 0
+    record = told("plain")
+    assert sum(timing is not None for timing in record["timing"].values()) == timed
+    assert record["accuracy"]["target"]["mse"] > 0
+    assert record["accuracy"]["drift"] is None
+    assert "no draft was tried" in record["verdict"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], "one sample path per window: values carry noise of sigma 0.5"),
+        (["--spec_sigma", "0.25"], "noise of sigma 0.25"),
+        (["--num_samples", "3"], "3 sample paths per window"),
+        (["--spec_mode", "point"], "a point forecast"),
+    ],
+)
+def test_a_run_says_what_it_emits_and_what_it_is_worth(here, options, said, capsys):
+    given = ["--use_speculative", *options, "--test_pred_len", "12", "--max_windows", "4", "--setting", "worth"]
+    assert run.main([*data(), *given]) == 0
+    out, summary = capsys.readouterr().out, (here / "result_inference_summary.txt").read_text()
+    record = told("worth")
+    assert said in out
+    assert ("--spec_mode point" in out) == (options in ([], ["--spec_sigma", "0.25"]))
+    assert "the cached target" in record["verdict"]
+    ratio = record["accuracy"]["speculative"]["mse"] / record["accuracy"]["target"]["mse"]
+    assert f"MSE {ratio:.3f} x" in record["verdict"]
+    for line in (record["verdict"], said):
+        assert line in summary.split("worth  (")[-1]
+    assert record["verdict"] in out
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--test_pred_len", "4"], "the horizon is one patch"),
+        (["--test_pred_len", "1"], "the horizon is one patch"),
+        (["--test_pred_len", "8", "--num_samples", "2"], "the first patch is a pass of its own"),
+    ],
+)
+def test_where_nothing_was_proposed_the_target_ran_alone(here, options, reason):
+    assert run.main([*data(), "--use_speculative", *options, "--max_windows", "3", "--setting", "none"]) == 0
+    assert told("none")["verdict"].startswith(f"the target ran alone (nothing was proposed: {reason}")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--spec_mode", "point", "--spec_accept_mse_tol", "inf"],
+        ["--spec_mode", "point", "--spec_accept_mse_tol", "0"],
+        ["--spec_sigma", "1", "--num_samples", "4"],
+        [],
+    ],
+)
+def test_drift_is_the_distance_of_the_point_forecasts(here, options):
+    argv = [*data(), "--use_speculative", *options, "--test_pred_len", "14", "--max_windows", "5", "--batch_size", "2"]
+    assert run.main([*argv, "--setting", "drift"]) == 0
+    drift = told("drift")["accuracy"]["drift"]
+    if not options:
+        assert drift is None, "two single paths are two draws"
+        return
+    experiment = ExpSpeculative(parse(argv))
+    index, points = experiment.windows.evenly(5), []
+    for method in (experiment.run_speculative, experiment.run_target):
+        parts = [method(experiment.windows.batch(part)[0], part) for part in index.split(2)]
+        found = torch.cat(parts).double()
+        points.append(found.mean(1) if found.ndim == 4 else found)
+    assert drift == pytest.approx((points[0] - points[1]).square().mean().item(), rel=1e-9, abs=1e-15)
+    assert (drift < 1e-9) == ("0" in options)
+
+
+def test_two_different_runs_do_not_overwrite_each_other(here, monkeypatch, tmp_path):
+    for name in ("checkpoints", "waves.csv"):
+        (tmp_path / name).symlink_to(here / name)
+    monkeypatch.chdir(tmp_path)
+    other = tmp_path / "elsewhere/draft"
+    other.mkdir(parents=True)
+    weights = torch.load(here / "checkpoints/draft/checkpoint.pth", weights_only=True)
+    weights["state_dict"] = {name: value * 1.5 for name, value in weights["state_dict"].items()}
+    torch.save(weights, other / "checkpoint.pth")
+    point, elsewhere = ["--spec_mode", "point"], ["--spec_draft_ckpt", "elsewhere/draft/checkpoint.pth"]
+    runs = [[], ["--spec_sigma", "1"], point, [*point, "--spec_accept_mse_tol", "0.01"], [*point, *elsewhere]]
+    runs += [[*point, "--spec_accept_mse_tol", "inf"], [*point, "--max_windows", "3"], ["--split", "val"]]
+    for number, options in enumerate(runs):
+        given = [*data(), "--use_speculative", "--test_pred_len", "8", "--max_windows", "2", *options]
+        for _ in range(2 if number in (2, 4) else 1):  # the same run again has the same folder
+            assert run.main(given) == 0
+            assert len(list(Path("results").iterdir())) == number + 1
+    names = [path.name for path in Path("results").iterdir()]
+    assert "waves_target_cached_H8_point_K3_tol0.01_draft" in names
+    predict = ["--task_name", "predict", "--data_path", "waves.csv", "--use_speculative", "--test_pred_len", "8"]
+    for number, options in enumerate([[], ["--spec_accept_mse_tol", "0.01"], elsewhere]):
+        for _ in range(1 + number // 2):
+            assert run.main([*predict, *options]) == 0
+            assert len(list(Path("results").glob("predict_*"))) == number + 1
+
+
 HEADS = ["--use_speculative", "--checkpoint", "checkpoints/target/checkpoint.pth", "--spec_draft_ckpt"]
 NAIVE = ["--spec_draft_model", "seasonal_naive"]
 
@@ -129,6 +274,21 @@ def test_a_draft_by_its_name(name, here):
     assert record["acceptance"]["rate"] == 1
     assert record["accuracy"]["draft"]["mse"] > 0
     assert len(record["acceptance"]["rms_distance_by_position"]) == 2
+
+
+@pytest.mark.parametrize("task", ["test", "predict"])
+def test_the_season_of_a_table_of_ones_own_is_found_and_told(here, capsys, task):
+    shape = np.random.default_rng(1).normal(size=9)
+    series_file(here, name="rhythm.csv", change=lambda t: t * 0.1 + shape[np.arange(len(t)) % 9, None])
+    models = ["--checkpoint", "checkpoints/target/checkpoint.pth", *NAIVE, "--use_speculative", "--test_pred_len", "8"]
+    how = data("rhythm.csv") if task == "test" else ["--task_name", "predict", "--data_path", "rhythm.csv"]
+    assert run.main([*how, *models, "--setting", f"rhythm_{task}"]) == 0
+    assert "season 9 (hourly data: autocorrelation " in capsys.readouterr().out
+    name = "metrics" if task == "test" else "forecast"
+    record = json.loads((here / f"results/rhythm_{task}/{name}.json").read_text())
+    assert record["models"]["draft"]["config"]["season"] == 9
+    assert run.main([*how, *models, "--season", "4", "--setting", f"rhythm_{task}"]) == 0
+    assert "--season chooses" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("rollout", ["cached", "sliding"])
@@ -176,6 +336,13 @@ CASES = {
     "columns of a known file": (["--data", "ETTh1", "--columns", "OT"], "--data custom"),
     "no such column": ([*data(), "--columns", "z"], "no column 'z'"),
     "id": ([*data(), "--id_column", "a"], "--task_name predict"),
+    "baselines": ([*data(), "--baselines", "draft,sliding"], "'sliding': give some of target_cached"),
+    "all and one": ([*data(), "--baselines", "all,draft"], "all or none"),
+    "draft without one": ([*data(), *SHORT, "--baselines", "draft"], "--use_speculative"),
+    "baselines of a prediction": (
+        ["--task_name", "predict", "--data_path", "waves.csv", "--baselines", "all"],
+        "--baselines",
+    ),
     "broken gz": ([*data("broken.txt.gz")], "cannot read"),
     "broken npz": ([*data("broken.npz")], "cannot read"),
     "width": ([*train(), "--d_model", "-16"], "--d_model"),
@@ -315,6 +482,36 @@ def test_user_errors_end_in_one_line(case, hostile, here, capsys):
     assert error[0].startswith("error: ")
     assert expected in error[0]
     assert {path for path in here.rglob("*")} == before, "something was left behind"
+
+
+INTERRUPTED = {
+    "test": ("exp.exp_speculative.Windows.batch", lambda: run.main([*data(), *SHORT, "--setting", "stopped"])),
+    "prediction": ("exp.exp_predict.Table.histories", lambda: run.main(["--task_name", "predict", *data()])),
+    "start of training": ("exp.exp_forecast.Windows.all", lambda: run.main([*train(), *SMALL, *FROM])),
+    "pretraining": ("exp.exp_pretrain.load_series", lambda: run.main(["--task_name", "pretrain", *data()])),
+    "sweep": ("optimize_speculative.measure", lambda: optimize_speculative.main([*data(), *SHORT, *KNOWN])),
+    "prediction of a sweep": (
+        "optimize_speculative.predictions",
+        lambda: optimize_speculative.main([*data(), *SHORT, *KNOWN, "--predict_only"]),
+    ),
+    "plot": ("plot_optimization_results.read", lambda: plot_optimization_results.main([])),
+    "other plot": ("plot_key_insights.read", lambda: plot_key_insights.main([])),
+    "export": ("scripts.export.checkpoint.export", lambda: export.main(["a", "b"])),
+    "table": ("scripts.quickstart.table.table", lambda: importlib.import_module("scripts.quickstart.table").main()),
+}
+KEPT = {"sweep": "what was measured is kept; go on with --resume"}
+KEPT |= {"start of training": "what was saved last is kept; the same command goes on"}
+FROM = ["--checkpoint", "checkpoints/target/checkpoint.pth", "--setting", "from"]
+KNOWN = ["--checkpoint", "checkpoints/target/checkpoint.pth", "--spec_draft_ckpt", "checkpoints/draft/checkpoint.pth"]
+
+
+@pytest.mark.parametrize("case", INTERRUPTED)
+def test_ctrl_c_ends_every_command_in_one_line(case, here, capsys, monkeypatch):
+    place, command = INTERRUPTED[case]
+    monkeypatch.setattr(place, lambda *rest: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert command() == 130
+    said = [line for line in capsys.readouterr().err.splitlines() if line and "?" not in line]  # but for a bar
+    assert said == [f"stopped: {KEPT.get(case, 'this was not finished')}"]
 
 
 def test_help_is_grouped_and_complete(capsys):

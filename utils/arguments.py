@@ -8,6 +8,8 @@ from data_provider.data_factory import EMBEDDED, NAMES
 from models import MODELS
 from utils.errors import UserError
 
+BASELINES = ("target_cached", "target_sliding", "target_sliding_lean", "draft")
+
 
 def whole(least: int):
     """Whole numbers from ``least``, below 2^31."""
@@ -55,6 +57,15 @@ def names(text: str) -> list[str]:
     return found
 
 
+def baselines(text: str) -> list[str]:
+    """Names of BASELINES with commas between them, or one of the words all and none."""
+    found = names(text)
+    unknown = [name for name in found if name not in BASELINES]
+    if unknown and found not in (["all"], ["none"]):
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r}: give some of {','.join(BASELINES)}, or the word all or none")
+    return found
+
+
 def folder_name(text: str) -> str:
     if not text or text in (".", "..") or "/" in text or "\0" in text:
         raise argparse.ArgumentTypeError("give a plain name, without slashes")
@@ -79,7 +90,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         parser.set_defaults(spec_sigma="calibrated", spec_mode="sample" if args.num_samples > 1 else "point")
         args = parser.parse_args(argv)
     if args.spec_config is None:
-        return args
+        return settled(args)
     path = Path(args.spec_config)
     try:
         defaults = json.loads(path.read_text())["arguments"]
@@ -89,7 +100,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     if len(known) < len(defaults):
         raise UserError(f"--spec_config {path} sets unknown arguments: make it again with this version")
     parser.set_defaults(**known)
-    return parser.parse_args(argv)
+    return settled(parser.parse_args(argv))
+
+
+def settled(args: argparse.Namespace) -> argparse.Namespace:
+    """Defaults that follow from other arguments."""
+    if args.output_token_len is None:
+        args.output_token_len = args.input_token_len
+    return args
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -144,7 +162,7 @@ def build_parser() -> argparse.ArgumentParser:
     trained = [name for name in MODELS if name != "seasonal_naive"]
     g.add_argument("--model", choices=trained, default="timer_xl", help="which network to train")
     g.add_argument("--input_token_len", type=whole(1), default=96, help="patch in time steps")
-    g.add_argument("--output_token_len", type=whole(1), default=96, help="the same as --input_token_len")
+    g.add_argument("--output_token_len", type=whole(1), help="must be, and is by default, --input_token_len")
     g.add_argument("--d_model", type=whole(1), default=512, help="width")
     g.add_argument("--n_heads", type=whole(1), default=8, help="attention heads")
     g.add_argument("--d_ff", type=whole(1), default=2048, help="width of the feed-forward layers")
@@ -168,7 +186,7 @@ def build_parser() -> argparse.ArgumentParser:
         )
 
     g.add_argument("--block_patches", type=whole(1), default=7, help="patches that a block draft proposes in one call")
-    g.add_argument("--season", type=whole(1), help="seasonal_naive: time steps (default: the data set's)")
+    g.add_argument("--season", type=whole(1), help="seasonal_naive: time steps (default: a day, or found in the data)")
 
     g = parser.add_argument_group("training")
     g.add_argument("--train_epochs", type=whole(1), default=2, help="epochs")
@@ -179,6 +197,17 @@ def build_parser() -> argparse.ArgumentParser:
     g.add_argument("--lr_schedule", choices=["cosine", "step"], default="cosine", help="step halves it every epoch")
     g.add_argument(
         "--patience", type=whole(1), default=3, help="epochs without a better validation loss before stopping"
+    )
+    g.add_argument(
+        "--max_minutes",
+        type=real(0, 1e6, excluded=True),
+        help="stop the training after so many minutes, validated and saved; the same command goes on for as many more "
+        "(the learning rate follows --train_epochs all the same)",
+    )
+    g.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="begin anew over what another training, or the same one, has left in the folder",
     )
     g.add_argument(
         "--train_rollout", type=whole(1), default=1, help="F: train along rollouts of F patches; 1: next patch"
@@ -223,6 +252,12 @@ def build_parser() -> argparse.ArgumentParser:
     g.add_argument(
         "--use_speculative", action="store_true", help="decode with a draft; the baselines are run beside it"
     )
+    g.add_argument(
+        "--baselines",
+        type=baselines,
+        help=f"testing: what is run beside it, of {','.join(BASELINES)}, or all or none; the target's sliding rollouts "
+        "take long (default: the target under --rollout, and the draft alone)",
+    )
     drafts = [name for name in MODELS if name not in ("timer_xl", "timer_hf")]
     g.add_argument("--spec_draft_model", choices=drafts, default="timer_xl_draft", help="which draft proposes")
     g.add_argument("--spec_draft_ckpt", help="its checkpoint (default: the newest that fits the target)")
@@ -230,9 +265,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--spec_mode",
         choices=["sample", "point"],
         default="sample",
-        help="draw paths or emit means; predict: means, or with --num_samples above 1 paths",
+        help="draw paths, whose values carry noise, or emit means, a point forecast; predict: means, or with "
+        "--num_samples above 1 paths",
     )
-    g.add_argument("--spec_k", type=int, default=3, help="K: patches proposed a round")
+    g.add_argument("--spec_k", type=int, default=3, help="K: patches proposed per round")
     g.add_argument(
         "--spec_sigma",
         type=sigma,
@@ -242,7 +278,10 @@ def build_parser() -> argparse.ArgumentParser:
     g.add_argument("--num_samples", type=whole(1), default=1, help="S: sample paths of each window (sample mode)")
     g.add_argument("--spec_accept_bias", type=float, default=1.0, help="factor on the ratio p/q; 1 is lossless")
     g.add_argument(
-        "--spec_accept_mse_tol", type=float, help="accept below this mean square (default: sample 0 = off, point 0.005)"
+        "--spec_accept_mse_tol",
+        type=float,
+        help="accept below this mean square (default: sample 0 = off, point 0.005); a bound of each patch, not of the "
+        "forecast: over many patches it drifts, by what the record says (accuracy.drift)",
     )
     g.add_argument(
         "--spec_config",

@@ -3,15 +3,21 @@
 import hashlib
 import json
 import os
-from dataclasses import asdict
+import pickletools
+import re
+import sys
+import zipfile
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from models import MODELS, timer_hf
-from utils import hub
+from models.fields import shown
+from utils import distributed, hub
 from utils.errors import UserError
 from utils.results import write_atomic, write_json
 
@@ -19,6 +25,10 @@ FORMAT = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 OURS = "speculative_forecasting"  # model_type of a folder that export wrote
 PUBLIC = {"data": None, "inputs": [], "args": {"checkpoint": None}}  # what is known of a public model's training
+DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)  # of weights
+MOST_JSON = 2**20  # bytes of a config.json
+# What pickles of tensors name, beside storages. Of all that torch allows some takes as much memory as it is told to.
+NEEDED = ("collections OrderedDict", "torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter")
 
 
 def save(path: Path, name: str, model, training: dict) -> None:
@@ -39,13 +49,45 @@ def save(path: Path, name: str, model, training: dict) -> None:
 
 
 def read_state(path: Path, device: torch.device) -> dict:
-    """The content of a file that ``torch.save`` wrote, without running code that may be in it."""
+    """The content of a file that ``torch.save`` wrote, without running code that may be in it.
+
+    No more memory is taken than the file has bytes.
+    """
     try:
-        return torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # junk makes torch raise almost anything
+        reason = fault(path)
+        if reason is None:
+            return torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # junk makes zipfile and torch raise almost anything
         raise UserError(
             f"{path} is not a checkpoint of this project or is cut short: train or copy it again"
         ) from error
+    raise UserError(f"{path} is not a checkpoint of this project or is damaged ({reason}): train or copy it again")
+
+
+def fault(path: Path) -> str | None:
+    """Why torch shall not read this file, if anything: torch believes what an archive says of itself."""
+    if not os.path.isfile(path):  # reading a named pipe would have no end
+        return "no regular file"
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        # torch writes them as they are, one after the other from the first byte on, each under a name of its own
+        stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
+        if not stored or sum(member.file_size for member in members) > os.path.getsize(path):
+            return "it is compressed, or claims more than it holds"
+        archive.fp.seek(-zipfile.sizeEndCentDir, os.SEEK_END)  # other readers than this one may find another end
+        whole = archive.fp.read().startswith(zipfile.stringEndArchive) and members[0].header_offset == 0
+        if not whole or len({member.filename.lower() for member in members}) < len(members):
+            return "torch.save does not write such archives"
+        for pickle in (member for member in members if member.filename.lower().endswith(".pkl")):
+            for code, argument, _ in pickletools.genops(archive.read(pickle)):
+                if code.name == "PROTO" and argument != 2:  # torch reads others too, but with a warning
+                    return "torch.save does not write such pickles"
+                storage = code.name == "GLOBAL" and re.fullmatch(r"torch \w+Storage", argument)
+                if code.name in ("GLOBAL", "STACK_GLOBAL") and argument not in NEEDED and not storage:
+                    return f"it names {shown(argument)}, which no tensor needs"
+        if archive.testzip():  # torch does not compare the sums
+            return "bytes were altered"
+    return None
 
 
 def find(path: str | Path) -> Path:
@@ -62,8 +104,11 @@ def find(path: str | Path) -> Path:
 
 def digest(path: Path) -> str:
     """sha256 of a checkpoint's weights: by it a record, or a draft's heads, know a model again."""
-    path = Path(path)
-    return hashlib.sha256((path / WEIGHTS if path.is_dir() else path).read_bytes()).hexdigest()
+    return hashlib.sha256(weights_file(Path(path)).read_bytes()).hexdigest()
+
+
+def weights_file(path: Path) -> Path:
+    return path / WEIGHTS if os.path.isdir(path) else path
 
 
 def read(path: Path, public=None) -> dict:
@@ -75,44 +120,132 @@ def read(path: Path, public=None) -> dict:
         public: what such a state dict does not say: ``norm``, ``activation``, ``seq_len`` and ``channels``.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         return read_folder(path)
-    if not os.path.isfile(path):
+    if not os.path.lexists(path):
         raise UserError(f"no checkpoint {path}: train one with run.py --is_training 1, or correct the path")
     content = read_state(path, torch.device("cpu"))
-    if public is not None and isinstance(content, dict) and any(key.endswith("embedding.weight") for key in content):
-        return read_openltm(path, content, public)
-    if not isinstance(content, dict) or "format" not in content:
+    if not isinstance(content, dict):
+        content = {}
+    if public is not None and any(isinstance(key, str) and key.endswith("embedding.weight") for key in content):
+        return read_openltm(path, plain(content), public)
+    if "format" not in content:
         raise UserError(f"{path} is not a checkpoint of this project: give one that run.py --is_training 1 wrote")
-    if content["format"] != FORMAT:
-        raise UserError(f"{path} has format {content['format']}, this version reads {FORMAT}: train it again")
-    return whole(path, content)
+    return whole(path, plain(content))
+
+
+def plain(content: dict) -> dict:
+    """What an OrderedDict holds: a file may have given it attributes that hide its methods."""
+    return dict(dict.items(content))
 
 
 def whole(path: Path, content: dict) -> dict:
+    """A checkpoint of ours; see :func:`read`."""
+    if type(content.get("format")) is not int or content["format"] != FORMAT:
+        raise UserError(
+            f"{path} has format {shown(content.get('format'))}, this version reads {FORMAT}: train it again, or take "
+            "the version that wrote it"
+        )
     kinds = {"model": str, "config": dict, "training": dict, "state_dict": dict}
     bad = [name for name, kind in kinds.items() if not isinstance(content.get(name), kind)]
     if bad:
         raise UserError(f"{path} lacks its {bad[0]}: it is not a whole checkpoint, copy or train it again")
-    return content
+    content = content | {name: plain(content[name]) for name, kind in kinds.items() if kind is dict}
+    name, training = content["model"], PUBLIC | content["training"]
+    if name not in MODELS:
+        raise UserError(f"{path} has model {shown(name)}, this version knows {', '.join(MODELS)}: train it again")
+    names = dict.fromkeys(field.name for field in fields(MODELS[name].Config))
+    odd = [key for key in names | content["config"] if not (key in names and key in content["config"])]
+    if odd:
+        what = "lacks" if odd[0] in names else "has an unknown"
+        raise UserError(f"{path} {what} {shown(odd[0])} in its config: copy or train it again")
+    inputs, args = training["inputs"], training["args"]
+    if not (
+        isinstance(training["data"], str | None)
+        and isinstance(inputs, list)
+        and all(isinstance(digest, str) for digest in inputs)
+        and isinstance(args, dict)
+        and isinstance(dict.get(args, "checkpoint"), str | None)
+    ):
+        raise UserError(f"{path} does not say in its training what it was trained on: copy or train it again")
+    training["args"] = PUBLIC["args"] | plain(args)
+    return fitting(path, content | {"training": training})
+
+
+def fitting(path: Path, content: dict) -> dict:
+    """The content with its whole configuration, if it is one and the weights are its model's.
+
+    Sizes are compared before memory is taken for them: a configuration can claim any.
+    """
+    state, module = content["state_dict"], MODELS[content["model"]]
+    check_weights(path, state)
+    if sum(value.nbytes for value in state.values()) > os.path.getsize(weights_file(path)):
+        raise UserError(f"{path} claims more weights than it holds: copy or train it again")
+    try:
+        config = module.Config(**content["config"])
+        with torch.device("meta"):
+            wanted = {key: tuple(value.shape) for key, value in module.Model(config).state_dict().items()}
+    except (UserError, RuntimeError) as error:  # torch: sizes that no memory could have
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path} does not fit its model ({reason}): copy or train it again") from error
+    found = {key: tuple(value.shape) for key, value in state.items()}
+    for key in wanted | found:
+        if wanted.get(key) != found.get(key):
+            shapes = f"has shape {found.get(key)}, not {wanted.get(key)}" if key in found else "is missing"
+            reason = f"{shown(key)} {shapes if key in wanted else 'is unknown to it'}"
+            raise UserError(f"{path} does not fit its model ({reason}): copy or train it again")
+    bad = [key for key, value in state.items() if not value.to(torch.float32).isfinite().all()]
+    if bad:
+        raise UserError(f"{path} has NaN or infinite weights in {bad[0]}: its training diverged, train it again")
+    return content | {"config": asdict(config)}
+
+
+def check_weights(path: Path, state: dict) -> None:
+    for key, value in state.items():
+        if not (isinstance(key, str) and isinstance(value, Tensor) and value.dtype in DTYPES):
+            raise UserError(f"{path} has no floating-point weights under {shown(key)}: copy or train it again")
 
 
 def read_folder(folder: Path) -> dict:
     try:
-        config = json.loads((folder / CONFIG).read_text())
+        for file in (CONFIG, WEIGHTS):
+            if not os.path.isfile(folder / file):
+                raise OSError(f"{file} is missing, or no regular file")
+        if os.path.getsize(folder / CONFIG) > MOST_JSON:
+            raise ValueError(f"{CONFIG} has more than {MOST_JSON} bytes")
+        text = (folder / CONFIG).read_text(encoding="utf-8")
+        config = json.loads(text, parse_constant=no_number, object_pairs_hook=each_once)
         state = load_file(folder / WEIGHTS)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise UserError(f"{folder} needs a readable {CONFIG} and {WEIGHTS} ({error}): copy it again") from error
+    except (OSError, ValueError, RecursionError, SafetensorError) as error:
+        reason = str(error)[:200]
+        raise UserError(f"{folder} needs a readable {CONFIG} and {WEIGHTS} ({reason}): copy it again") from error
     if isinstance(config, dict) and config.get("model_type") == OURS:
         return whole(folder, config | {"state_dict": state})
-    config, state = timer_hf.from_public(config, state)
-    return {"format": FORMAT, "model": "timer_hf", "config": config, "training": PUBLIC, "state_dict": state}
-
-
-def read_openltm(path: Path, state: dict, public) -> dict:
-    """Sizes are those of the weights, the number of heads that of the attention's bias."""
-    state = {key.removeprefix("module."): value for key, value in state.items()}
     try:
+        config, state = timer_hf.from_public(config, state)
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from error
+    return fitting(folder, {"model": "timer_hf", "config": config, "training": PUBLIC, "state_dict": state})
+
+
+def no_number(text: str):
+    raise ValueError(f"{text} is no number")
+
+
+def each_once(pairs: list[tuple]) -> dict:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name comes twice")
+    return found
+
+
+def read_openltm(path: Path, content: dict, public) -> dict:
+    """Sizes are those of the weights, the number of heads that of the attention's bias."""
+    check_weights(path, content)
+    state = {key.removeprefix("module."): value for key, value in content.items()}
+    try:
+        if len(state) < len(content):
+            raise ValueError("a name comes twice, with and without 'module.'")
         d_model, patch = state["embedding.weight"].shape
         config = {
             "input_token_len": patch,
@@ -127,15 +260,19 @@ def read_openltm(path: Path, state: dict, public) -> dict:
             "rope_index": "flat",
             "channels": public.channels or "joint",
         }
-    except (KeyError, AttributeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError) as error:
         raise UserError(f"{path} is no state dict of the public Timer-XL ({error}): give it as it was saved") from error
-    return {"format": FORMAT, "model": "timer_xl", "config": config, "training": PUBLIC, "state_dict": state}
+    return fitting(path, {"model": "timer_xl", "config": config, "training": PUBLIC, "state_dict": state})
 
 
 def export(path: Path, folder: Path) -> None:
     """Write a checkpoint of ours as a folder with ``config.json`` and ``model.safetensors``."""
     content = read(path)
     weights = {name: value.contiguous() for name, value in content.pop("state_dict").items()}
+    try:
+        json.dumps(content, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} says what JSON cannot hold ({str(error)[:200]}): train it again") from error
     write_atomic(folder / WEIGHTS, lambda temporary: save_file(weights, temporary))
     write_json(folder / CONFIG, {"model_type": OURS} | content)
 
@@ -143,28 +280,28 @@ def export(path: Path, folder: Path) -> None:
 def load(path: Path, device: torch.device, public=None):
     """The model in evaluation mode, rebuilt from the checkpoint alone; ``public``: see :func:`read`."""
     content = read(path, public)
-    try:
-        module = MODELS[content["model"]]
-        model = module.Model(module.Config(**content["config"]))
-        model.load_state_dict(content["state_dict"], strict=True)
-    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise UserError(f"{path} does not fit its model ({str(error).splitlines()[0]}): train it again") from error
-    bad = [key for key, value in model.state_dict().items() if not value.isfinite().all()]
-    if bad:
-        raise UserError(f"{path} has NaN or infinite weights in {bad[0]}: its training diverged, train it again")
+    module = MODELS[content["model"]]
+    model = module.Model(module.Config(**content["config"]))
+    model.load_state_dict(content["state_dict"], strict=True)
     return model.to(device).eval()
 
 
 def newest(folder: Path, name: str, data: str, fits=lambda config, training: True) -> Path | None:
-    """The newest ``<folder>/*/checkpoint.pth`` of this model and data set that ``fits(config, training)``."""
-    for path in sorted(Path(folder).glob("*/checkpoint.pth"), key=lambda p: p.stat().st_mtime, reverse=True):
+    """The newest ``<folder>/*/checkpoint.pth`` of this model and data set that ``fits(config, training)``.
+
+    A damaged one is passed over, and a line on stderr says so.
+    """
+    paths = filter(os.path.lexists, (place / "checkpoint.pth" for place in Path(folder).glob("*")))
+    for path in sorted(paths, key=lambda p: os.stat(p, follow_symlinks=p.exists()).st_mtime, reverse=True):
         try:
             content = read(path)
-        except UserError:
+        except UserError as error:
+            if distributed.rank() == 0:
+                print(f"warning: passed over: {error}", file=sys.stderr, flush=True)
             continue
         if (
             content["model"] == name
-            and content["training"].get("data") == data
+            and content["training"]["data"] == data
             and fits(content["config"], content["training"])
         ):
             return path

@@ -54,6 +54,15 @@ def mean(value: Tensor) -> Tensor:
     return value / world()
 
 
+def largest(value: int, device: torch.device) -> int:
+    """Over all processes; each of them must ask for it."""
+    if world() == 1:
+        return value
+    found = torch.tensor(value, device=device)
+    dist.all_reduce(found, dist.ReduceOp.MAX)
+    return int(found)
+
+
 class Together(nn.Module):
     """A loss whose gradient is averaged over all processes: ``loss`` of this ``model``'s parameters."""
 

@@ -3,6 +3,7 @@
 import math
 import operator
 import secrets
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -13,7 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from data_provider.histories import History, Table
+from data_provider.histories import History, Table, told_filled
 from utils import checkpoint
 from utils.covariance import Calibration, calibrate, next_patch_errors
 from utils.errors import UserError
@@ -186,6 +187,7 @@ class SpeculativeForecaster:
             for batch, drawn, statistics in self.stream(histories, horizon, samples, seed)
         ]
         ends, drawn = [end for part in parts for end in part[0]], np.concatenate([part[1] for part in parts])
+        tell_filled(ends)
         if many:
             found = [self.shaped(items[i], ends[i : i + 1], drawn[i : i + 1]) for i in range(len(items))]
             values, own = (list(side) for side in zip(*found, strict=True))
@@ -437,6 +439,14 @@ def standardise(windows: np.ndarray, context: int) -> tuple[np.ndarray, np.ndarr
     return scaled, first + mean, scale
 
 
+def tell_filled(histories: list[History]) -> None:
+    """A warning where gaps were filled; of many series, of the first that had some."""
+    gappy = [history for history in histories if history.filled]
+    if gappy:
+        which = f"{len(gappy)} of {len(histories)} series had gaps, the first{_of(gappy[0])}: "
+        warnings.warn((which if len(histories) > 1 else "") + "; ".join(told_filled(gappy[0].filled)), stacklevel=3)
+
+
 def average(drawn: np.ndarray) -> np.ndarray:
     """The mean of paths ``[B, S, H, C]``; of equal ones the same to the last bit."""
     return drawn[:, 0] + (drawn - drawn[:, :1]).mean(1)
@@ -447,7 +457,7 @@ def check_names(table: Table, num_samples: int) -> None:
     quantiles = {f"{name}_{q}" for name in table.columns for q in QUANTILES}
     doubled = quantiles & {*table.columns, table.time, table.id}
     if num_samples > 1 and doubled:
-        raise UserError(f"column {doubled.pop()!r} is called as a quantile will be: rename it, or choose by --columns")
+        raise UserError(f"column {doubled.pop()!r} is called as a quantile will be: rename it, or choose by `columns`")
 
 
 def batches(items: Iterable, size: int) -> Iterator[list]:

@@ -7,6 +7,31 @@ from torch import Tensor
 INTERVALS = (50, 80, 95)  # per cent, central
 
 
+class Drift:
+    """Mean square distance of speculative forecasts from the target's own, batch by batch, in float64.
+
+    Of point forecasts: of means, or of the means over sample paths. Two single paths are two draws, whose distance
+    says nothing of a drift: it is null.
+
+    Args:
+        paths: whether forecasts are sample paths.
+    """
+
+    def __init__(self, paths: bool):
+        self.paths, self.squared, self.count = paths, 0.0, 0
+
+    def add(self, ours: Tensor, own: Tensor) -> None:
+        """Both ``[B, H, C]``, or sample paths ``[B, S, H, C]``."""
+        if ours.ndim == 3 and self.paths:
+            return
+        ours, own = (forecast.double().mean(1) if forecast.ndim == 4 else forecast.double() for forecast in (ours, own))
+        self.squared += (ours - own).square().sum().item()
+        self.count += ours.numel()
+
+    def record(self) -> float | None:
+        return self.squared / self.count if self.count else None
+
+
 class Accuracy:
     """Errors of forecasts over windows, horizon and variables, batch by batch.
 

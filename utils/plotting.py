@@ -16,6 +16,14 @@ from matplotlib.ticker import NullFormatter
 
 COLOURS = {"truth": "#000000", "target": "#0072B2", "speculative": "#D55E00"}
 ACCEPTED = "#009E73"
+LONGEST = 60  # characters of a name in a picture: one of millions would take matplotlib hours
+
+
+def short(text: str) -> str:
+    """A name as it stands in titles, labels and legends: on one line, its middle left out where it is long."""
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2]}…{text[1 - LONGEST // 2 :]}"
+    return " ".join(text.split())
 
 
 def forecast_figure(
@@ -25,6 +33,7 @@ def forecast_figure(
     accepted: dict[str, Tensor],
     patch: int,
     band: Tensor | None = None,
+    part: str = "",
 ) -> None:
     """One panel a variable: context, truth and forecasts, the accepted patches shaded.
 
@@ -33,6 +42,7 @@ def forecast_figure(
         lines: name -> forecast ``[H, C]``.
         accepted: title -> ``[patches]``, empty where nothing was proposed.
         band: 10 % and 90 % quantiles of the speculative paths, ``[2, H, C]``.
+        part: which of the variables these are, where there are more; stands above them.
     """
     figure, all_axes = plt.subplots(
         len(panels), figsize=(11, 1 + 3 * len(panels)), layout="constrained", sharex=True, squeeze=False
@@ -62,20 +72,23 @@ def forecast_figure(
             label = None
         for i in range(0, horizon, patch):
             axes.axvline(i, color="#bbbbbb", linewidth=0.5, zorder=0)
-        axes.set_title(title, parse_math=False)
+        axes.set_title(short(title), parse_math=False)
         axes.set_ylabel("standardised value")
         axes.margins(x=0.01)
     axes.set_xlabel("time steps from the start of the forecast")
     figure.legend(*all_axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False)
+    if part:
+        figure.suptitle(part)
     figure.savefig(file, dpi=120)
     plt.close(figure)
 
 
-def prediction_figure(file: Path, panels: list[tuple]) -> None:
+def prediction_figure(file: Path, panels: list[tuple], part: str = "") -> None:
     """The past and the forecast, a panel each.
 
     Args:
         panels: title, time stamps and values of the past, time stamps of the forecast, its paths ``[S, H]``.
+        part: which of the series these are, where there are more; stands above them.
     """
     across = min(2, len(panels))
     figure, all_axes = plt.subplots(
@@ -93,7 +106,7 @@ def prediction_figure(file: Path, panels: list[tuple]) -> None:
             axes.fill_between(
                 ahead, low, high, color=COLOURS["speculative"], alpha=0.25, linewidth=0, label="80 % interval"
             )
-        axes.set_title(title, fontsize=10, parse_math=False)  # a column's name may have dollars
+        axes.set_title(short(title), fontsize=10, parse_math=False)  # a column's name may have dollars
         axes.margins(x=0.01)
         axes.tick_params(labelsize=8)
         if isinstance(times, pd.DatetimeIndex):
@@ -102,6 +115,8 @@ def prediction_figure(file: Path, panels: list[tuple]) -> None:
     for axes in list(all_axes.flat)[len(panels) :]:
         axes.remove()
     figure.legend(*all_axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    if part:
+        figure.suptitle(part)
     figure.savefig(file, dpi=120)
     plt.close(figure)
 
@@ -141,16 +156,16 @@ def drafts_figure(file: Path, rows: list[dict]) -> None:
     for i, row in enumerate(first):
         values = [value for value in row["rms_distance_by_position"] if value is not None]
         style = {"color": OKABE_ITO[i % len(OKABE_ITO)], "linestyle": ("-", "--")[i // len(OKABE_ITO) % 2]}
-        distance.plot(range(1, len(values) + 1), values, marker="o", markersize=4, label=row["draft"], **style)
+        distance.plot(range(1, len(values) + 1), values, marker="o", markersize=4, label=short(row["draft"]), **style)
     distance.set(
         xlabel="position of the proposal in its round",
         ylabel="root-mean-square distance to the target's means\n(units of the standardised data)",
-        title=f"{rows[0]['group']}: distance of drafts",
+        title=f"{short(rows[0]['group'])}: distance of drafts",
         yscale="log",
     )
 
     height = {row_id: -i for i, row_id in enumerate((row["group"], row["draft"]) for row in rows)}
-    labels = [f"{row['group']}: {row['draft']}" for row in rows]
+    labels = [short(f"{row['group']}: {row['draft']}") for row in rows]
     bars = {
         "point mode": [row["point"]["rate"] for row in rows],
         "sample paths, calibrated or learned": [
@@ -235,7 +250,7 @@ def benchmark_figure(file: Path, rows: list[dict]) -> None:
                     marker=marker,
                     markersize=4,
                 )
-            axes.set_title(f"{group[0]}, {group[1]}, horizon {horizon}", fontsize="medium")
+            axes.set_title(f"{short(group[0])}, {group[1]}, horizon {horizon}", fontsize="medium")
             if not curves:
                 axes.text(0.5, 0.5, "not run", ha="center", transform=axes.transAxes, color="#666666")
                 axes.set(xticks=[], yticks=[])
@@ -245,7 +260,7 @@ def benchmark_figure(file: Path, rows: list[dict]) -> None:
             _plain_logarithmic(axes, sorted({row["batch"] for row in rows}))
     if legend:
         figure.legend(legend.values(), legend, loc="outside lower center", ncols=2 * len(horizons), frameon=False)
-    figure.suptitle("medians of per-batch ratios; " + ", ".join(dict.fromkeys(group[2] for group in groups)))
+    figure.suptitle("medians of per-batch ratios; " + ", ".join(dict.fromkeys(short(group[2]) for group in groups)))
     figure.savefig(file, dpi=100)
     plt.close(figure)
 
@@ -303,7 +318,7 @@ def growth_figure(file: Path, rows: list[dict]) -> None:
                 axes.set_axis_off()
                 continue
             _plain_logarithmic(axes, sorted({row["value"] for row in here}))
-            axes.set(title=f"{target}: {name}", xlabel=units[name], ylabel="ms a batch")
+            axes.set(title=f"{short(target)}: {name}", xlabel=units[name], ylabel="ms a batch")
     figure.legend(legend.values(), legend, loc="outside lower center", ncols=len(methods), frameon=False)
     figure.suptitle("measured (marks) and predicted (lines)")
     figure.savefig(file, dpi=100)

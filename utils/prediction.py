@@ -91,7 +91,7 @@ class Outlook:
         return None if self.known[key] is None else self.known[key][..., : config.k]
 
     def predict(self, config: SpeculativeConfig, samples: int = 1) -> dict:
-        """Acceptance rate, patches a target pass, speed-up over the target alone, and the MSE that noise adds."""
+        """Acceptance rate, patches per target pass, speed-up over the target alone, and the MSE that noise adds."""
         rates = self.rates(config)
         if rates is None:
             return dict(NOT_PREDICTED)

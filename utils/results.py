@@ -1,13 +1,16 @@
 """Files that a run leaves behind, written to a temporary name and renamed."""
 
+import errno
 import fcntl
 import json
 import os
 import platform
+import re
+import stat
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,6 +20,8 @@ from utils.errors import Interrupted
 
 SCHEMA = 1
 TEMPORARY = ".tmp."  # begins the names of files that are being written; the number of the process follows
+MOST_STATE = 2**24  # bytes of a file that says what an interrupted run has done
+FORMULA = "=+-@＝＋－＠"  # what begins with one is run by spreadsheets
 
 
 def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
@@ -68,37 +73,76 @@ def _running(process: str) -> bool:
     """Whether the process of this number still is."""
     try:
         os.kill(int(process), 0)
-    except (ProcessLookupError, ValueError):
+    except (ProcessLookupError, ValueError, OverflowError):
         return False
     except PermissionError:  # of somebody else
         return True
     return True
 
 
+def open_plain(path: Path, flags: int) -> int:
+    """A handle of a file that is nothing else: what somebody put in its place, to be written through it, is refused.
+
+    Raises:
+        OSError: as os.open does.
+        Interrupted: the path is a link, a file with several names, a folder, a pipe or a device.
+    """
+    refused = Interrupted(f"{path} is a link or no plain file, and is not written to: remove it")
+    try:
+        handle = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.EISDIR):
+            raise refused from error
+        raise
+    found = os.fstat(handle)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+        os.close(handle)
+        raise refused
+    return handle
+
+
 class Growing:
     """A file that grows batch by batch and appears whole: ``done`` says what an interrupted run has left of it.
 
-    What was killed goes on after its last whole batch where ``identity`` is the same; else it begins anew, and
-    ``other`` says so.
+    What was killed goes on after its last whole batch where ``identity`` is the same and ``valid(done)`` holds; else
+    it begins anew, and ``other`` says what was wrong with what is there (None: nothing is).
+
+    Raises:
+        Interrupted: the file cannot be written, or a link stands in its place.
     """
 
-    def __init__(self, path: Path, identity: dict):
+    def __init__(self, path: Path, identity: dict, valid: Callable[[object], bool] = lambda done: True):
         self.path, self.identity, self.done = path, json.loads(json.dumps(identity)), None
-        self.other = False
+        self.other = None
         self.part, self.state = path.with_name(f".{path.name}.part"), path.with_name(f".{path.name}.json")
-        size = 0
+        text, size = None, 0
         try:
-            state = json.loads(self.state.read_text())
-            self.other = state["identity"] != self.identity
-            if not self.other and self.part.stat().st_size >= state["bytes"]:
-                self.done, size = state["done"], state["bytes"]
-        except (OSError, ValueError, KeyError):  # nothing is left, or not all of it
-            pass
-        try:
-            self.file = self.part.open("ab", buffering=0)
+            with suppress(FileNotFoundError), os.fdopen(open_plain(self.state, os.O_RDONLY), "rb") as file:
+                text = file.read(MOST_STATE + 1)
+            self.file = os.fdopen(open_plain(self.part, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab", buffering=0)
+            if text is not None:
+                self.done, size = self._left(text, valid)
             self.file.truncate(size)
         except OSError as error:
             raise Interrupted(f"cannot write {path}: {error.strerror}; free or unlock it") from error
+
+    def _left(self, text: bytes, valid: Callable[[object], bool]) -> tuple:
+        """What has been done, and the bytes it has left; None and 0 where that cannot be used, and ``other``."""
+        self.other = "damaged or not whole"
+        try:
+            state = json.loads(text) if len(text) <= MOST_STATE else None
+        except (ValueError, RecursionError):
+            return None, 0
+        if not isinstance(state, dict) or not {"identity", "bytes", "done"} <= state.keys():
+            return None, 0
+        if state["identity"] != self.identity:
+            self.other = "of other arguments, data or models"
+            return None, 0
+        size = state["bytes"]
+        if type(size) is not int or not 0 < size <= os.fstat(self.file.fileno()).st_size or not valid(state["done"]):
+            return None, 0
+        self.other = None
+        return state["done"], size
 
     def append(self, text: str, done) -> None:
         """Add a batch; ``done`` (JSON) is what has been done with it."""
@@ -157,14 +201,20 @@ def now() -> str:
 
 def append_text(path: Path, text: str) -> None:
     try:
-        with path.open("a") as file:
+        with os.fdopen(open_plain(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "a") as file:
             file.write(text)
     except OSError as error:
         raise Interrupted(f"cannot write {path}: {error.strerror}; free or unlock it") from error
 
 
+def harmless(cell: str) -> str:
+    """A cell of a CSV, an apostrophe before it where a spreadsheet would run it as a formula; numbers stay."""
+    runs = cell[:1] in tuple("\t\r\n") or cell.lstrip()[:1] in tuple(FORMULA)
+    return f"'{cell}" if runs and not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", cell, re.ASCII) else cell
+
+
 def table(records: list[dict]) -> str:
-    """One table for people: the baselines of the first record, and the speculative run of each.
+    """One table for people: the baselines of the first record that were run, and the speculative run of each.
 
     Speed-ups are of the speculative run over the named line, medians of per-batch ratios.
     """
@@ -184,21 +234,26 @@ def table(records: list[dict]) -> str:
     first = records[0]
     data, accuracy, timing = first["data"], first["accuracy"], first["timing"]
 
-    def own(record: dict) -> str:
-        """The target alone in the record's mode: its means, or its own sample paths."""
+    def own(record: dict) -> list[str]:
+        """The target alone under the record's rollout, in its mode: its means, or its own sample paths."""
         sampled = record["acceptance"] and record["args"]["spec_mode"] == "sample"
-        name = f"target {record['args']['rollout']}" + (", sampled" if sampled else "")
-        return line(name, record["accuracy"]["target"], record["timing"]["target_cached"])
+        cached = record["args"]["rollout"] == "cached"
+        name = ("target cached" if cached else "target sliding, last output only") + (", sampled" if sampled else "")
+        timing = record["timing"]["target_cached" if cached else "target_sliding_lean"]
+        return [line(name, record["accuracy"]["target"], timing)] if record["accuracy"]["target"] else []
 
     lines = [
         f"{data['name']}, {data['split']}: {data['windows']} of {data['windows_available']} windows, context "
         f"{data['context']}, horizon {data['horizon']}, patch {data['patch']}, batch {first['args']['batch_size']}, "
         f"{first['environment']['device']}, {first['environment']['threads']} threads",
         f"{'':<52}{'MSE':>8}{'MAE':>8}{'ms/batch':>10}{'acceptance':>12}{'x sliding':>12}{'x cached':>12}",
-        own(first),
-        line("target sliding", accuracy["target_sliding"], timing["target_sliding"]),
-        line("target sliding, last output only", accuracy["target_sliding"], timing["target_sliding_lean"]),
+        *own(first),
     ]
+    sliding, several = accuracy["target_sliding"], first["args"].get("num_samples", 1) > 1  # not in older records
+    if timing["target_sliding"] or (sliding and several):  # which are not timed against one forecast
+        lines.append(line("target sliding", sliding, timing["target_sliding"]))
+    if timing["target_sliding_lean"] and first["args"]["rollout"] == "cached":
+        lines.append(line("target sliding, last output only", sliding, timing["target_sliding_lean"]))
     if accuracy["reference"]:
         lines.append(line("reference sliding", accuracy["reference"], None))
     alone = {}
@@ -209,7 +264,7 @@ def table(records: list[dict]) -> str:
     lines += alone.values()
     for record in records:
         if record is not first:
-            lines.append(own(record))
+            lines += own(record)
         if record["acceptance"]:
             args = record["args"]
             draft = record["models"]["draft"]["model"]

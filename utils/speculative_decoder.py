@@ -1,6 +1,10 @@
 """Speculative decoding of patches: the draft proposes K, the target checks them in one pass.
 
 Leviathan, Kalman, Matias 2023 (https://arxiv.org/abs/2211.17192), for continuous patches and for point forecasts.
+
+With a tolerance the forecast is not the target's own: every emitted patch is, on a prefix that is off by at most the
+tolerance per patch, and over many patches the differences can add up without a bound. Records say by how much they did
+(``accuracy.drift``).
 """
 
 from collections.abc import Callable

@@ -21,7 +21,7 @@ from data_provider.data_factory import NAMES
 from exp.exp_benchmark import CHECKPOINTS, TARGETS, ExpBenchmark
 from exp.exp_growth import ExpGrowth
 from utils.arguments import Formatter, Parser, real, whole
-from utils.errors import one_line
+from utils.errors import kept, one_line
 from utils.plotting import benchmark_figure
 from utils.results import write_atomic
 
@@ -102,6 +102,7 @@ def summary(folder: Path) -> None:
     print(f"-> {folder / 'benchmark.csv'}, {folder / 'benchmark.png'}")
 
 
+@kept("what was measured is kept; the same command goes on")
 def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     if args.growth:

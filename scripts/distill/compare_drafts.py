@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from exp.exp_compare import ExpCompare
 from utils import checkpoint
 from utils.arguments import build_parser
-from utils.errors import one_line
+from utils.errors import kept, one_line
 from utils.plotting import drafts_figure
 from utils.results import environment, now, write_atomic, write_json
 
@@ -115,6 +115,7 @@ def line(row: dict) -> dict:
     return shown | {f"acceptance_{i + 1}": value for i, value in enumerate(row["point"]["by_position"])}
 
 
+@kept("what was measured is kept; the same command goes on")
 def main(root: str, output: str = "results/drafts") -> int:
     folder = Path(output)
     path = folder / "drafts.json"

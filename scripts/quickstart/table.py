@@ -6,6 +6,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from utils.errors import one_line
 from utils.results import table
 
-print(table([json.loads(Path(name).read_text()) for name in sys.argv[1:]]))
+
+@one_line
+def main(*names: str) -> None:
+    print(table([json.loads(Path(name).read_text()) for name in names]))
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

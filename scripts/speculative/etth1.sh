@@ -9,7 +9,7 @@ PARTS=${*:-targets choose point tolerances sample short first paths}
 CAUSAL=checkpoints/ETTh1_timer_xl_causal_joint
 WINDOW=checkpoints/ETTh1_timer_xl_window_joint
 forecast() {
-    python run.py --data ETTh1 --root_path "$ROOT" --threads 2 --results results/etth1 "$@"
+    python run.py --data ETTh1 --root_path "$ROOT" --threads 2 --results results/etth1 --baselines all "$@"
 }
 decode() {
     forecast --use_speculative --checkpoint ${CAUSAL}_2021/checkpoint.pth --reference_ckpt ${WINDOW}_2021/checkpoint.pth \

@@ -176,3 +176,17 @@ def test_a_file_whose_digest_is_known_must_have_it(stand_in, tmp_path):
     stand_in.files[f"/datasets/{HUB}/resolve/main/{DATASETS['ETTh1'].file}"] = (tmp_path / "ETTh1.csv").read_bytes()
     with pytest.raises(UserError, match="altered"):
         load_series("ETTh1", str(tmp_path), None)
+
+
+def test_what_is_filled_for_training_is_told(tmp_path):
+    table = pd.DataFrame({"date": pd.date_range("2020", periods=300, freq="h"), "a": np.arange(300.0), "b": 1.0})
+    table.to_csv(tmp_path / "whole.csv", index=False)
+    table.loc[50:99, "a"] = np.nan
+    table.to_csv(tmp_path / "gaps.csv", index=False)
+    series = load_series("custom", str(tmp_path), "gaps.csv", missing="interpolate")
+    assert series.filled["a"].values == 50
+    first, *lines = str(series).splitlines()
+    assert first == "gaps: 300 rows, 2 variables"
+    assert "a 50 values (longest run 50, from data row 51 on" in lines[0]
+    assert lines[1].startswith("warning: gaps longer than a day")
+    assert "\n" not in str(load_series("custom", str(tmp_path), "whole.csv", missing="interpolate"))

@@ -1,6 +1,7 @@
 """Tables of one's own: what is read from them, and what is refused."""
 
 from contextlib import suppress
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_provider.histories import Table
+from data_provider.data_loader import read_table
+from data_provider.histories import Table, told_filled
 from utils.errors import UserError
 
 
@@ -42,6 +44,94 @@ def test_time_stamps_go_on_in_their_own_step(freq):
     whole = pd.date_range("2020-02-29", periods=60, freq=freq)
     history = only(frame(50).assign(date=whole[:50]))
     assert history.ahead(10).tolist() == whole[50:].tolist()
+
+
+@pytest.mark.parametrize("start", ["2019-01-01", "2020-02-14 09:30"])
+@pytest.mark.parametrize(
+    "freq",
+    ["BME", "BMS", "2BME", "2MS", "6ME", "BQE", "BQS-FEB", "BYE", "SMS", "SME", "SMS-16", "SME-10", "WOM-3FRI"]
+    + ["4W", "30D", pd.offsets.LastWeekOfMonth(weekday=4), pd.offsets.WeekOfMonth(3, week=1, weekday=2)]
+    + [pd.offsets.CustomBusinessDay(weekmask=days) for days in ("Mon Tue Wed Thu Fri Sat", "Sun Mon Tue Wed Thu")],
+    ids=str,
+)
+def test_rules_of_the_calendar_go_on(freq, start):
+    whole = pd.date_range(start, periods=50, freq=freq)
+    history = only(frame(40).assign(date=whole[:40]))
+    assert history.ahead(10).tolist() == whole[40:].tolist()
+
+
+def monthly(start, periods, months, day) -> pd.DatetimeIndex:
+    """One day of every so many months, shorter ones at their end."""
+    return pd.DatetimeIndex([pd.Timestamp(start) + pd.DateOffset(months=months * i, day=day) for i in range(periods)])
+
+
+@pytest.mark.parametrize("day", [2, 15, 28, 29, 30, 31])
+@pytest.mark.parametrize("months", [1, 2, 3, 12])
+@pytest.mark.parametrize("start", ["2019-02-01", "2020-02-29 07:00"])
+def test_months_on_any_day_go_on(day, months, start):
+    whole = monthly(start, 40, months, day)
+    table = frame(30).assign(date=whole[:30])
+    assert only(table).ahead(10).tolist() == whole[30:].tolist()
+    gap = table.drop(index=[7]).reset_index(drop=True)
+    with pytest.raises(UserError, match=rf"{whole[7]} is missing after data row 7, by the rule of the others, .*every"):
+        only(gap)
+    assert (only(gap, missing="interpolate").times == whole[:30]).all()
+
+
+@pytest.mark.parametrize(("start", "freq"), [("2021-07-01", "MS"), ("2021-01-01", "YS"), ("2021-07-31", "ME")])
+def test_months_and_years_that_happen_to_be_of_one_length_are_months_and_years(start, freq):
+    whole = pd.date_range(start, periods=6, freq=freq)
+    assert only(frame(2).assign(date=whole[:2])).ahead(4).tolist() == whole[2:].tolist()
+
+
+BROKEN = {
+    "a holiday": (
+        pd.date_range("2020-01-01", periods=30, freq="BME"),
+        20,
+        -1,
+        r"last business day of every month \(BME",
+    ),
+    "a month start": (pd.date_range("2020-01-01", periods=30, freq="QS"), 3, 2, r"first day of every quarter \(3MS\)"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_stamp_that_breaks_the_rule_of_the_others_is_named_with_it(case):
+    times, row, days, rule = BROKEN[case]
+    moved = times[row] + pd.Timedelta(days=days)
+    broken = times.delete(row).insert(row, moved)
+    with pytest.raises(UserError, match=rf"not regular: .*{rule}"):
+        only(frame(30).assign(date=broken))
+
+
+def test_holidays_are_missing_business_days():
+    days = pd.date_range("2020-01-01", periods=30, freq="B").delete(7)
+    with pytest.raises(UserError, match=r"2020-01-10 00:00:00 is missing after data row 7, .*business days \(B\)"):
+        only(frame(29).assign(date=days))
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/Sao_Paulo", "Australia/Lord_Howe"])
+@pytest.mark.parametrize("freq", ["D", "B", "MS", "6h"])
+def test_days_of_a_zone_go_by_the_clock_on_the_wall(freq, zone):
+    local = pd.date_range("2016-02-01", periods=400, freq=freq)
+    local = local.tz_localize(zone, nonexistent="shift_forward", ambiguous=np.ones(400, bool))
+    assert only(frame(300).assign(date=local[:300])).ahead(100).tolist() == local[300:].tolist()
+    if freq == "6h":
+        return
+    for moved in (local.tz_convert("UTC"), local.tz_convert("UTC").tz_localize(None)):
+        with pytest.raises(UserError, match=r"move with summer time, .* write local dates without offset"):
+            only(frame(300).assign(date=moved[:300]))
+
+
+@pytest.mark.parametrize("zone", [None, "UTC"])
+def test_days_in_a_file_that_move_with_summer_time_are_told(zone, tmp_path):
+    local = pd.date_range("2020-03-01", periods=60, tz="Europe/Berlin")
+    written = [stamp.isoformat() for stamp in (local.tz_convert(zone) if zone else local)]
+    frame(60).assign(date=written).to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(UserError, match=r"move with summer time, as .*data rows 29 and 30.* write local dates"):
+        only(tmp_path / "t.csv")
+    frame(60).assign(date=local.tz_localize(None)).to_csv(tmp_path / "t.csv", index=False)
+    assert only(tmp_path / "t.csv").ahead(1)[0] == pd.Timestamp("2020-04-30"), "as the message says"
 
 
 def test_zones_names_and_numbers():
@@ -139,7 +229,7 @@ def test_series_are_whole_however_the_file_is_cut(cells, tmp_path, monkeypatch):
 def test_gaps_are_refused_or_filled():
     table = frame().drop(index=[4, 5, 20]).reset_index(drop=True)
     table.loc[0, "b"] = table.loc[9, "a"] = np.nan
-    with pytest.raises(UserError, match=r"2020-01-31 04:00:00 is missing after data row 4: add it, or give --missing"):
+    with pytest.raises(UserError, match=r"2020-01-31 04:00:00 is missing after data row 4: add it, or give `missing`"):
         only(table)
     with pytest.raises(UserError, match=r"NaN in column 'b', data row 4"):
         only(frame(b=[0.0] * 3 + [np.nan] * 27))
@@ -152,12 +242,131 @@ def test_gaps_are_refused_or_filled():
     assert len(only(days, missing="interpolate").values) == 60, "holidays, no weekends"
 
 
+def test_what_is_filled_is_counted():
+    table = frame(800).drop(index=[4, 5]).reset_index(drop=True)  # two rows are missing
+    table.loc[100:499, "b"] = table.loc[0, "b"] = np.nan
+    filled = only(table, missing="interpolate").filled
+    assert set(filled) == {"a", "b"}
+    assert filled["a"] == (2, 2, "after data row 4 (2020-01-31 04:00:00)", None)
+    assert filled["b"] == (403, 400, "from data row 101 on (2020-02-04 06:00:00)", "a day")
+    lines = told_filled(filled)
+    assert "b 403 values (longest run 400, from data row 101 on" in lines[0]
+    assert "a 2 values (longest run 2" in lines[0]
+    assert lines[1].startswith("warning: gaps longer than a day")
+    assert "b, 400 time steps from data row 101 on" in lines[1]
+    assert "a, " not in lines[1].split(": ", 2)[2]
+    assert only(frame(), missing="interpolate").filled == {}
+    assert told_filled({}) == []
+
+
+@pytest.mark.parametrize(
+    ("freq", "most", "season"),
+    [
+        *((freq, most, "a day") for freq, most in {"h": 24, "15min": 96, "12h": 2}.items()),
+        *((freq, most, "a week") for freq, most in {"D": 7, "B": 5}.items()),
+        *((freq, most, "a year") for freq, most in {"W": 52, "MS": 12, "QE": 4, "YS": 1}.items()),
+    ],
+)
+@pytest.mark.parametrize("rows", [False, True], ids=["values", "rows"])
+def test_a_gap_longer_than_a_season_is_told(freq, most, season, rows):
+    for length, told in ((most, None), (most + 1, season)):
+        table = frame(300, freq)
+        if rows:
+            table = table.drop(index=range(20, 20 + length)).reset_index(drop=True)
+        else:
+            table.loc[20 : 19 + length, "a"] = np.nan
+        found = only(table, missing="interpolate").filled["a"]
+        assert (found.values, found.longest, found.season) == (length, length, told)
+        assert "data row 20 " in found.place if rows else "data row 21 on" in found.place
+
+
+def test_many_columns_are_told_in_a_short_line():
+    wide = frame(30).assign(**{f"{i}{'x' * 900}": np.where(np.arange(30) == 3, np.nan, 1.0) for i in range(50)})
+    (line,) = told_filled(only(wide, missing="interpolate").filled)
+    assert len(line) < 2000
+    assert line.endswith("and 42 more columns")
+
+
+@pytest.mark.parametrize("name", ["a", "date", "1", "a b", "é"])
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
+def test_names_of_two_columns_are_refused_as_they_are_written(name, suffix, tmp_path):
+    table = frame().rename(columns={"a": name}) if name != "date" else frame()
+    table.insert(3, name, 7.0, allow_duplicates=True)
+    path = tmp_path / f"t{suffix}"
+    table.to_csv(path, index=False)
+    with pytest.raises(UserError, match=f"has several columns '{name}': rename them"):
+        Table(path)
+    with pytest.raises(UserError, match=f"has several columns '{name}': rename them"):
+        read_table(path)
+
+
+@pytest.mark.parametrize("start", ["", "\ufeff", "\n\n"])
+def test_columns_that_are_called_as_pandas_would_call_doubled_ones(start, tmp_path):
+    text = start + frame().rename(columns={"b": "a.1"}).to_csv(index=False)
+    (tmp_path / "t.csv").write_text(text)
+    assert Table(tmp_path / "t.csv").columns == ["a", "a.1"]
+    assert read_table(tmp_path / "t.csv").columns.tolist() == ["a", "a.1"]
+
+
+OTHER = {
+    "dates": pd.date_range("2021-01-01", periods=30),
+    "dates of a zone": pd.date_range("2021-01-01", periods=30, tz="Europe/Berlin"),
+    "no dates": pd.Series([pd.NaT] * 30),
+    "objects": pd.Series(pd.date_range("2021-01-01", periods=30), dtype=object),
+    "days": pd.Series([pd.Timestamp("2021-01-01").date()] * 30),
+    "categories": pd.Categorical(pd.date_range("2021-01-01", periods=30)),
+    "durations": pd.timedelta_range("1h", periods=30),
+    "complex numbers": np.arange(30) * 1j,
+    "months": pd.period_range("2021-01", periods=30, freq="M"),
+}
+
+
+@pytest.mark.parametrize("case", OTHER)
+def test_columns_that_only_look_like_numbers_are_refused(case, tmp_path):
+    table = frame(other=OTHER[case])
+    what = case if case in ("durations", "complex numbers") else "dates"
+    with pytest.raises(UserError, match=f"column 'other' holds {what}, not numbers: leave it out by `columns`"):
+        Table(table)
+    assert only(table, ["a"]).values.shape == (30, 1)
+    if case not in ("complex numbers", "categories"):  # which Parquet has not
+        table.to_parquet(tmp_path / "t.parquet")
+        with pytest.raises(UserError, match=r"'other' holds .*not numbers"):
+            Table(tmp_path / "t.parquet")
+
+
+def test_truth_values_and_decimals_are_numbers(tmp_path):
+    flags, prices = np.arange(30) % 2 == 1, [Decimal(i) / 4 for i in range(30)]
+    table = frame(flag=flags, price=prices)
+    table.to_parquet(tmp_path / "t.parquet")
+    for source in (table, tmp_path / "t.parquet"):
+        np.testing.assert_array_equal(only(source, ["flag", "price"]).values.T, [flags, np.arange(30) / 4])
+    prices[3] = None
+    with pytest.raises(UserError, match="NaN in column 'price', data row 4"):
+        only(frame(price=prices))
+
+
+def test_long_names_are_refused_in_a_short_line(tmp_path):
+    long_name = "x" * 2_000_000
+    frame().rename(columns={"b": long_name}).to_csv(tmp_path / "t.csv", index=False)
+    for read in (Table, read_table):
+        with pytest.raises(UserError, match="a name of 2,000,000 characters") as caught:
+            read(tmp_path / "t.csv")
+        assert len(str(caught.value)) < 300
+    assert only(frame().rename(columns={"b": "x" * 1000})).values.shape == (30, 2)
+    with pytest.raises(UserError, match="has 2,000 characters: shorten it") as caught:
+        list(Table(long(2).replace({"001": "x" * 2000}), id_column="id").histories())
+    assert len(str(caught.value)) < 200
+    with pytest.raises(UserError, match="has no column 'xxx") as caught:
+        Table(frame().rename(columns={"b": "y" * 1000}), [long_name])
+    assert len(str(caught.value)) < 300
+
+
 BAD = {
     "no such column": (frame(), {"columns": ["c"]}, "no column 'c'"),
     "time as a variable": (frame(), {"columns": ["date"]}, "time or id"),
     "time as id": (frame(), {"id_column": "date", "time_column": "date"}, "both"),
     "nothing to forecast": (frame()[["date"]], {}, "no columns to forecast"),
-    "no time": (frame()[["a", "b"]], {}, "--time_column"),
+    "no time": (frame()[["a", "b"]], {}, "`time_column`"),
     "text": (frame(c=["x"] * 30), {}, r"'c' is not numeric \('x' in data row 1\)"),
     "mixed": (frame(c=[1.0] * 7 + ["none"] + [1.0] * 22), {}, "'none' in data row 8"),
     "infinite": (frame(b=[0.0] * 3 + [-np.inf] * 27), {}, "infinite value in column 'b', data row 4"),

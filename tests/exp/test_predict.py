@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -67,6 +68,69 @@ def test_the_embedded_data_are_predicted_by_default(here, predict):  # noqa: F81
     assert json.loads((here / "results/nyc/forecast.json").read_text())["acceptance"] is None
 
 
+def flat(table):
+    return table.assign(b=0.1)
+
+
+@pytest.mark.parametrize("options", [[], ["--spec_accept_mse_tol", "inf"], ["--num_samples", "3"]])
+def test_the_verdict_is_measured_beside_and_changes_no_forecast(here, predict, options, monkeypatch, capsys):  # noqa: F811
+    how = ["--id_column", "id", "--batch_size", "3", *options]
+    long("flat.csv", change=flat)
+    assert predict("flat.csv", "beside", *how) == 0
+    out = capsys.readouterr().out
+    record = json.loads(Path("results/beside/forecast.json").read_text())
+    assert record["verdict"] in out
+    assert "the target alone was run beside" in out
+    assert "the cached target on the first batch of series (3)" in record["verdict"]
+    assert record["beside"]["series"] == 3
+    assert record["speedup"]["vs_target_cached"] > 0
+    if "inf" in options:  # far from the target: in standard deviations of the context, without the constant column
+        assert predict("flat.csv", "own", *how[:4], "--spec_accept_mse_tol", "0") == 0
+        ours, own = (pd.read_csv(f"results/{name}/forecast.csv") for name in ("beside", "own"))
+        context = pd.read_csv("flat.csv").groupby("id").tail(12).groupby("id")["a"].std(ddof=0)
+        distance = (ours["a"] - own["a"]) / ours["id"].map(context)
+        expected = distance[ours["id"].isin(["s0", "s1", "s2"])].pow(2).mean()
+        assert record["accuracy"]["drift"] == pytest.approx(expected, rel=1e-3)
+        assert expected > 1e-4
+    told = {"series": 3, "runs": 1, "speedup": 0.5, "drift": None}
+    monkeypatch.setattr(exp_predict.ExpPredict, "beside", lambda *rest: told)
+    assert predict("flat.csv", "without", *how) == 0
+    assert Path("results/beside/forecast.csv").read_bytes() == Path("results/without/forecast.csv").read_bytes()
+    assert "speculation is slower here: 0.50 x" in Path("results/without/forecast.json").read_text()
+
+
+def test_a_run_that_goes_on_keeps_what_was_measured_beside(here, predict, monkeypatch):  # noqa: F811
+    how = ["--id_column", "id", "--batch_size", "2"]
+    long("long.csv")
+    append = Growing.append
+
+    def killed(self, text, counts):
+        append(self, text, counts)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Growing, "append", killed)
+        assert predict("long.csv", "kept", *how) == 130
+    known = json.loads(Path("results/kept/.forecast.csv.json").read_text())["done"]["beside"]
+    with monkeypatch.context() as patch:
+        patch.setattr(exp_predict.ExpPredict, "beside", None)
+        assert predict("long.csv", "kept", *how) == 0
+    record = json.loads(Path("results/kept/forecast.json").read_text())
+    assert record["speedup"]["vs_target_cached"] == known["speedup"]
+    assert record["accuracy"]["drift"] == known["drift"]
+
+
+def test_a_forecast_of_one_patch_says_that_the_target_ran_alone(here, predict, capsys):  # noqa: F811
+    assert predict("waves.csv", "one", "--test_pred_len", "4") == 0
+    out = capsys.readouterr().out
+    assert "the target ran alone (nothing was proposed: the horizon is one patch)" in out
+    assert "patches per target pass" not in out
+    assert predict("waves.csv", "one", "--test_pred_len", "8", "--spec_mode", "sample") == 0
+    out = capsys.readouterr().out
+    assert "one sample path per series: values carry noise" in out
+    assert "patches per target pass" in out
+
+
 @pytest.mark.parametrize("samples", [1, 3])
 def test_killed_and_started_again_is_as_unbroken(here, predict, monkeypatch, samples):  # noqa: F811
     how = ["--id_column", "id", "--batch_size", "2", "--num_samples", str(samples)]
@@ -84,8 +148,7 @@ def test_killed_and_started_again_is_as_unbroken(here, predict, monkeypatch, sam
 
     with monkeypatch.context() as patch:
         patch.setattr(Growing, "append", killed)
-        with pytest.raises(KeyboardInterrupt):
-            predict("long.csv", f"broken{samples}", *how)
+        assert predict("long.csv", f"broken{samples}", *how) == 130
     assert not os.path.exists(f"results/broken{samples}/forecast.csv")
     assert predict("long.csv", f"broken{samples}", *how) == 0
     whole, broken = (here / f"results/{name}{samples}" for name in ("whole", "broken"))
@@ -95,13 +158,19 @@ def test_killed_and_started_again_is_as_unbroken(here, predict, monkeypatch, sam
     assert sorted(os.listdir(broken)) == ["forecast.csv", "forecast.json", "forecast.png"]
 
 
+def test_stopped_before_the_first_batch_nothing_is_left(here, predict, monkeypatch, capsys):  # noqa: F811
+    monkeypatch.setattr(Growing, "append", lambda *rest: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert predict("waves.csv", "nothing") == 130
+    assert "stopped: what was forecast is kept; the same command goes on" in capsys.readouterr().err
+    assert not (here / "results/nothing").exists()
+
+
 def test_what_was_left_by_another_run_is_not_used(here, predict, monkeypatch):  # noqa: F811
     how = ["--id_column", "id", "--batch_size", "2"]
     long("long.csv")
     with monkeypatch.context() as patch:
         patch.setattr(Growing, "finish", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            predict("long.csv", "changed", *how)
+        assert predict("long.csv", "changed", *how) == 130
     long("long.csv", series=3)
     assert predict("long.csv", "changed", *how) == 0
     assert len(pd.read_csv("results/changed/forecast.csv")) == 30
@@ -195,8 +264,7 @@ def test_what_a_killed_run_has_left_outlives_errors_that_are_not_of_the_data(her
 
     with monkeypatch.context() as patch:
         patch.setattr(Growing, "append", killed)
-        with pytest.raises(KeyboardInterrupt):
-            predict("long.csv", "left", *how)
+        assert predict("long.csv", "left", *how) == 130
     assert predict("long.csv", "left", *how, "--backend", "ray", "--ray_address", "127.0.0.1:1") == 2
     assert json.loads((here / "results/left/.forecast.csv.json").read_text())["done"]["series"] == 2
     assert predict("long.csv", "left", *how) == 0
@@ -208,8 +276,7 @@ def test_killed_during_the_picture_nothing_is_done_again(here, predict, monkeypa
     long("long.csv")
     with monkeypatch.context() as patch:
         patch.setattr(exp_predict, "prediction_figure", lambda *rest: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            predict("long.csv", "picture", *how)
+        assert predict("long.csv", "picture", *how) == 130
     capsys.readouterr()
     assert predict("long.csv", "picture", *how) == 0
     assert "continuing after 7 series" in capsys.readouterr().out
@@ -240,3 +307,87 @@ def test_horizons_of_one_step_and_k_beyond_the_horizon(here, predict, horizon, k
     assert predict("waves.csv", "edge", "--test_pred_len", str(horizon), "--spec_k", str(k)) == 0
     assert len(pd.read_csv("results/edge/forecast.csv")) == horizon
     assert torch.get_default_dtype() == torch.float32
+
+
+@pytest.mark.parametrize("kind", ["list", "counts", "link", "state link"])
+def test_what_stands_in_the_place_of_an_interrupted_run(here, predict, monkeypatch, capsys, kind):  # noqa: F811
+    how = ["--id_column", "id", "--batch_size", "2"]
+    long("long.csv")
+    with monkeypatch.context() as patch:
+        patch.setattr(Growing, "finish", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert predict("long.csv", kind, *how) == 130
+    state, part = here / f"results/{kind}/.forecast.csv.json", here / f"results/{kind}/.forecast.csv.part"
+    if "link" in kind:
+        target = here / "precious.txt"
+        target.write_text("keep me")
+        path = part if kind == "link" else state
+        path.unlink()
+        path.symlink_to(target)
+        assert predict("long.csv", kind, *how) == 2
+        error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+        assert len(error) == 1
+        assert "is a link" in error[0]
+        assert target.read_text() == "keep me"
+        return
+    left = json.loads(state.read_text())
+    state.write_text("[]" if kind == "list" else json.dumps(left | {"done": left["done"] | {"accepted": "many"}}))
+    capsys.readouterr()
+    assert predict("long.csv", kind, *how) == 0
+    assert "damaged or not whole: beginning anew" in capsys.readouterr().out
+    assert len(pd.read_csv(f"results/{kind}/forecast.csv")) == 70
+
+
+def test_what_is_filled_is_told(here, predict, capsys):  # noqa: F811
+    table = pd.read_csv("waves.csv")
+    table.loc[60:159, "a"] = np.nan
+    table.to_csv("dead.csv", index=False)
+    assert predict("dead.csv", "dead", "--missing", "interpolate") == 0
+    out = capsys.readouterr().out.splitlines()
+    assert sum("a 100 values (longest run 100, from data row 61 on" in line for line in out) == 1
+    assert sum(line.startswith("warning: gaps longer than a day") for line in out) == 1
+    assert json.loads((here / "results/dead/forecast.json").read_text())["data"]["filled"] == 100
+    assert predict("waves.csv", "alive", "--missing", "interpolate") == 0
+    assert "filled" not in capsys.readouterr().out
+
+
+def test_what_is_filled_in_a_long_table_is_one_line_at_the_end(here, predict, monkeypatch, capsys):  # noqa: F811
+    def gaps(table):
+        table.loc[[3, 25, 26, 27, 130], "b"] = np.nan
+        return table.drop(index=range(65, 67))
+
+    long("holes.csv", change=gaps)
+    how = ["--id_column", "id", "--batch_size", "2", "--missing", "interpolate"]
+    assert predict("holes.csv", "holes", *how) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "filled" in line]
+    assert "9 values in 4 of 7 series; longest run 3 time steps: series s1, column b, from data row 26 on" in line
+    append = Growing.append
+
+    def killed(self, text, counts):
+        append(self, text, counts)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Growing, "append", killed)
+        assert predict("holes.csv", "holes_again", *how) == 130
+    assert predict("holes.csv", "holes_again", *how) == 0
+    assert "9 values in 4 of 7 series" in capsys.readouterr().out
+
+
+def test_names_that_a_spreadsheet_would_run_have_an_apostrophe(here, predict, capsys):  # noqa: F811
+    def hostile(table):
+        table["id"] = table["id"].replace({"s0": "=1+1", "s3": "@x", "s4": "-5", "s5": "+cmd|' /C calc'!A0"})
+        return table.rename(columns={"a": "=cmd", "b": "-1"})
+
+    long("formulas.csv", change=hostile)
+    how = ["--id_column", "id", "--batch_size", "2", "--num_samples", "2"]
+    assert predict("formulas.csv", "formulas", *how) == 0
+    assert "an apostrophe stands in forecast.csv before 10 of the names" in capsys.readouterr().out
+    found = pd.read_csv("results/formulas/forecast.csv", dtype={"id": str})
+    expected = ["id", "date", "'=cmd", "'=cmd_q10", "'=cmd_q50", "'=cmd_q90", "-1", "'-1_q10", "'-1_q50", "'-1_q90"]
+    assert found.columns.tolist() == expected
+    assert found["id"].unique().tolist() == ["'=1+1", "s1", "s2", "'@x", "-5", "'+cmd|' /C calc'!A0", "s6"]
+    assert predict("waves.csv", "tame") == 0
+    assert "apostrophe" not in capsys.readouterr().out
+    long("both.csv", change=lambda table: table.rename(columns={"a": "=x", "b": "'=x"}))
+    assert predict("both.csv", "both", "--id_column", "id") == 2
+    assert "rename one of them" in capsys.readouterr().err

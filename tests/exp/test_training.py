@@ -1,4 +1,8 @@
 import json
+import os
+import re
+import signal
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -7,7 +11,7 @@ import torch
 import run
 from exp import exp_forecast
 from exp.exp_distill import ExpDistill
-from tests.test_run import SMALL, series_file, train
+from tests.test_run import SMALL, data, series_file, train
 
 
 @pytest.fixture
@@ -167,11 +171,223 @@ def test_pretraining_mixes_files_and_leads_to_a_joint_model(folder):
     assert torch.load("checkpoints/kept/checkpoint.pth", weights_only=True)["config"]["channels"] == "independent"
 
 
-def test_a_finished_run_is_left_as_it_is(folder):
-    first = fit("done")
-    stamp = (folder / "checkpoints/done/checkpoint.pth").stat().st_mtime_ns
-    assert same(first, fit("done"))
-    assert (folder / "checkpoints/done/checkpoint.pth").stat().st_mtime_ns == stamp
+def contents(setting):
+    return {path: path.read_bytes() for path in Path("checkpoints", setting).rglob("*") if path.is_file()}
+
+
+def test_a_finished_run_is_left_as_it_is_and_says_so(folder, capsys):
+    fit("done")
+    before = contents("done")
+    capsys.readouterr()
+    fit("done")
+    assert contents("done") == before
+    assert re.search(r"is finished: best validation loss .* checkpoints/done/checkpoint.pth", capsys.readouterr().out)
+
+
+def heard():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def thrown():
+    raise KeyboardInterrupt
+
+
+def stopping(monkeypatch, at, stop):
+    """``stop`` is called within this call of the loss; of 10 steps an epoch and then one batch of validation."""
+    calls, loss = 0, exp_forecast.ExpForecast.loss
+
+    def stopped(*given, **named):
+        nonlocal calls
+        calls += 1
+        if calls == at:
+            stop()
+        return loss(*given, **named)
+
+    monkeypatch.setattr(exp_forecast.ExpForecast, "loss", stopped)
+
+
+# a Ctrl-C lets a step be finished
+@pytest.mark.parametrize(
+    ("at", "stop", "done"),
+    [(1, heard, 1), (1, thrown, 0), (5, heard, 5), (11, heard, 10), (13, heard, 12), (13, thrown, 11)],
+)
+def test_ctrl_c_leaves_a_usable_checkpoint_and_the_same_command_goes_on(at, stop, done, folder, monkeypatch, capsys):
+    how = ["--train_epochs", "2", "--learning_rate", "1e-2"]
+    unbroken = fit("unbroken", *how)
+    command = [*train(), *SMALL, "--setting", "broken", "--batch_size", "16", *how]
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        stopping(patch, at, stop)
+        assert run.main(command) == 130
+    told = capsys.readouterr()
+    assert "Traceback" not in told.err
+    said = told.err.strip().splitlines()[-1]
+    assert said.startswith(f"stopped: training is kept up to step {done} of 20")
+    assert said.endswith("checkpoints/broken; the same command goes on")
+    if done:
+        assert run.main([*data(), "--test_pred_len", "8", "--max_windows", "2", "--setting", "broken"]) == 0
+    assert run.main(command) == 0
+    assert f"continuing at step {done}" in capsys.readouterr().out
+    assert same(unbroken, weights("broken"))
+    assert not list((folder / "checkpoints/broken").glob(".*")), "temporary files"
+
+
+def test_a_second_ctrl_c_does_not_wait_for_the_validation(folder, monkeypatch, capsys):
+    unbroken = fit("unbroken")
+
+    def twice(*rest):
+        heard()
+        raise AssertionError("it went on")
+
+    with monkeypatch.context() as patch:
+        stopping(patch, 4, heard)
+        patch.setattr(exp_forecast.ExpForecast, "validate", twice)
+        assert run.main([*train(), *SMALL, "--setting", "broken", "--batch_size", "16"]) == 130
+    assert capsys.readouterr().err.endswith("stopped: what was saved last is kept; the same command goes on\n")
+    assert not Path("checkpoints/broken/checkpoint.pth").exists()
+    assert same(unbroken, fit("broken"))
+    assert "continuing at step 4" in capsys.readouterr().out
+
+
+def test_a_limit_of_minutes_stops_validates_and_goes_on(folder, capsys):
+    how = ["--train_epochs", "2", "--learning_rate", "1e-2"]
+    unbroken = fit("unbroken", *how)
+    for step in (1, 2, 3):
+        fit("limited", *how, "--max_minutes", "1e-9")
+        assert (
+            f"stopped at step {step} of 20 by --max_minutes 1e-09; the same command goes on" in capsys.readouterr().out
+        )
+        last = json.loads(Path("checkpoints/limited/metrics.jsonl").read_text().splitlines()[-1])
+        assert (last["step"], last["val_loss"] > 0) == (step, True)
+    assert (folder / "checkpoints/limited/training_curve.png").is_file()
+    assert same(unbroken, fit("limited", *how, "--max_minutes", "1e6"))
+    assert "--max_minutes" not in capsys.readouterr().out
+
+
+def test_where_it_was_stopped_patience_is_not_spent(folder, monkeypatch, capsys):
+    losses = iter([5.0, 3.0, 4.0, 6.0, 7.0])  # of epoch 1, of its middle that follows, and of epochs 2 to 4
+    monkeypatch.setattr(exp_forecast.ExpForecast, "validate", lambda *rest: next(losses))
+    how = ["--train_epochs", "9", "--patience", "2"]
+    with monkeypatch.context() as patch:
+        stopping(patch, 13, heard)
+        assert run.main([*train(), *SMALL, "--setting", "stopped", "--batch_size", "16", *how]) == 130
+    fit("stopped", *how)
+    out = capsys.readouterr().out
+    assert "stopped early: no better validation loss in 2 epochs (step 40 of 90)" in out
+    assert "best validation loss 3.0000" in out
+    kept = torch.load("checkpoints/stopped/checkpoint.pth", weights_only=True)["training"]
+    assert (kept["epoch"], kept["val_loss"]) == (1.3, 3.0)
+
+
+def test_early_stopping_is_told(folder, monkeypatch, capsys):
+    losses = iter([1.0, 2.0])
+    monkeypatch.setattr(exp_forecast.ExpForecast, "validate", lambda *rest: next(losses))
+    fit("early", "--train_epochs", "3", "--patience", "1")
+    assert "stopped early: no better validation loss in 1 epoch (step 20 of 30)" in capsys.readouterr().out
+    fit("early", "--train_epochs", "3", "--patience", "1")
+    assert "is finished: best validation loss 1.0000" in capsys.readouterr().out
+
+
+def test_the_bar_shows_the_training_loss(folder, capsys):
+    fit("shown")
+    last = capsys.readouterr().err.strip().split("\r")[-1]
+    entries = [json.loads(line) for line in Path("checkpoints/shown/metrics.jsonl").read_text().splitlines()]
+    for name, value in {"loss": entries[-2]["train_loss"], "val": entries[-1]["val_loss"]}.items():
+        assert f"{name}={value:.4f}" in last
+
+
+def test_the_state_is_on_disk_before_the_first_step(folder, monkeypatch):
+    class Lost(Exception):
+        pass
+
+    def lost():
+        raise Lost
+
+    with monkeypatch.context() as patch:
+        stopping(patch, 1, lost)
+        with pytest.raises(Lost):
+            fit("lost")
+    assert Path("checkpoints/lost/resume.pth").is_file()
+
+
+OTHER = {
+    "rate": (["--learning_rate", "0.5"], "--learning_rate 0.0001, now 0.5"),
+    "norm": (["--norm", "window"], "--norm causal, now window"),
+    "head": (["--stochastic_head"], "--stochastic_head False, now True"),
+    "data": (["--data_path", "other.csv"], "other data or models"),
+    "start": (["--checkpoint", "checkpoints/start/checkpoint.pth"], "other data or models"),
+}
+
+
+@pytest.mark.parametrize("case", OTHER)
+def test_a_folder_of_another_training_is_refused_until_told(case, folder, capsys):
+    options, expected = OTHER[case]
+    series_file(folder, rows=300, name="other.csv")
+    fit("start")
+    fit("mine")
+    before = contents("mine")
+    capsys.readouterr()
+    command = [*train(), *SMALL, "--setting", "mine", "--batch_size", "16", *options]
+    assert run.main(command) == 2
+    (error,) = capsys.readouterr().err.strip().splitlines()
+    assert f"checkpoints/mine holds another training ({expected})" in error
+    assert "--overwrite" in error
+    assert contents("mine") == before
+    assert run.main([*command, "--overwrite"]) == 0
+    assert same(weights("mine"), fit("elsewhere", *options))
+    assert run.main(command) == 0
+    assert "is finished" in capsys.readouterr().out
+
+
+def test_overwriting_begins_the_same_training_anew_and_goes_on_without(folder, monkeypatch, capsys):
+    first = fit("again")
+    capsys.readouterr()
+    command = [*train(), *SMALL, "--setting", "again", "--batch_size", "16"]
+    with monkeypatch.context() as patch:
+        stopping(patch, 3, heard)
+        assert run.main([*command, "--overwrite"]) == 130
+    assert capsys.readouterr().err.endswith("the same command without --overwrite goes on\n")
+    assert run.main(command) == 0
+    assert "continuing at step 3" in capsys.readouterr().out
+    assert same(first, weights("again"))
+
+
+@pytest.mark.parametrize("lost", ["resume.pth", "checkpoint.pth"])
+def test_a_folder_that_lost_a_file_is_refused(lost, folder, capsys):
+    first = fit("partly")
+    Path("checkpoints/partly", lost).unlink()
+    before = contents("partly")
+    capsys.readouterr()
+    assert run.main([*train(), *SMALL, "--setting", "partly", "--batch_size", "16"]) == 2
+    (error,) = capsys.readouterr().err.strip().splitlines()
+    assert "error: checkpoints/partly/checkpoint.pth" in error
+    assert contents("partly") == before
+    assert same(first, fit("partly", "--overwrite"))
+
+
+def test_a_training_of_before_there_was_an_argument_goes_on(folder, monkeypatch, capsys):
+    how = ["--train_epochs", "2"]
+    unbroken = fit("unbroken", *how)
+    fit("older", *how, "--max_minutes", "1e-9")
+    path = Path("checkpoints/older/resume.pth")
+    state = torch.load(path, weights_only=True)
+    del state["args"]["ema_decay"], state["args"]["norm"]
+    torch.save(state | {"args": state["args"] | {"of_before": 1}}, path)
+    assert run.main([*train(), *SMALL, "--setting", "older", "--batch_size", "16", *how, "--norm", "none"]) == 2
+    assert "(--norm causal, now none)" in capsys.readouterr().err
+    assert same(unbroken, fit("older", *how))
+
+
+def test_a_patch_is_given_once(folder, capsys):
+    at = SMALL.index("--output_token_len")
+    once = [*SMALL[:at], *SMALL[at + 2 :]]
+    assert run.main([*train(), *once, "--setting", "once"]) == 0
+    assert torch.load("checkpoints/once/checkpoint.pth", weights_only=True)["config"]["output_token_len"] == 4
+    capsys.readouterr()
+    assert run.main([*train(), *SMALL, "--setting", "once"]) == 0
+    assert "is finished" in capsys.readouterr().out, "told twice it is the same training"
+    assert run.main([*train(), *once, "--output_token_len", "8", "--setting", "two"]) == 2
+    assert "--output_token_len must equal --input_token_len" in capsys.readouterr().err
 
 
 def ramp(count):

@@ -62,7 +62,7 @@ def test_seasonal_naive_repeats_the_last_season():
     x = walk(1, 12, 1)
     forecast = block("seasonal_naive", tiny(1)).forecast(to_patches(x, 4)).flatten()
     torch.testing.assert_close(forecast, x[0, -6:, 0].repeat(2))
-    with pytest.raises(UserError, match="--season"):
+    with pytest.raises(UserError, match="`season`"):
         block("seasonal_naive", tiny(1), season=13)
 
 

@@ -114,7 +114,7 @@ def test_draft_sizes_fit(scale):
     "wrong", [{"d_model": 18}, {"seq_len": 13}, {"output_token_len": 8}, {"n_heads": 3}], ids=lambda w: next(iter(w))
 )
 def test_sizes_that_do_not_fit_are_refused(wrong):
-    with pytest.raises(UserError, match=f"--{next(iter(wrong))}"):
+    with pytest.raises(UserError, match=f"`{next(iter(wrong))}`"):
         tiny(**wrong)
 
 

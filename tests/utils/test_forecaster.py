@@ -282,3 +282,11 @@ def test_the_readmes_example_runs(tmp_path, monkeypatch, capsys):
     assert len(examples) == 1
     exec(examples[0], {})
     assert "[192 rows x 3 columns]" in capsys.readouterr().out
+
+
+def test_gaps_that_are_filled_are_told():
+    frame = table(2).assign(a=lambda f: f["a"].where(f.index % 20 != 5))
+    with pytest.warns(
+        UserWarning, match=r"2 of 2 series had gaps, the first 's0': filled by `missing` interpolate: a 1 "
+    ):
+        SpeculativeForecaster(*models()).forecast(frame, 4, id_column="id", missing="interpolate")

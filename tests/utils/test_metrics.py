@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from utils.metrics import Accuracy
+from utils.metrics import Accuracy, Drift
 
 
 def test_paths_are_judged_by_their_mean_their_crps_and_their_intervals():
@@ -42,3 +42,19 @@ def test_paths_of_the_truths_own_distribution_cover_what_they_say(count):
     assert coverage["80"] == pytest.approx(0.8, abs=0.01)
     assert coverage["95"] is None if count == 10 else coverage["95"] == pytest.approx(0.95, abs=0.01)
     assert accuracy.record()["crps"] == pytest.approx(1 / torch.pi**0.5, rel=0.02), "whatever the number of paths"
+
+
+def test_drift_is_of_point_forecasts_in_float64():
+    means, paths, single = Drift(paths=False), Drift(paths=True), Drift(paths=True)
+    a, b = (torch.randn(3, 5, 8, 2, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    for rows in (slice(0, 1), slice(1, 3)):
+        means.add(a[rows, 0], b[rows, 0])
+        paths.add(a[rows], b[rows])
+        single.add(a[rows, 0], b[rows, 0])
+    assert means.record() == pytest.approx((a[:, 0].double() - b[:, 0].double()).square().mean().item(), rel=1e-12)
+    difference = a.double().mean(1) - b.double().mean(1)
+    assert paths.record() == pytest.approx(difference.square().mean().item(), rel=1e-12)
+    assert single.record() is None, "two draws"
+    large = Drift(paths=False)
+    large.add(torch.full((1, 4, 1), 1e6 + 0.125), torch.full((1, 4, 1), 1e6))
+    assert large.record() == 0.125**2

@@ -15,7 +15,8 @@ class SpeculativeConfig:
     """How to speculate. σ and mse_tol are in units of the standardised data; σ may be a calibrated covariance.
 
     With mode ``sample``, accept_bias 1 and accept_mse_tol 0 the output has the target's own distribution; in mode
-    ``point`` every emitted patch is a mean of the target, on a prefix off by at most accept_mse_tol a patch.
+    ``point`` every emitted patch is a mean of the target, on a prefix off by at most accept_mse_tol per patch. That
+    bounds no forecast of several patches: differences to the target's own rollout can add up.
     """
 
     mode: str = "sample"

@@ -1,0 +1,96 @@
+"""What a record comes to, in one plain line: faster or slower than what, by how much, at which accuracy."""
+
+import math
+
+from utils.timing import speedup
+
+OWN = {"cached": "target_cached", "sliding": "target_sliding_lean"}  # the target alone under a run's own rollout
+SAME = 0.05  # speed that differs by no more is the same
+AS_GOOD = 1.005  # times the target's MSE: a draft that is as accurate
+
+
+def verdict(record: dict) -> str:
+    """Of a record of run.py or of a sweep, and of a forecast.json (there nothing is known of the truth).
+
+    Speed-ups are of the speculative run over the target alone under its own rollout, in the same mode.
+    """
+    args, acceptance = record["args"], record["acceptance"]
+    if acceptance is None:
+        return _target_alone(record)
+    if not acceptance["attempted"]:
+        alone = f"the target ran alone (nothing was proposed: {_why_nothing(record)})"
+        return "; ".join((alone, *_draft_alone(record)))
+    ratio, rollout = record["speedup"][f"vs_{OWN[args['rollout']]}"], args["rollout"]
+    first = record.get("beside")  # in forecast.json
+    over = f"the {rollout} target" + (f" on the first batch of series ({first['series']})" if first else "")
+    if ratio is None:
+        return "; ".join(("not known whether speculation is faster: the target was not run beside", *_accuracy(record)))
+    if ratio < 1 - SAME:
+        parts = [f"speculation is slower here: {ratio:.2f} x {over}", *_accuracy(record)]
+    elif ratio <= 1 + SAME:
+        parts = [f"speculation is no faster here: {ratio:.2f} x {over}", *_accuracy(record)]
+    else:
+        parts = [f"{ratio:.3g} x as fast as {over}", *_accuracy(record)]
+    if ratio <= 1 + SAME:
+        parts.append(f"use the target alone (leave out --use_speculative{' and --spec_draft_ckpt' if first else ''})")
+    noisy = record.get("speedup_medians_and_totals_agree") is False
+    return "; ".join((*parts, *_draft_alone(record), *(["a noisy machine: measure again"] if noisy else [])))
+
+
+def _target_alone(record: dict) -> str:
+    own, sliding = (record["accuracy"].get(name) for name in ("target", "target_sliding"))
+    mse = f", MSE {own['mse']:.4g}" if own else ""
+    parts, name = [f"the target alone{mse}: no draft was tried (--use_speculative)"], OWN[record["args"]["rollout"]]
+    for other in ("target_sliding", "target_sliding_lean"):
+        if sliding and other != name and record["timing"][other]:
+            faster = speedup(*(record["timing"][run]["per_batch_s"] for run in (other, name)))[0]
+            parts.append(f"{faster:.3g} x as fast as {other}, whose MSE is {sliding['mse']:.4g}")
+    return "; ".join(parts)
+
+
+def _why_nothing(record: dict) -> str:
+    args, data = record["args"], record["data"]
+    steps = math.ceil(data["horizon"] / data["patch"])
+    if steps == 1:
+        return "the horizon is one patch"
+    if args["renorm_every"] == 1:
+        return "--renorm_every 1 forms the window anew after every patch"
+    if args["spec_adaptive"]:
+        return "--spec_adaptive expected the target alone to be as quick"
+    return f"the first patch is a pass of its own, and a horizon of {steps} patches leaves none after it"
+
+
+def _over(ours: float, own: float) -> str:
+    """A ratio in words; a target without error has none."""
+    return f"{ours / own:.3f} x the target's own" if own else f"{ours:.3g}, the target's own 0"
+
+
+def _accuracy(record: dict) -> list[str]:
+    ours, own = (record["accuracy"].get(name) for name in ("speculative", "target"))
+    drift, found = record["accuracy"]["drift"], []
+    if ours and own:
+        found.append(f"MSE {_over(ours['mse'], own['mse'])}")
+        if ours["crps"] is not None:
+            found.append(f"CRPS {_over(ours['crps'], own['crps'])}")
+    elif ours:
+        found.append(f"MSE {ours['mse']:.4g}")
+    if record["lossless"]:
+        found.append("lossless")
+    elif drift is not None:
+        found.append(f"drift {drift:.2g}")
+    return found
+
+
+def _draft_alone(record: dict) -> list[str]:
+    """Where the draft's own point forecast is as accurate, and faster."""
+    draft, own = (record["accuracy"].get(name) for name in ("draft", "target"))
+    seconds = [record.get("timing", {}).get(name) for name in ("speculative", "draft")]
+    if not draft or not own or not all(seconds) or draft["mse"] > AS_GOOD * own["mse"]:
+        return []
+    faster = speedup(*(times["per_batch_s"] for times in seconds))[0]
+    if faster <= 1 + SAME:
+        return []
+    what = f"MSE {_over(draft['mse'], own['mse'])}, {faster:.3g} x as fast as speculation"
+    if record["args"]["spec_mode"] == "point":
+        return [f"the draft alone is as accurate and faster ({what}): use it"]
+    return [f"where a point forecast is enough, the draft alone is as accurate and faster ({what})"]
