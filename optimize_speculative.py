@@ -18,13 +18,14 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from data_provider.data_loader import Windows
-from exp.exp_sweep import PRESETS, SWEPT, ExpSweep, grid, label, lists, meant, plain
-from exp.workers import ray_actors, search, serial
-from utils.arguments import build_parser, real, sigma, whole
-from utils.errors import UserError, kept, one_line
-from utils.operating_point import METRICS, Objective, pareto
-from utils.results import SCHEMA, alone_in, environment, now, write_atomic, write_json
+from leapcast.data_provider.data_loader import Windows
+from leapcast.exp.arguments import build_parser, real, sigma, whole
+from leapcast.exp.exp_sweep import PRESETS, SWEPT, ExpSweep, grid, label, lists, meant, plain
+from leapcast.exp.workers import ray_actors, search, serial
+from leapcast.models.errors import UserError, kept, one_line
+from leapcast.utils.analysis.operating_point import METRICS, Objective, pareto
+from leapcast.utils.io.files import alone_in, write_atomic, write_json
+from leapcast.utils.reporting.record import SCHEMA, environment, now
 
 RESULTS, TABLE, BEST = "optimization_results.json", "optimization_results_processed.csv", "best_config.json"
 # arguments that may differ between a sweep and its continuation: places, and what is known by its contents

@@ -9,6 +9,11 @@ from pathlib import Path
 import torch
 from matplotlib.axes import Axes
 
+from leapcast.models.errors import one_line
+from leapcast.utils.analysis.operating_point import METRICS
+from leapcast.utils.decoding.theory import acceptance_rate, batch_time
+from leapcast.utils.io.files import write_atomic
+from leapcast.utils.reporting.figures import OKABE_ITO, plt
 from plot_optimization_results import (
     COLOURS,
     FONTS,
@@ -23,11 +28,6 @@ from plot_optimization_results import (
     text,
     values_of,
 )
-from utils.errors import one_line
-from utils.operating_point import METRICS
-from utils.plotting import OKABE_ITO, plt
-from utils.results import write_atomic
-from utils.theory import acceptance_rate, batch_time
 
 SHADES = [OKABE_ITO[i] for i in (2, 3, 4, 5, 7, 6)]  # of K
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from utils.arguments import Formatter, Parser
-from utils.errors import UserError, one_line
-from utils.operating_point import METRICS, speed
-from utils.plotting import OKABE_ITO, plt, short
-from utils.results import write_atomic
+from leapcast.exp.arguments import Formatter, Parser
+from leapcast.models.errors import UserError, one_line
+from leapcast.utils.analysis.operating_point import METRICS, speed
+from leapcast.utils.io.files import write_atomic
+from leapcast.utils.reporting.figures import OKABE_ITO, plt, short
 
 PARAMETERS = {
     "sigma": "sigma (standardised data)",

@@ -1,37 +1,8 @@
-"""The one command: arguments -> experiment. See ``python run.py --help``."""
+"""The one command, from a clone: python run.py --help. It is ``leapcast/__main__.py`` by another name."""
 
 import sys
 
-from utils.errors import UserError, one_line
-
-
-@one_line
-def main(argv: list[str] | None = None) -> None:
-    # imported here, since it takes seconds in which Ctrl-C shall be one line, too
-    from exp.exp_distill import ExpDistill
-    from exp.exp_forecast import ExpForecast
-    from exp.exp_predict import ExpPredict
-    from exp.exp_pretrain import ExpPretrain
-    from exp.exp_speculative import ExpSpeculative
-    from utils import distributed
-    from utils.arguments import parse
-
-    args = parse(argv)
-    if distributed.world() > 1 and not (args.is_training or args.task_name == "pretrain"):
-        raise UserError("torchrun is for training: run this without it")
-    if args.id_column and args.task_name != "predict":
-        raise UserError("--id_column is for --task_name predict: train on one series of several columns")
-    if args.backend == "ray" and args.task_name != "predict":
-        raise UserError("--backend ray is for --task_name predict, and for optimize_speculative.py")
-    if args.task_name == "pretrain":
-        ExpPretrain(args).train()
-    elif args.task_name == "predict":
-        ExpPredict(args).predict()
-    elif args.is_training:
-        (ExpDistill if args.distill else ExpForecast)(args).train()
-    else:
-        ExpSpeculative(args).test()
-
+from leapcast.__main__ import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from data_provider.data_loader import Series, read_table
-from data_provider.histories import Table
-from utils import hub
-from utils.errors import UserError
+from leapcast.data_provider.data_loader import Series, read_table
+from leapcast.data_provider.histories import Table
+from leapcast.models.errors import UserError
+from leapcast.utils.io import hub
 
 ETT_HOUR = (12 * 30 * 24, 4 * 30 * 24, 4 * 30 * 24)
 ETT_QUARTER = tuple(4 * rows for rows in ETT_HOUR)

@@ -12,8 +12,8 @@ import torch
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from data_provider.histories import check_columns, header, told_filled
-from utils.errors import UserError
+from leapcast.data_provider.histories import check_columns, header, told_filled
+from leapcast.models.errors import UserError
 
 SPLITS = ("train", "val", "test")
 

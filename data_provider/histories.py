@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from pandas.tseries.api import guess_datetime_format
 
-from utils.errors import UserError
+from leapcast.models.errors import UserError
 
 TIME_NAMES = ("date", "datetime", "ds", "time", "timestamp")
 MISSING = ["", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None", "<NA>"]  # but for ids, which may be called so

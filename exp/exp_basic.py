@@ -9,14 +9,15 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from data_provider.data_factory import load_series
-from data_provider.data_loader import Series, Windows
-from models import MODELS
-from utils import checkpoint, distributed
-from utils.covariance import FLOOR, Calibration, calibrate, next_patch_errors
-from utils.errors import UserError, flagged
-from utils.inference import find_device
-from utils.results import write_atomic
+from leapcast.data_provider.data_factory import load_series
+from leapcast.data_provider.data_loader import Series, Windows
+from leapcast.models import MODELS, name_of
+from leapcast.models.errors import UserError, flagged
+from leapcast.models.inference import find_device
+from leapcast.utils.decoding.covariance import FLOOR, Calibration, calibrate, next_patch_errors
+from leapcast.utils.io import checkpoint
+from leapcast.utils.io.files import write_atomic
+from leapcast.utils.parallel import ddp
 
 
 def sound(matrices, shape: tuple[int, int, int]) -> bool:
@@ -37,7 +38,7 @@ class ExpBasic:
         if args.threads:
             torch.set_num_threads(args.threads)
         self.device = find_device(args.device)
-        distributed.place(self.device)
+        ddp.place(self.device)
         self.models = {}  # role -> path, contents and configuration of what was loaded
         self.parts = self.read_data()
         self.series = self.parts[0]  # the only one but in pretraining
@@ -73,7 +74,7 @@ class ExpBasic:
 
     @staticmethod
     def say(line: str) -> None:
-        if distributed.rank() == 0:
+        if ddp.rank() == 0:
             print(flagged(line), flush=True)
 
     def load(self, role: str, path: str | None, name: str, fits=lambda config, training: True):
@@ -85,8 +86,8 @@ class ExpBasic:
                     f"no {role} was trained on {self.series.name}: give --checkpoint (and --spec_draft_ckpt)"
                 )
             if path is None:
-                how = f"--model {name}" + ("" if name == "timer_xl" else " --distill")
-                how += " --train_rollout 8" if MODELS[name].Model.block else ""
+                how = f"--model {name}" + (" --distill" if MODELS[name].draft else "")
+                how += " --train_rollout 8" if MODELS[name].one_call else ""
                 raise UserError(
                     f"no fitting {role} checkpoint for {self.series.name} in {self.args.checkpoints}: make one with "
                     f"python run.py --is_training 1 {how} --data {self.args.data}"
@@ -94,7 +95,7 @@ class ExpBasic:
         local = checkpoint.find(path)
         model = checkpoint.load(local, self.device, self.args)
         sizes = model.config
-        name = type(model).__module__.removeprefix("models.")
+        name = name_of(model)
         self.models[role] = {
             "path": str(path),
             "model": name,

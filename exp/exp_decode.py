@@ -8,16 +8,16 @@ from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
-from data_provider import seasons
-from data_provider.data_factory import DATASETS, EMBEDDED, season
-from exp.exp_basic import ExpBasic
-from models import seasonal_naive
-from utils import checkpoint
-from utils.covariance import Calibration
-from utils.errors import UserError
-from utils.results import SCHEMA, environment, now
-from utils.rollout import cacheable
-from utils.speculative_decoder import SpeculativeConfig, check_draft, tolerance
+from leapcast.data_provider import seasons
+from leapcast.data_provider.data_factory import DATASETS, EMBEDDED, season
+from leapcast.exp.exp_basic import ExpBasic
+from leapcast.models import DRAFT, MODELS, TARGET
+from leapcast.models.errors import UserError
+from leapcast.utils.decoding.checks import check_draft
+from leapcast.utils.decoding.config import SpeculativeConfig, tolerance
+from leapcast.utils.decoding.covariance import Calibration
+from leapcast.utils.io import checkpoint
+from leapcast.utils.reporting.record import SCHEMA, environment, now
 
 # arguments that may differ between two runs that are the same: places, and what contents or names tell
 PLACES = {"backend", "ray_address", "workers", "threads", "device", "setting", "results", "checkpoints", "checkpoint"}
@@ -29,7 +29,7 @@ class ExpDecode(ExpBasic):
 
     def __init__(self, args):
         super().__init__(args)
-        name = "timer_hf" if args.model == "timer_hf" else "timer_xl"
+        name = args.model if MODELS[args.model].target else TARGET
         self.target = self.load("target", args.checkpoint, name, self.follows)
         sizes = self.target.config
         self.patch_len, self.channels = sizes.input_token_len, sizes.channels
@@ -47,7 +47,6 @@ class ExpDecode(ExpBasic):
             "rollout": args.rollout,
             "renorm_every": args.renorm_every,
             "attention_window": args.attention_window,
-            "adaptive": args.spec_adaptive,
             "seed": args.seed,
         }
 
@@ -66,7 +65,7 @@ class ExpDecode(ExpBasic):
     def follows(self, config: dict, training: dict) -> bool:
         """Whether a target of this configuration can follow the run's rollout."""
         cached = self.args.rollout == "cached"
-        if cached and not cacheable(SimpleNamespace(**config), self.series.variables):
+        if cached and not MODELS[TARGET].Config.cacheable(SimpleNamespace(**config), self.series.variables):
             return False
         return not self.args.renorm_every or config["norm"] == "window"
 
@@ -117,7 +116,7 @@ class ExpDecode(ExpBasic):
     def emitted(self, config: SpeculativeConfig, each: str) -> str:
         """What the forecast is, in one line; ``each``: window or series."""
         samples = self.args.num_samples
-        if config.mode == "point":
+        if not config.rule.draws:
             return "output: a point forecast, means without noise"
         if self.target.config.stochastic_head:
             noise = "noise of the learned variances"
@@ -151,16 +150,21 @@ class ExpDecode(ExpBasic):
 
     def load_draft(self):
         args, name = self.args, self.args.spec_draft_model
-        if name == "seasonal_naive":  # nothing to load
+        if name and not MODELS[name].trainable:  # nothing to load
             if args.spec_draft_ckpt:
-                raise UserError("--spec_draft_model seasonal_naive has no checkpoint: leave out --spec_draft_ckpt")
+                raise UserError(f"--spec_draft_model {name} has no checkpoint: leave out --spec_draft_ckpt")
             own = {"seq_len": self.context, "stochastic_head": False, "block_patches": args.block_patches}
             own["season"] = args.season or self.season()
-            config = seasonal_naive.Config.of(SimpleNamespace(**(asdict(self.target.config) | own)))
+            config = MODELS[name].Config.of(SimpleNamespace(**(asdict(self.target.config) | own)))
             told = {"path": None, "model": name, "sha256": None, "config": asdict(config), "parameters": 0}
             self.models["draft"] = told
-            return seasonal_naive.Model(config)
-        draft = self.load("draft", args.spec_draft_ckpt, name, self.fits_heads if name == "multi_patch" else self.fits)
+            return MODELS[name].Model(config)
+        entry = MODELS[name or DRAFT]
+        fits = self.fits_heads if entry.reads_target else self.fits
+        draft = self.load("draft", args.spec_draft_ckpt, name or DRAFT, fits)
+        found = self.models["draft"]["model"]
+        if name not in (None, found):
+            raise UserError(f"{args.spec_draft_ckpt} is a {found}, not a {name}: leave out --spec_draft_model {name}")
         training = checkpoint.read(checkpoint.find(self.models["draft"]["path"]))["training"]
         check_draft(self.target, draft)
         if draft.reads_target and not self.fits_heads(asdict(draft.config), training):

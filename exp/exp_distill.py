@@ -5,11 +5,12 @@ import math
 import torch
 from torch import Tensor
 
-from exp.exp_forecast import ExpForecast
-from utils.covariance import Spread
-from utils.errors import UserError
-from utils.inference import for_inference
-from utils.rollout import mean_draw
+from leapcast.exp.exp_forecast import ExpForecast
+from leapcast.models import TARGET
+from leapcast.models.errors import UserError
+from leapcast.models.inference import for_inference
+from leapcast.models.sessions.base import mean_draw
+from leapcast.utils.decoding.covariance import Spread
 
 SHARED = ("seq_len", "input_token_len", "output_token_len", "d_model", "n_heads", "d_ff", "e_layers", "channels")
 
@@ -18,7 +19,7 @@ class ExpDistill(ExpForecast):
     """``--distill``. Sizes, patch, channels and, without --seq_len, context are the target's."""
 
     def build(self):
-        self.teacher = for_inference(self.load("distillation target", self.args.distill_target_ckpt, "timer_xl"))
+        self.teacher = for_inference(self.load("distillation target", self.args.distill_target_ckpt, TARGET))
         if self.args.stochastic_head and not self.teacher.config.stochastic_head:
             raise UserError("--distill --stochastic_head needs a target trained with --stochastic_head")
         self.sigma = self.args.spec_sigma

@@ -15,16 +15,19 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from data_provider.data_loader import Series, Windows
-from exp.exp_basic import ExpBasic
-from models import MODELS
-from models.timer_xl import to_patches
-from utils import checkpoint, distributed
-from utils.arguments import build_parser
-from utils.errors import Interrupted, UserError, kept, undisturbed
-from utils.plotting import training_figure
-from utils.results import alone_in, write_atomic
-from utils.rollout import autoregress, check_width, mean_draw, open_draft, to_rows, windows_of
+from leapcast.data_provider.data_loader import Series, Windows
+from leapcast.exp.arguments import build_parser
+from leapcast.exp.exp_basic import ExpBasic
+from leapcast.models import MODELS
+from leapcast.models.errors import Interrupted, UserError, kept, undisturbed
+from leapcast.models.layers.patches import to_patches, to_rows, windows_of
+from leapcast.models.sessions.base import mean_draw
+from leapcast.utils.decoding.checks import check_width
+from leapcast.utils.decoding.rollout import autoregress
+from leapcast.utils.io import checkpoint
+from leapcast.utils.io.files import alone_in, write_atomic
+from leapcast.utils.parallel import ddp
+from leapcast.utils.reporting.figures import training_figure
 
 SAVE_EVERY_S = 60
 LOG_EVERY = 20  # steps
@@ -59,9 +62,9 @@ class ExpForecast(ExpBasic):
             model = self.load("weights", self.args.checkpoint, self.args.model)
             if type(model) is not MODELS[self.args.model].Model:
                 raise UserError(f"{self.args.checkpoint} is not a {self.args.model}: correct --model or --checkpoint")
-            self.check_block(type(model), model.config.block_patches if model.block else 0)
+            self.check_block(type(model), model.at_once if model.one_call else 0)
             return self.with_channels(model)
-        module = MODELS[self.args.model]
+        module = MODELS[self.args.model].module
         self.check_block(module.Model, self.args.block_patches)
         args = vars(self.args)
         values = {field.name: args[field.name] for field in fields(module.Config) if field.name in args} | self.sizes()
@@ -73,9 +76,9 @@ class ExpForecast(ExpBasic):
         name, least = self.args.model, patches + model.reads_target
         if model.reads_target and not self.args.distill:
             raise UserError(f"--model {name} reads a target's hidden states: add --distill")
-        if model.block and self.args.stochastic_head:
+        if model.one_call and self.args.stochastic_head:
             raise UserError(f"--model {name} proposes means only: leave out --stochastic_head")
-        if model.block and self.args.train_rollout < least:
+        if model.one_call and self.args.train_rollout < least:
             raise UserError(
                 f"--model {name} proposes {patches} patches: add --train_rollout {least}, to learn them all"
             )
@@ -120,12 +123,12 @@ class ExpForecast(ExpBasic):
         So a model reads what it will read when it forecasts. Gradients do not pass through what was rolled out.
         """
         context, leader = full[:, : full.shape[1] - steps], self.leader()
-        if steps == 1 or leader.block:  # a block draft that learns from data reads true patches
+        if steps == 1 or leader.one_call:  # a block draft that learns from data reads true patches
             return full[:, :-1]
         was_training = leader.training
         leader.eval()
         with torch.no_grad():
-            session = open_draft(leader, context, full.shape[1])
+            session = leader.open_draft(context, full.shape[1])
             own = autoregress(session, context, steps - 1, self.continuation(context))
         leader.train(was_training)
         return torch.cat((context, own), 1)
@@ -146,7 +149,7 @@ class ExpForecast(ExpBasic):
     def loss(self, full: Tensor, steps: int, horizon_only: bool) -> Tensor:
         """Mean squared error after every patch (or after those of the horizon only), from ``[B, N + F, C, P]``."""
         read, truth = self.along(full, steps), full[:, 1:]
-        if self.model.block:
+        if self.model.one_call:
             return self.block_loss(read, truth, steps)
         # A window's statistics would look ahead: with norm 'window' every step of the rollout is a window of its own.
         windowed = "window" in (self.model.config.norm, self.leader().config.norm)
@@ -167,14 +170,14 @@ class ExpForecast(ExpBasic):
         return loss
 
     def validate(self, windows: Windows, steps: int) -> float:
-        total, rank, world = 0.0, distributed.rank(), distributed.world()
+        total, rank, world = 0.0, ddp.rank(), ddp.world()
         torch.manual_seed(self.args.seed)
         with torch.inference_mode():
             rows = windows.all()
             for index in rows.split(4 * self.args.batch_size)[rank::world]:
                 full = self.patches(torch.cat(windows.batch(index), 1))
                 total += self.loss(full, steps, horizon_only=True).item() * len(index)
-        return world * distributed.mean(torch.tensor(total, dtype=torch.double, device=self.device)).item() / len(rows)
+        return world * ddp.mean(torch.tensor(total, dtype=torch.double, device=self.device)).item() / len(rows)
 
     def rate(self, done: float, epoch: int) -> float:
         """The schedule's factor on the learning rate."""
@@ -196,7 +199,7 @@ class ExpForecast(ExpBasic):
             )
         epoch, within = divmod(state["step"], batches)
         epoch += within / batches if within else 0
-        if error < lowest(state["history"]) and distributed.rank() == 0:
+        if error < lowest(state["history"]) and ddp.rank() == 0:
             training = {"data": self.data_name(), "epoch": epoch, "val_loss": error, "args": vars(self.args)}
             training["inputs"] = state["args"]["inputs"]
             checkpoint.save(path, self.args.model, average.module, training)
@@ -216,7 +219,7 @@ class ExpForecast(ExpBasic):
         if self.args.distill_loss == "acceptance":
             wanted["spec_sigma"] = self.args.spec_sigma
         inputs = [series.digest() for series in self.parts] + [model["sha256"] for model in self.models.values()]
-        return wanted | {"inputs": inputs, "batch_size": self.args.batch_size * distributed.world()}
+        return wanted | {"inputs": inputs, "batch_size": self.args.batch_size * ddp.world()}
 
     def left_by_another(self, saved: dict, identity: dict) -> list[str]:
         """In what the training that ``saved`` these arguments differs from this one.
@@ -273,14 +276,14 @@ class ExpForecast(ExpBasic):
         ``--batch_size`` windows of a batch, and the first writes.
         """
         args, steps = self.args, self.args.train_rollout
-        distributed.start(self.device)
+        ddp.start(self.device)
         self.model = self.build()
         config = self.model.config
         horizon = steps * config.input_token_len
         for series in self.parts:
             check_width(config.channels, series.variables, config.seq_len // config.input_token_len)
         train, val = self.windows("train", horizon), self.windows("val", horizon)
-        rank, size = distributed.rank(), args.batch_size * distributed.world()
+        rank, size = ddp.rank(), args.batch_size * ddp.world()
         batches = len(train) // size
         if batches == 0:
             raise UserError(f"{len(train)} training windows are fewer than a batch, {size}: lower --batch_size")
@@ -293,7 +296,7 @@ class ExpForecast(ExpBasic):
         with alone_in(folder) if rank == 0 else nullcontext(), kept(f"what was saved last is kept; {again}"):
             self.say(f"training {args.model} on {len(train)} windows, {total} steps -> {best_path}")
             interrupted = self.run(train, val, batches, total, folder, again)
-        distributed.finish()
+        ddp.finish()
         if interrupted:
             raise KeyboardInterrupt(interrupted)
         return best_path
@@ -303,8 +306,8 @@ class ExpForecast(ExpBasic):
 
         Ctrl-C ends it after a step, validated and saved: what is kept is returned, in words.
         """
-        args, steps, rank = self.args, self.args.train_rollout, distributed.rank()
-        size = args.batch_size * distributed.world()
+        args, steps, rank = self.args, self.args.train_rollout, ddp.rank()
+        size = args.batch_size * ddp.world()
         best_path, resume_path = folder / "checkpoint.pth", folder / "resume.pth"
         optimizer = torch.optim.Adam(self.model.parameters(), lr=args.learning_rate)
         # Validated and saved is a running average of the weights: steadier than the last step's, for a target and for
@@ -319,7 +322,7 @@ class ExpForecast(ExpBasic):
             optimizer.load_state_dict(saved.pop("optimizer"))
             state = saved | {"args": identity}
 
-        distributed.agree((state["step"], identity))
+        ddp.agree((state["step"], identity))
 
         def draw() -> None:
             write_atomic(folder / "training_curve.png", lambda file: training_figure(file, state["history"]))
@@ -356,7 +359,7 @@ class ExpForecast(ExpBasic):
             write_atomic(resume_path, lambda temporary: torch.save(content, temporary))
 
         def note() -> None:
-            loss = distributed.mean(torch.stack(logged).mean()).item()
+            loss = ddp.mean(torch.stack(logged).mean()).item()
             entry = {"step": state["step"], "epoch": (state["step"] - 1) // batches, "train_loss": loss}
             entry |= {"learning_rate": optimizer.param_groups[0]["lr"], "seconds": state["seconds"]}
             state["history"].append(entry)
@@ -389,9 +392,9 @@ class ExpForecast(ExpBasic):
             save_state()
         self.model.train()
         saved_at = time.monotonic()
-        losses = distributed.together(self.model, self.loss)
+        losses = ddp.together(self.model, self.loss)
         ends, stopped = started + 60 * (args.max_minutes or math.inf), 0  # by --max_minutes: 1, by Ctrl-C: 2
-        alone = distributed.world() == 1  # several processes must stop at the same step
+        alone = ddp.world() == 1  # several processes must stop at the same step
         with (
             nullcontext([]) if alone else undisturbed() as heard,
             tqdm(total=total, initial=state["step"], desc=args.model, unit="step", disable=rank > 0) as bar,
@@ -406,7 +409,7 @@ class ExpForecast(ExpBasic):
                             torch.manual_seed(args.seed * 1000003 + state["step"] + (rank << 40))
                             rate = self.rate(state["step"] / total, epoch)
                             optimizer.param_groups[0]["lr"] = args.learning_rate * rate
-                            index = order[batch * size : (batch + 1) * size][rank :: distributed.world()]
+                            index = order[batch * size : (batch + 1) * size][rank :: ddp.world()]
                             loss = losses(self.patches(torch.cat(train.batch(index), 1)), steps, False)
                             optimizer.zero_grad()
                             loss.backward()
@@ -426,7 +429,7 @@ class ExpForecast(ExpBasic):
                             saved_at = time.monotonic()
                         if alone or common:
                             wanted = 2 if heard else int(time.monotonic() > ends)
-                            stopped = distributed.largest(wanted, self.device)
+                            stopped = ddp.largest(wanted, self.device)
                         if stopped:
                             break
                     look()

@@ -14,18 +14,18 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from data_provider.data_factory import EMBEDDED, UNDATED, locate, nyc_weather
-from data_provider.histories import History, Table, short, told_filled
-from exp.exp_decode import ExpDecode
-from exp.ray_data import ray_decode
-from utils.errors import Interrupted, UserError, kept
-from utils.forecaster import SpeculativeForecaster, batches, check_names
-from utils.inference import for_inference
-from utils.metrics import Drift
-from utils.plotting import prediction_figure
-from utils.results import Growing, alone_in, harmless, write_atomic, write_json
-from utils.timing import speedup, timed
-from utils.verdict import OWN, verdict
+from leapcast.data_provider.data_factory import EMBEDDED, UNDATED, locate, nyc_weather
+from leapcast.data_provider.histories import History, Table, short, told_filled
+from leapcast.exp.exp_decode import ExpDecode
+from leapcast.exp.ray_data import ray_decode
+from leapcast.forecaster import SpeculativeForecaster, batches, check_names
+from leapcast.models.errors import Interrupted, UserError, kept
+from leapcast.models.inference import for_inference
+from leapcast.utils.analysis.metrics import Drift
+from leapcast.utils.decoding.timing import speedup, timed
+from leapcast.utils.io.files import Growing, alone_in, harmless, write_atomic, write_json
+from leapcast.utils.reporting.figures import prediction_figure
+from leapcast.utils.reporting.verdict import OWN, verdict
 
 COUNTED = ("accepted", "attempted", "emitted", "row_passes", "bound_hits")
 FILLED = ("filled", "gappy", "long_gaps")  # values; series with some; series with a run longer than a season
@@ -43,7 +43,7 @@ class ExpPredict(ExpDecode):
     def __init__(self, args):
         super().__init__(args)
         self.table, self.longest = self.series, (0,)
-        wanted = args.use_speculative or args.spec_draft_ckpt or args.spec_draft_model != "timer_xl_draft"
+        wanted = args.use_speculative or args.spec_draft_ckpt or args.spec_draft_model
         draft = for_inference(self.load_draft(), args.amp, args.compile) if wanted else None
         self.forecaster = SpeculativeForecaster(
             for_inference(self.target, args.amp),
@@ -222,7 +222,7 @@ class ExpPredict(ExpDecode):
             if time.monotonic() - begun > TRIAL_SECONDS and (runs > 1 or not args.spec_adaptive):
                 break
         ratio = speedup(*(seconds[name][runs > 1 :] for name in ways))[0]  # the first warms up, if it is not the only
-        drift = Drift(paths=self.config.mode == "sample")
+        drift = Drift(paths=self.config.rule.draws)
         for history, ours, own in zip(first, found["speculative"], found["target"], strict=True):
             context = history.values[-self.context :]
             spread, most = context.std(0), np.abs(context).max(0)

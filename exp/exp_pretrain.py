@@ -1,9 +1,9 @@
 """Pretraining: next patches of many data sets, each variable a series of its own."""
 
-from data_provider.data_factory import load_series
-from data_provider.data_loader import Mixture, Series, Windows
-from exp.exp_forecast import ExpForecast
-from utils.errors import UserError
+from leapcast.data_provider.data_factory import load_series
+from leapcast.data_provider.data_loader import Mixture, Series, Windows
+from leapcast.exp.exp_forecast import ExpForecast
+from leapcast.models.errors import UserError
 
 
 class ExpPretrain(ExpForecast):

@@ -9,37 +9,27 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from data_provider.data_loader import Windows
-from exp.exp_decode import ExpDecode
-from models.timer_xl import to_patches
-from utils import theory
-from utils.arguments import BASELINES
-from utils.errors import UserError
-from utils.inference import for_inference
-from utils.metrics import Accuracy, Drift
-from utils.plotting import forecast_figure
-from utils.results import append_text, table, write_atomic, write_json
-from utils.rollout import (
-    SlidingSession,
-    autoregress,
-    autoregress_heads,
-    check_rollout,
-    check_width,
-    open_draft,
-    open_session,
-    row_series,
-    to_rows,
-)
-from utils.speculative_decoder import (
-    SpeculativeConfig,
-    SpeculativeDecoder,
-    Statistics,
-    paths,
-    target_alone,
-    tolerance,
-)
-from utils.timing import PhaseTimer, speedup, timed
-from utils.verdict import OWN, verdict
+from leapcast.data_provider.data_loader import Windows
+from leapcast.exp.arguments import BASELINES
+from leapcast.exp.exp_decode import ExpDecode
+from leapcast.models import TARGET
+from leapcast.models.errors import UserError
+from leapcast.models.inference import for_inference
+from leapcast.models.layers.patches import paths, row_patches, row_series
+from leapcast.models.sessions.sliding import SlidingSession
+from leapcast.utils.analysis.metrics import Accuracy, Drift
+from leapcast.utils.decoding import theory
+from leapcast.utils.decoding.adaptive import make_decoder
+from leapcast.utils.decoding.checks import check_rollout, check_width
+from leapcast.utils.decoding.config import SpeculativeConfig, tolerance
+from leapcast.utils.decoding.rollout import autoregress, autoregress_heads
+from leapcast.utils.decoding.statistics import Statistics
+from leapcast.utils.decoding.target_alone import target_alone
+from leapcast.utils.decoding.timing import PhaseTimer, speedup, timed
+from leapcast.utils.io.files import append_text, write_atomic, write_json
+from leapcast.utils.reporting.figures import forecast_figure
+from leapcast.utils.reporting.record import table
+from leapcast.utils.reporting.verdict import OWN, verdict
 
 TARGETS = [name for name in BASELINES if name != "draft"]
 
@@ -78,7 +68,7 @@ class ExpSpeculative(ExpDecode):
             self.configure(self.samples)
             self.methods |= {"draft": self.run_draft, "speculative": self.run_speculative}
         if args.reference_ckpt:
-            self.reference = for_inference(self.load("reference", args.reference_ckpt, "timer_xl"), args.amp)
+            self.reference = for_inference(self.load("reference", args.reference_ckpt, TARGET), args.amp)
             if self.context % self.reference.config.input_token_len:
                 raise UserError(f"--seq_len {self.context} is no multiple of the patch of {args.reference_ckpt}")
             self.methods["reference"] = self.run_reference
@@ -105,13 +95,13 @@ class ExpSpeculative(ExpDecode):
         """Decode with this number of paths and these changes of the configuration from now on."""
         self.config, self.samples = replace(self.config, **changes), samples
         trace = self.phases if self.args.trace_inference_breakdown else None
-        self.decoder = SpeculativeDecoder(self.target, self.draft, self.config, trace)
+        self.decoder = make_decoder(self.target, self.draft, self.config, self.args.spec_adaptive, trace)
 
     @torch.inference_mode()
     def alone(self, model, x: Tensor, open_) -> Tensor:
         """A model's own means over the horizon, in a session from ``open_(context, capacity)``: ``[B, H, C]``."""
         config = model.config
-        context = to_patches(to_rows(x, config.channels), config.input_token_len)
+        context = row_patches(x, config)
         steps = math.ceil(self.args.test_pred_len / config.input_token_len)  # a reference has a patch of its own
         patches = autoregress(open_(context, context.shape[1] + steps), context, steps)
         return paths(patches, 1, config.channels, x.shape[2])[:, : self.args.test_pred_len]
@@ -138,20 +128,16 @@ class ExpSpeculative(ExpDecode):
         """The draft's point forecast under its own rollout; heads on a target go on from its prefill."""
         if self.draft.reads_target:
             return self.run_heads(x)
-
-        def open_(context: Tensor, capacity: int):
-            return open_draft(self.draft, context, capacity)
-
-        return self.alone(self.draft, x, open_)
+        return self.alone(self.draft, x, self.draft.open_draft)
 
     @torch.inference_mode()
     def run_heads(self, x: Tensor) -> Tensor:
         """Target and heads in turn, nothing verified."""
-        context = to_patches(to_rows(x, self.channels), self.patch_len)
-        capacity, config = context.shape[1] + self.steps, self.config
-        session = open_session(self.target, context, capacity, config.rollout, config.attention_window)
-        heads = open_draft(self.draft, context, capacity, session)
-        patches = autoregress_heads(session, heads, self.draft.config.block_patches, context, self.steps)
+        context = row_patches(x, self.target.config)
+        capacity = context.shape[1] + self.steps
+        session = self.target.open_target(context, capacity, self.config)
+        heads = self.draft.open_draft(context, capacity, session)
+        patches = autoregress_heads(session, heads, self.draft.at_once, context, self.steps)
         return paths(patches, 1, self.channels, x.shape[2])[:, : self.args.test_pred_len]
 
     def run_speculative(self, x: Tensor, series: Tensor) -> Tensor:
@@ -198,7 +184,7 @@ class ExpSpeculative(ExpDecode):
         return accuracy, seconds, statistics
 
     def drift(self) -> Drift:
-        return Drift(paths=self.config.mode == "sample")
+        return Drift(paths=self.config.rule.draws)
 
     def setting(self) -> str:
         config, args = self.config, self.args
@@ -222,7 +208,7 @@ class ExpSpeculative(ExpDecode):
         totals = {name: pair and pair[1] for name, pair in ratios.items()}
         agree = all(abs(medians[n] / totals[n] - 1) <= 0.1 for n in ratios if ratios[n])
         predicted = None
-        if statistics.distances and config.mode == "sample" and config.accept_mse_tol <= 0:
+        if statistics.distances and config.accept_mse_tol <= 0:
             rates = theory.acceptance_rate(torch.cat(statistics.distances).double(), config.accept_bias)
             predicted = rates.mean().item() if len(rates) else None
         breakdown = None

@@ -9,16 +9,17 @@ from argparse import Namespace
 from torch import Tensor
 from tqdm import tqdm
 
-from data_provider.data_loader import Windows
-from exp.exp_speculative import ExpSpeculative
-from utils.arguments import build_parser
-from utils.errors import UserError
-from utils.metrics import Accuracy
-from utils.prediction import NOT_PREDICTED, Outlook, joined, watch
-from utils.reference_speculative import reference_speculative
-from utils.rollout import to_rows, windows_together
-from utils.speculative_decoder import Statistics
-from utils.timing import timed
+from leapcast.data_provider.data_loader import Windows
+from leapcast.exp.arguments import build_parser
+from leapcast.exp.exp_speculative import ExpSpeculative
+from leapcast.models.errors import UserError
+from leapcast.models.layers.patches import to_rows, windows_together
+from leapcast.utils.analysis.metrics import Accuracy
+from leapcast.utils.analysis.prediction import NOT_PREDICTED, Outlook, joined, watch
+from leapcast.utils.decoding.adaptive import prices
+from leapcast.utils.decoding.reference import reference_speculative
+from leapcast.utils.decoding.statistics import Statistics
+from leapcast.utils.decoding.timing import timed
 
 # what a configuration sets, and its argument of run.py; in point mode there is no noise: neither sigma nor bias
 SWEPT = {"mode": "spec_mode", "sigma": "spec_sigma", "bias": "spec_accept_bias"}
@@ -105,7 +106,7 @@ class ExpSweep(ExpSpeculative):
         self.told = Namespace(**vars(args) | found)
         self.plain_args, self.plain_config = Namespace(**vars(self.args) | found), self.config
         self.calibrated = None
-        if args.decoder == "reference" and self.draft.block:
+        if args.decoder == "reference" and self.draft.one_call:
             raise UserError("--decoder reference takes a draft that proposes patch by patch: timer_xl_draft")
         self.look_at(args.split)
         windows = Windows(self.series, "val", self.context, args.test_pred_len)
@@ -114,8 +115,8 @@ class ExpSweep(ExpSpeculative):
         first = windows.evenly(CALIBRATION_WINDOWS, slice(0, len(windows) // 2)).split(args.batch_size)
         self.calibration_batches = [(*(t.to(self.device) for t in windows.batch(i)), i.to(self.device)) for i in first]
         self.most = max(k for part in lists(args) for k in part["k"])
-        if self.draft.block:
-            self.most = min(self.most, self.draft.config.block_patches)
+        if self.draft.one_call:
+            self.most = min(self.most, self.draft.at_once)
         self.point_mse, self.prices, self.outlooks = None, {}, {}  # for predictions, as far as they were asked for
 
     def look_at(self, split: str) -> None:
@@ -248,7 +249,7 @@ class ExpSweep(ExpSpeculative):
             x, _, series = batches[0]
             together = windows_together(x, self.patch_len, self.steps, self.samples)
             rows = len(to_rows(x[:together], self.channels)) * self.samples
-            self.prices[kind] = self.decoder.prices(x[:together], self.steps, series[:together], self.samples), rows
+            self.prices[kind] = prices(self.decoder, x[:together], self.steps, series[:together], self.samples), rows
         accuracy, found = Accuracy(self.patch_len), []
         for x, truth, series in batches:
             path, seen = watch(self.target, self.draft, self.config, x, self.steps, series)
@@ -256,5 +257,5 @@ class ExpSweep(ExpSpeculative):
             found.append(seen)
         size = self.patch_len * (self.series.variables if self.channels == "joint" else 1)
         noise = accuracy.record()["mse"] - self.point_mse
-        prices, rows = self.prices[kind]
-        return Outlook(joined(found, self.steps, self.most), noise, prices, rows, self.device.type == "cuda", size)
+        known, rows = self.prices[kind]
+        return Outlook(joined(found, self.steps, self.most), noise, known, rows, self.device.type == "cuda", size)

@@ -6,10 +6,10 @@ from itertools import islice
 
 import pandas as pd
 
-from data_provider.histories import Table
-from utils.cluster import cluster
-from utils.errors import Interrupted, UserError
-from utils.forecaster import batches
+from leapcast.data_provider.histories import Table
+from leapcast.forecaster import batches
+from leapcast.models.errors import Interrupted, UserError
+from leapcast.utils.parallel.ray import cluster
 
 AHEAD = 4  # batches that an actor may have waiting
 

@@ -8,10 +8,10 @@ import os
 from argparse import Namespace
 from collections.abc import Iterator
 
-from exp.exp_sweep import SWEPT, ExpSweep, lists, meant, plain
-from utils.cluster import cluster, optional
-from utils.errors import UserError
-from utils.operating_point import Objective
+from leapcast.exp.exp_sweep import SWEPT, ExpSweep, lists, meant, plain
+from leapcast.models.errors import UserError
+from leapcast.utils.analysis.operating_point import Objective
+from leapcast.utils.parallel.ray import cluster, optional
 
 PENALTY = 1e3  # of an objective, for each unit by which a constraint is missed
 Numbered = list[tuple[int, dict]]  # configurations with their numbers

@@ -1,13 +1,68 @@
-"""The registry: ``--model`` or ``--spec_draft_model`` name -> module with ``Config`` and ``Model``."""
+"""The registry: the name of ``--model`` or ``--spec_draft_model`` -> a model, and what it can do.
 
-from models import dlinear, multi_patch, seasonal_naive, timer_hf, timer_xl, timer_xl_draft, ttm
+A new one is one file in this folder and one line here: commands, checkpoints and experiments ask what it can do and
+never compare names.
+"""
 
-MODELS = {
-    "timer_xl": timer_xl,
-    "timer_hf": timer_hf,
-    "timer_xl_draft": timer_xl_draft,
-    "multi_patch": multi_patch,
-    "ttm": ttm,
-    "dlinear": dlinear,
-    "seasonal_naive": seasonal_naive,
+from dataclasses import dataclass
+from types import ModuleType
+
+from leapcast.models import dlinear, multi_patch, seasonal_naive, timer_hf, timer_xl, timer_xl_draft, ttm
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A module with ``Config`` and ``Model``.
+
+    Attributes:
+        target: whether it can verify.
+        draft: whether it can propose.
+        trainable: whether it has weights; else it is made from its target's configuration.
+        ours: whether its checkpoints come from this project's training.
+    """
+
+    module: ModuleType
+    target: bool = False
+    draft: bool = True
+    trainable: bool = True
+    ours: bool = True
+
+    @property
+    def Config(self) -> type:
+        return self.module.Config
+
+    @property
+    def Model(self) -> type:
+        return self.module.Model
+
+    @property
+    def one_call(self) -> bool:
+        """Whether a draft proposes all patches of a block in one call."""
+        return self.Model.one_call
+
+    @property
+    def reads_target(self) -> bool:
+        """Whether a draft reads the hidden states of the one target that it was distilled from."""
+        return self.Model.reads_target
+
+    @property
+    def from_public(self):
+        """``(config.json, weights) -> (configuration, state dict)`` of a public layout; None where there is none."""
+        return getattr(self.module, "from_public", None)
+
+
+MODELS: dict[str, Entry] = {
+    "timer_xl": Entry(timer_xl, target=True, draft=False),
+    "timer_hf": Entry(timer_hf, target=True, draft=False, ours=False),
+    "timer_xl_draft": Entry(timer_xl_draft),
+    "multi_patch": Entry(multi_patch),
+    "ttm": Entry(ttm),
+    "dlinear": Entry(dlinear),
+    "seasonal_naive": Entry(seasonal_naive, trainable=False),
 }
+TARGET, DRAFT = "timer_xl", "timer_xl_draft"  # where none is named
+
+
+def name_of(model) -> str:
+    """Its key in the registry."""
+    return next(name for name, entry in MODELS.items() if type(model) is entry.Model)

@@ -2,13 +2,14 @@
 
 from torch import Tensor, nn
 
-from models.sessions.base import TargetSession
-from models.sessions.block import BlockSession
+from leapcast.models.sessions.base import TargetSession
+from leapcast.models.sessions.block import BlockSession
 
 
 class BlockDraft(nn.Module):
     """``configs`` has at least ``seq_len``, ``input_token_len``, ``channels`` and ``block_patches``."""
 
+    one_call = True  # all proposals of a round come from one call
     reads_target = False
 
     def __init__(self, configs):

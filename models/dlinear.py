@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.block_draft import BlockDraft
-from models.fields import whole
-from models.layers.normalisation import window_statistics
-from models.timer_xl import Config as Target
+from leapcast.models.block_draft import BlockDraft
+from leapcast.models.fields import whole
+from leapcast.models.layers.normalisation import window_statistics
+from leapcast.models.timer_xl import Config as Target
 
 TREND_KERNEL = 25  # time steps of the moving average, as in the paper
 

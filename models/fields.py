@@ -4,7 +4,7 @@ import dataclasses
 import reprlib
 from numbers import Integral, Real
 
-from utils.errors import UserError
+from leapcast.models.errors import UserError
 
 BRIEF = reprlib.Repr()
 BRIEF.maxlevel, BRIEF.maxstring, BRIEF.maxother = 2, 80, 80

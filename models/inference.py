@@ -5,12 +5,12 @@ from functools import cache
 import torch
 from torch import nn
 
-from models import timer_xl
-from models.errors import UserError
-from models.layers.attention import Block
-from models.layers.fused import FusedBlock
-from models.layers.linear import freeze
-from models.sessions.cached import CachedSession
+from leapcast.models import timer_xl
+from leapcast.models.errors import UserError
+from leapcast.models.layers.attention import Block
+from leapcast.models.layers.fused import FusedBlock
+from leapcast.models.layers.linear import freeze
+from leapcast.models.sessions.cached import CachedSession
 
 # weights are constants, laid out once; small matrix products have kernels of their own
 INDUCTOR = {"freezing": True, "max_autotune": True, "max_autotune_gemm_backends": "CPP,ATEN"}

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.block_draft import BlockDraft
-from models.sessions.base import TargetSession
-from models.sessions.heads import HeadSession
-from models.fields import real, whole
-from models.timer_xl import Config as Target
+from leapcast.models.block_draft import BlockDraft
+from leapcast.models.fields import real, whole
+from leapcast.models.sessions.base import TargetSession
+from leapcast.models.sessions.heads import HeadSession
+from leapcast.models.timer_xl import Config as Target
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from models.block_draft import BlockDraft
-from models.errors import UserError
-from models.fields import choice, whole
-from models.timer_xl import Config as Target
+from leapcast.models.block_draft import BlockDraft
+from leapcast.models.errors import UserError
+from leapcast.models.fields import choice, whole
+from leapcast.models.timer_xl import Config as Target
 
 
 @dataclass(frozen=True)

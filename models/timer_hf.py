@@ -11,11 +11,11 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models import timer_xl
-from models.errors import UserError
-from models.fields import checked, choice, real, shown, whole
-from models.layers.normalisation import sample_statistics
-from models.layers.rotary import rotate, turns
+from leapcast.models import timer_xl
+from leapcast.models.errors import UserError
+from leapcast.models.fields import checked, choice, real, shown, whole
+from leapcast.models.layers.normalisation import sample_statistics
+from leapcast.models.layers.rotary import rotate, turns
 
 ACTIVATIONS = {"silu": F.silu, "gelu": F.gelu, "relu": F.relu}
 FIELDS = {  # of a public config.json: ours

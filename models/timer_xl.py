@@ -7,17 +7,17 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from models.errors import UserError
-from models.fields import checked, choice, flag, real, whole
-from models.layers.attention import Block
-from models.layers.normalisation import patch_moments, running_statistics, window_statistics
-from models.layers.patches import from_patches, to_patches
-from models.layers.rotary import turns
-from models.layers.tables import Tables
-from models.sessions.base import Rollout, TargetSession
-from models.sessions.cached import CachedSession
-from models.sessions.renormed import RenormedSession
-from models.sessions.sliding import SlidingSession
+from leapcast.models.errors import UserError
+from leapcast.models.fields import checked, choice, flag, real, whole
+from leapcast.models.layers.attention import Block
+from leapcast.models.layers.normalisation import patch_moments, running_statistics, window_statistics
+from leapcast.models.layers.patches import from_patches, to_patches
+from leapcast.models.layers.rotary import turns
+from leapcast.models.layers.tables import Tables
+from leapcast.models.sessions.base import Rollout, TargetSession
+from leapcast.models.sessions.cached import CachedSession
+from leapcast.models.sessions.renormed import RenormedSession
+from leapcast.models.sessions.sliding import SlidingSession
 
 MIN_LOG_VAR = -9.2  # variance floor 1e-4 in normalised units: a likelihood must not grow without bound
 
@@ -89,7 +89,7 @@ class Config:
 class Model(nn.Module):
     """The network. State-dict names and shapes are those of the public (OpenLTM) code."""
 
-    at_once = 1  # as a draft it proposes patch by patch
+    one_call, at_once = False, 1  # as a draft it proposes patch by patch
     reads_target = False
     biased = True  # embedding and head
     layer = Block

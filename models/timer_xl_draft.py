@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from models import timer_xl
-from models.fields import real
+from leapcast.models import timer_xl
+from leapcast.models.fields import real
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from models.block_draft import BlockDraft
-from models.fields import real, whole
-from models.layers.normalisation import window_statistics
-from models.timer_xl import Config as Target
+from leapcast.models.block_draft import BlockDraft
+from leapcast.models.fields import real, whole
+from leapcast.models.layers.normalisation import window_statistics
+from leapcast.models.timer_xl import Config as Target
 
 LAYERS = 2
 

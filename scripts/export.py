@@ -8,9 +8,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from utils import checkpoint
-from utils.arguments import Parser
-from utils.errors import one_line
+from leapcast.exp.arguments import Parser
+from leapcast.models.errors import one_line
+from leapcast.utils.io import checkpoint
 
 
 @one_line

@@ -9,7 +9,7 @@ import torch
 from huggingface_hub import constants
 from hypothesis import settings
 
-from models import timer_xl
+from leapcast.models import timer_xl
 
 SHARED = Path(__file__).parents[2] / "shared"
 settings.register_profile("project", deadline=None, derandomize=True)  # no test depends on wall-clock time

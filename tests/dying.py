@@ -10,7 +10,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import run
-from exp import exp_forecast
+from leapcast.exp import exp_forecast
 
 
 def die_before(event: int) -> None:

@@ -19,11 +19,11 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import optimize_speculative
-from data_provider.data_factory import load_series
-from data_provider.data_loader import Series
-from data_provider.histories import Table
-from utils import arguments
-from utils.errors import UserError
+from leapcast.data_provider.data_factory import load_series
+from leapcast.data_provider.data_loader import Series
+from leapcast.data_provider.histories import Table
+from leapcast.exp import arguments
+from leapcast.models.errors import UserError
 
 VALUES = [
     "",

@@ -17,11 +17,11 @@ import pytest
 
 import optimize_speculative
 import run
-from exp import exp_sweep
-from exp.exp_sweep import ExpSweep
+from leapcast.exp import exp_sweep
+from leapcast.exp.exp_sweep import ExpSweep
+from leapcast.models.errors import UserError
+from leapcast.utils.analysis.operating_point import Objective
 from tests.test_run import data, here, workplace  # noqa: F401
-from utils.errors import UserError
-from utils.operating_point import Objective
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["--test_pred_len", "12", "--max_windows", "6", "--batch_size", "4", "--threads", "1"]
@@ -33,7 +33,7 @@ TIMES |= {"verdict"}
 @pytest.fixture(autouse=True)
 def few(monkeypatch):
     monkeypatch.setattr(exp_sweep, "CALIBRATION_WINDOWS", 8)
-    monkeypatch.setattr("utils.adaptive.SECONDS", 0.0)
+    monkeypatch.setattr("leapcast.utils.decoding.adaptive.SECONDS", 0.0)
 
 
 def sweep(output, *options):

@@ -10,10 +10,10 @@ import torch
 import plot_key_insights
 import plot_optimization_results
 import run
-from exp.exp_predict import ExpPredict
+from leapcast.exp.exp_predict import ExpPredict
+from leapcast.utils.reporting.figures import drafts_figure, forecast_figure, plt, prediction_figure, short
 from tests.test_optimize import few, results, sweep, whole  # noqa: F401
 from tests.test_run import data, here, series_file, workplace  # noqa: F401
-from utils.plotting import drafts_figure, forecast_figure, plt, prediction_figure, short
 
 FILE = "optimization_results.json"
 

@@ -15,9 +15,9 @@ import optimize_speculative
 import plot_key_insights
 import plot_optimization_results
 import run
-from exp.exp_speculative import ExpSpeculative
+from leapcast.exp.arguments import parse
+from leapcast.exp.exp_speculative import ExpSpeculative
 from scripts import export
-from utils.arguments import parse
 
 SMALL = ["--seq_len", "12", "--input_token_len", "4", "--output_token_len", "4", "--d_model", "16", "--n_heads", "2"]
 SMALL += ["--d_ff", "16", "--train_epochs", "1", "--batch_size", "64"]
@@ -449,8 +449,8 @@ def hostile(workplace):
     head = good["state_dict"]["head.weight"]
     torch.save(good | {"state_dict": good["state_dict"] | {"head.weight": head[:2]}}, workplace / "shape.pth")
     torch.save(good | {"state_dict": good["state_dict"] | {"head.weight": head * float("nan")}}, workplace / "nan.pth")
-    from models import timer_xl_draft
-    from utils import checkpoint
+    from leapcast.models import timer_xl_draft
+    from leapcast.utils.io import checkpoint
 
     other = timer_xl_draft.Model(
         timer_xl_draft.Config(input_token_len=6, output_token_len=6, seq_len=12, d_model=16, n_heads=2)
@@ -485,10 +485,10 @@ def test_user_errors_end_in_one_line(case, hostile, here, capsys):
 
 
 INTERRUPTED = {
-    "test": ("exp.exp_speculative.Windows.batch", lambda: run.main([*data(), *SHORT, "--setting", "stopped"])),
-    "prediction": ("exp.exp_predict.Table.histories", lambda: run.main(["--task_name", "predict", *data()])),
-    "start of training": ("exp.exp_forecast.Windows.all", lambda: run.main([*train(), *SMALL, *FROM])),
-    "pretraining": ("exp.exp_pretrain.load_series", lambda: run.main(["--task_name", "pretrain", *data()])),
+    "test": ("leapcast.exp.exp_speculative.Windows.batch", lambda: run.main([*data(), *SHORT, "--setting", "stopped"])),
+    "prediction": ("leapcast.exp.exp_predict.Table.histories", lambda: run.main(["--task_name", "predict", *data()])),
+    "start of training": ("leapcast.exp.exp_forecast.Windows.all", lambda: run.main([*train(), *SMALL, *FROM])),
+    "pretraining": ("leapcast.exp.exp_pretrain.load_series", lambda: run.main(["--task_name", "pretrain", *data()])),
     "sweep": ("optimize_speculative.measure", lambda: optimize_speculative.main([*data(), *SHORT, *KNOWN])),
     "prediction of a sweep": (
         "optimize_speculative.predictions",

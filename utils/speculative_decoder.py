@@ -13,15 +13,15 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-from models.errors import UserError
-from models.layers.patches import paths, row_patches, row_series, windows_together
-from models.sessions.base import Draft, Target
-from utils.decoding.batch import RaggedBatch
-from utils.decoding.checks import check_pair, check_rollout, check_room
-from utils.decoding.config import SpeculativeConfig
-from utils.decoding.rules import RULES, Rule
-from utils.decoding.statistics import Statistics
-from utils.decoding.target_alone import target_alone
+from leapcast.models.errors import UserError
+from leapcast.models.layers.patches import paths, row_patches, row_series, windows_together
+from leapcast.models.sessions.base import Draft, Target
+from leapcast.utils.decoding.batch import RaggedBatch
+from leapcast.utils.decoding.checks import check_pair, check_rollout, check_room
+from leapcast.utils.decoding.config import SpeculativeConfig
+from leapcast.utils.decoding.rules import Rule
+from leapcast.utils.decoding.statistics import Statistics
+from leapcast.utils.decoding.target_alone import target_alone
 
 __all__ = ["SpeculativeConfig", "SpeculativeDecoder", "Statistics"]
 Plan = list[int]  # patches to propose with 0 … steps patches left; the last is for the first round
@@ -48,7 +48,7 @@ class SpeculativeDecoder:
         check_pair(target, draft, config)
         self.target, self.draft, self.config = target, draft, config
         self.trace = trace or (lambda phase: nullcontext())
-        self.rule = rule or RULES[config.mode](config, target.config.stochastic_head)
+        self.rule = rule or config.rule(config, target.config.stochastic_head)
 
     def generate(
         self, x: Tensor, steps: int, series: Tensor | None = None, samples: int = 1

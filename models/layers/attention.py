@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers.linear import Pointwise
-from models.layers.rotary import rotate
+from leapcast.models.layers.linear import Pointwise
+from leapcast.models.layers.rotary import rotate
 
 
 class VariableBias(nn.Module):

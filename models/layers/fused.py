@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers.attention import Block
-from models.layers.linear import linear_map
-from models.layers.rotary import rotate
+from leapcast.models.layers.attention import Block
+from leapcast.models.layers.linear import linear_map
+from leapcast.models.layers.rotary import rotate
 
 
 class FusedBlock(nn.Module):

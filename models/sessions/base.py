@@ -1,7 +1,7 @@
 """What a decodable model offers to the decoder, which knows nothing else of models.
 
 A model opens a *session* for a batch of B rows. Patches are ``[B, T, C, P]``; T is the same for all rows, and rows that
-need fewer are rolled back. ``lengths`` lives on the host, where the decoder knows after every round what each row keeps.
+need fewer are rolled back. ``lengths`` lives on the host: there the decoder knows after a round what each row keeps.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from models.layers.patches import shared
+from leapcast.models.layers.patches import shared
 
 Moments = tuple[Tensor, Tensor | None]  # mean and log-variance (None for a model without one)
 Draw = Callable[[int, Tensor, Tensor | None], Tensor]

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from models.errors import UserError
-from models.layers.patches import put, take
-from models.sessions.base import BaseSession, Draw, Moments, mean_draw
+from leapcast.models.errors import UserError
+from leapcast.models.layers.patches import put, take
+from leapcast.models.sessions.base import BaseSession, Draw, Moments, mean_draw
 
 
 class BlockSession(BaseSession):

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from models.layers.normalisation import patch_moments, running_statistics
-from models.layers.patches import shared
-from models.sessions.base import BaseSession, Moments
+from leapcast.models.layers.normalisation import patch_moments, running_statistics
+from leapcast.models.layers.patches import shared
+from leapcast.models.sessions.base import BaseSession, Moments
 
 
 class CachedSession(BaseSession):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from models.sessions.base import BaseSession, Draw, TargetSession
+from leapcast.models.sessions.base import BaseSession, Draw, TargetSession
 
 
 class HeadSession(BaseSession):

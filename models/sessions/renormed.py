@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from models.layers.patches import put, take
-from models.sessions.base import BaseSession, Moments
-from models.sessions.cached import CachedSession
+from leapcast.models.layers.patches import put, take
+from leapcast.models.sessions.base import BaseSession, Moments
+from leapcast.models.sessions.cached import CachedSession
 
 
 class RenormedSession(BaseSession):

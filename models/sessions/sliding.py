@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from models.layers.patches import put, take, windows_of
-from models.sessions.base import BaseSession, Moments
+from leapcast.models.layers.patches import put, take, windows_of
+from leapcast.models.sessions.base import BaseSession, Moments
 
 
 class SlidingSession(BaseSession):

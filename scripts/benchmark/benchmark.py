@@ -17,13 +17,13 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from data_provider.data_factory import NAMES
-from exp.exp_benchmark import CHECKPOINTS, TARGETS, ExpBenchmark
-from exp.exp_growth import ExpGrowth
-from utils.arguments import Formatter, Parser, real, whole
-from utils.errors import kept, one_line
-from utils.plotting import benchmark_figure
-from utils.results import write_atomic
+from leapcast.data_provider.data_factory import NAMES
+from leapcast.exp.arguments import Formatter, Parser, real, whole
+from leapcast.models.errors import kept, one_line
+from leapcast.utils.io.files import write_atomic
+from leapcast.utils.reporting.figures import benchmark_figure
+from scripts.benchmark.cells import CHECKPOINTS, TARGETS, ExpBenchmark
+from scripts.benchmark.growth import ExpGrowth
 
 
 def build_parser() -> ArgumentParser:

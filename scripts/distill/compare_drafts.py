@@ -12,12 +12,13 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from exp.exp_compare import ExpCompare
-from utils import checkpoint
-from utils.arguments import build_parser
-from utils.errors import kept, one_line
-from utils.plotting import drafts_figure
-from utils.results import environment, now, write_atomic, write_json
+from leapcast.exp.arguments import build_parser
+from leapcast.models.errors import kept, one_line
+from leapcast.utils.io import checkpoint
+from leapcast.utils.io.files import write_atomic, write_json
+from leapcast.utils.reporting.figures import drafts_figure
+from leapcast.utils.reporting.record import environment, now
+from scripts.distill.comparison import ExpCompare
 
 # group: (data, target's folder, horizon, its drafts: name in the table -> folder of the checkpoint or model's name)
 SCALES = {f"{scale}": f"ETTh1_{scale}" for scale in (0.25, 0.5, 0.6, 0.7, 0.8)}

@@ -6,8 +6,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from utils.errors import one_line
-from utils.results import table
+from leapcast.models.errors import one_line
+from leapcast.utils.reporting.record import table
 
 
 @one_line

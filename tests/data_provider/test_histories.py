@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_provider.data_loader import read_table
-from data_provider.histories import Table, told_filled
-from utils.errors import UserError
+from leapcast.data_provider.data_loader import read_table
+from leapcast.data_provider.histories import Table, told_filled
+from leapcast.models.errors import UserError
 
 
 def frame(rows=30, freq="h", start="2020-01-31", **columns) -> pd.DataFrame:

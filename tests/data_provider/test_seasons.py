@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data_provider.seasons import find
+from leapcast.data_provider.seasons import find
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 

@@ -6,13 +6,12 @@ import pandas as pd
 import pytest
 import torch
 
-from exp import exp_benchmark, exp_growth
-from exp.exp_benchmark import ExpBenchmark, fitting
-from models import dlinear, multi_patch, timer_xl, timer_xl_draft
-from scripts.benchmark import benchmark
+from leapcast.models import dlinear, multi_patch, timer_xl, timer_xl_draft
+from leapcast.models.errors import UserError
+from leapcast.utils.io import checkpoint
+from scripts.benchmark import benchmark, cells, growth
+from scripts.benchmark.cells import ExpBenchmark, fitting
 from tests.test_run import series_file
-from utils import checkpoint
-from utils.errors import UserError
 
 SIZES = {"input_token_len": 4, "output_token_len": 4, "seq_len": 12, "d_model": 16, "n_heads": 2, "d_ff": 24}
 
@@ -22,16 +21,16 @@ def folder(tmp_path, monkeypatch):
     """Random checkpoints under the default names, and a small series."""
     series_file(tmp_path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(exp_benchmark, "UNTRAINED", timer_xl.Config(**SIZES, e_layers=2, channels="independent"))
+    monkeypatch.setattr(cells, "UNTRAINED", timer_xl.Config(**SIZES, e_layers=2, channels="independent"))
     modules = {"target": timer_xl, "half": timer_xl_draft, "heads": multi_patch, "linear": dlinear}
     torch.manual_seed(0)
     for target, channels in (("S", "joint"), ("M", "independent")):
         config = timer_xl.Config(**SIZES, e_layers=2, channels=channels)
-        for role, name in exp_benchmark.CHECKPOINTS[target].items():
+        for role, name in cells.CHECKPOINTS[target].items():
             module = modules[role]
             model = module.Model(module.Config(**asdict(config)))
             path = tmp_path / "checkpoints" / name / "checkpoint.pth"
-            checkpoint.save(path, module.__name__.removeprefix("models."), model, {"data": "waves"})
+            checkpoint.save(path, module.__name__.removeprefix("leapcast.models."), model, {"data": "waves"})
     return tmp_path
 
 
@@ -46,7 +45,7 @@ def records(folder):
 
 def few(monkeypatch):
     """Everything fits, and nothing is repeated more than needed."""
-    monkeypatch.setattr(exp_benchmark, "fitting", lambda estimates, seconds: list(estimates))
+    monkeypatch.setattr(cells, "fitting", lambda estimates, seconds: list(estimates))
 
 
 def test_cells_are_measured_once_and_shown(folder, monkeypatch, capsys):
@@ -107,7 +106,7 @@ def test_the_dearest_are_left_out_first_and_the_cached_target_last():
 
 def test_windows_long_past_the_split_come_from_anywhere(folder, monkeypatch):
     few(monkeypatch)
-    monkeypatch.setattr(exp_benchmark, "WITH_TRUTH", 8)
+    monkeypatch.setattr(cells, "WITH_TRUTH", 8)
     assert benchmark.main(options("--targets", "M")) == 0
     (record,) = records(folder).values()
     assert all(told["mse"] is None for told in record["methods"].values())
@@ -117,7 +116,7 @@ def test_simulated_acceptance_has_the_rate_asked_for(folder):
     experiment = ExpBenchmark(benchmark.build_parser().parse_args(options()))
     experiment.use("L", "float32")
     x, _, series = experiment.draw(256, 32)(0)
-    for rate in exp_benchmark.SIMULATED:
+    for rate in cells.SIMULATED:
         _, done = experiment.methods(8)[f"simulated{rate}:half"].call(x, series)
         tested = int(done.attempted.sum())
         assert abs(done.rate - rate) <= 4 * math.sqrt(rate * (1 - rate) / tested)
@@ -135,7 +134,7 @@ def test_memory_is_measured_in_a_process_of_its_own(folder, monkeypatch):
 def test_what_cannot_be_run_is_said_in_one_line(folder):
     with pytest.raises(UserError, match="give one of target_sliding"):
         benchmark.main(options("--targets", "S", "--only_memory", "nothing"))
-    (folder / "checkpoints" / exp_benchmark.CHECKPOINTS["M"]["heads"] / "checkpoint.pth").unlink()
+    (folder / "checkpoints" / cells.CHECKPOINTS["M"]["heads"] / "checkpoint.pth").unlink()
     with pytest.raises(UserError, match="no checkpoint"):
         benchmark.main(options())
     assert not records(folder), "it is said before anything is measured"
@@ -147,9 +146,9 @@ def only(methods, *names):
 
 def test_growth_is_measured_beside_its_prediction_and_resumed(folder, monkeypatch, capsys):
     few(monkeypatch)
-    monkeypatch.setattr(exp_growth, "AXES", {"horizon": (1, 9), "batch": (2,), "variables": (1, 2, 4), "K": (1, 7)})
-    monkeypatch.setattr(exp_growth, "REPEATS", 1)
-    (folder / "checkpoints" / exp_benchmark.CHECKPOINTS["M"]["target"] / "checkpoint.pth").unlink()
+    monkeypatch.setattr(growth, "AXES", {"horizon": (1, 9), "batch": (2,), "variables": (1, 2, 4), "K": (1, 7)})
+    monkeypatch.setattr(growth, "REPEATS", 1)
+    (folder / "checkpoints" / cells.CHECKPOINTS["M"]["target"] / "checkpoint.pth").unlink()
     assert benchmark.main(options("--growth")) == 0
     table = pd.read_csv(folder / "results/benchmark/growth.csv")
     points = [("horizon", 1), ("horizon", 9), ("batch", 2), ("variables", 1), ("variables", 2), ("K", 1), ("K", 7)]

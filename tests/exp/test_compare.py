@@ -3,16 +3,15 @@ import json
 import pandas as pd
 import pytest
 
-from exp import exp_compare
-from scripts.distill import compare_drafts
+from leapcast.models.errors import UserError
+from scripts.distill import compare_drafts, comparison
 from tests.exp.test_training import TARGET, fit, folder  # noqa: F401
-from utils.errors import UserError
 
 
 @pytest.fixture
 def small(monkeypatch):
     for name, value in {"ACCURACY_BATCH": 4, "TIMED_WINDOWS": 2, "PATHS": 3, "PATH_WINDOWS": 2}.items():
-        monkeypatch.setattr(exp_compare, name, value)
+        monkeypatch.setattr(comparison, name, value)
     groups = {"waves": ("custom", "target", 12, {"heads": "heads", "naive": "seasonal_naive"})}
     monkeypatch.setattr(compare_drafts, "GROUPS", groups)
     arguments = compare_drafts.arguments

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import run
-from exp import exp_predict
+from leapcast.exp import exp_predict
+from leapcast.utils.io.files import Growing, alone_in
 from tests.test_run import SMALL, here, series_file, train, workplace  # noqa: F401
-from utils.results import Growing, alone_in
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import run
-from exp import exp_forecast
-from exp.exp_distill import ExpDistill
+from leapcast.exp import exp_forecast
+from leapcast.exp.exp_distill import ExpDistill
 from tests.test_run import SMALL, data, series_file, train
 
 
@@ -92,14 +92,14 @@ def test_distillation_brings_the_draft_closer_to_its_target(folder):
 
 
 def test_variances_learn_the_noise(folder):
-    from utils import checkpoint
+    from leapcast.utils.io import checkpoint
 
     series_file(folder, rows=3000)
     fit("noisy", "--stochastic_head", "--train_epochs", "4", "--learning_rate", "1e-2", "--dropout", "0")
     model = checkpoint.load(folder / "checkpoints/noisy/checkpoint.pth", torch.device("cpu"))
-    from data_provider.data_factory import load_series
-    from data_provider.data_loader import Windows
-    from models.timer_xl import to_patches
+    from leapcast.data_provider.data_factory import load_series
+    from leapcast.data_provider.data_loader import Windows
+    from leapcast.models.layers.patches import to_patches
 
     windows = Windows(load_series("custom", ".", "waves.csv"), "train", 12, 4)
     x, y = windows.batch(torch.arange(len(windows)))

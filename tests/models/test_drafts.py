@@ -6,13 +6,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from models import dlinear, multi_patch, seasonal_naive, ttm
-from models.timer_xl import to_patches
+from leapcast.models import dlinear, multi_patch, seasonal_naive, ttm
+from leapcast.models.errors import UserError
+from leapcast.models.layers.patches import to_patches
+from leapcast.models.sessions.base import mean_draw
+from leapcast.utils.decoding.config import SpeculativeConfig
+from leapcast.utils.decoding.rollout import autoregress
+from leapcast.utils.speculative_decoder import SpeculativeDecoder
 from tests.conftest import tiny, walk
 from tests.utils.test_speculative_decoder import own_rollout
-from utils.errors import UserError
-from utils.rollout import autoregress, mean_draw, open_draft, open_session
-from utils.speculative_decoder import SpeculativeConfig, SpeculativeDecoder
 
 BLOCKS = {"dlinear": dlinear, "ttm": ttm, "seasonal_naive": seasonal_naive, "multi_patch": multi_patch}
 
@@ -46,7 +48,7 @@ def test_point_mode_is_the_targets_rollout_and_rows_do_not_matter(name, channels
 @pytest.mark.parametrize("name", ["dlinear", "ttm", "seasonal_naive"])
 def test_a_session_slides_the_window_and_goes_on_past_its_block(name):
     model, x = block(name, tiny(1)), to_patches(walk(2, 16, 2), 4)  # one patch more than the window
-    own = autoregress(open_draft(model, x, 20), x, 5)
+    own = autoregress(model.open_draft(x, 20), x, 5)
     first = model.forecast(x[:, 1:])
     second = model.forecast(first)  # 3 patches are a window
     torch.testing.assert_close(own, torch.cat((first, second[:, :2]), 1))
@@ -55,7 +57,7 @@ def test_a_session_slides_the_window_and_goes_on_past_its_block(name):
 def test_a_draft_longer_than_the_context_is_refused():
     model = block("dlinear", tiny(1))
     with pytest.raises(UserError, match="12 time steps"):
-        open_draft(model, to_patches(walk(2, 8, 2), 4), 20)
+        model.open_draft(to_patches(walk(2, 8, 2), 4), 20)
 
 
 def test_seasonal_naive_repeats_the_last_season():
@@ -75,11 +77,11 @@ def test_dlinear_sees_level_and_scale_only_through_its_window():
 def test_heads_read_the_hidden_state_at_the_last_patch_that_is_kept(rollout):
     target, x = tiny(1), to_patches(walk(3, 24, 2), 4)
     heads = block("multi_patch", target)
-    session = open_session(target, x[:, :3], 9, rollout)
+    session = target.open_target(x[:, :3], 9, SpeculativeConfig(rollout=rollout))
     session.extend(x[:, :3], 1)
     session.extend(x[:, 3:6], 3)
     session.rollback(torch.tensor([6, 4, 5]))
-    proposals, _, _ = open_draft(heads, x, 9, session).propose(x[:, :1], 2, mean_draw)
+    proposals, _, _ = heads.open_draft(x, 9, session).propose(x[:, :1], 2, mean_draw)
     for row, length in enumerate((6, 4, 5)):
         start = length - 3 if rollout == "sliding" else 0
         features = target.features(x[row : row + 1, start:length], 1)
@@ -118,7 +120,7 @@ def test_heads_that_are_right_are_always_accepted(rollout):
     """They read the state after the last accepted proposal, also where the window slides over emitted values."""
     target, x = tiny(1), walk(2, 12, 2)
     rows, steps = to_patches(x, 4), 7
-    own = autoregress(open_session(target, rows, 10, rollout), rows, steps)
+    own = autoregress(target.open_target(rows, 10, SpeculativeConfig(rollout=rollout)), rows, steps)
     read, states = torch.cat((rows, own), 1), []
     for i in range(steps):
         start = i if rollout == "sliding" else 0

@@ -3,13 +3,15 @@ import json
 import pytest
 import torch
 
-from models import timer_hf
-from models.timer_xl import from_patches, to_patches
+from leapcast.models import timer_hf
+from leapcast.models.errors import UserError
+from leapcast.models.inference import for_inference
+from leapcast.models.layers.patches import from_patches, to_patches
+from leapcast.models.sessions.sliding import SlidingSession
+from leapcast.utils.decoding.config import SpeculativeConfig
+from leapcast.utils.decoding.rollout import autoregress
+from leapcast.utils.io import checkpoint
 from tests.conftest import shared
-from utils import checkpoint
-from utils.errors import UserError
-from utils.inference import for_inference
-from utils.rollout import SlidingSession, autoregress, open_session
 
 
 def public():
@@ -36,7 +38,7 @@ def test_its_cache_holds_the_statistics_of_the_context():
     patch = model.config.input_token_len
     context = to_patches(expected["x"].unsqueeze(-1), patch)
     with torch.inference_mode():
-        cached = autoregress(open_session(model, context, context.shape[1] + 3, "cached"), context, 3)
+        cached = autoregress(model.open_target(context, context.shape[1] + 3, SpeculativeConfig()), context, 3)
         level, scale = model.statistics(context)
         model.statistics = lambda patches: (level, scale)
         grown = context

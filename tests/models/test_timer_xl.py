@@ -3,11 +3,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from models import timer_xl, timer_xl_draft
-from models.timer_xl import from_patches, to_patches
+from leapcast.models import timer_xl, timer_xl_draft
+from leapcast.models.errors import UserError
+from leapcast.models.layers.patches import from_patches, to_patches
+from leapcast.models.sessions.sliding import SlidingSession
+from leapcast.utils.decoding.config import SpeculativeConfig
+from leapcast.utils.decoding.rollout import autoregress
 from tests.conftest import shared, tiny, walk
-from utils.errors import UserError
-from utils.rollout import SlidingSession, autoregress
 
 VECTORS = ["openltm_multivariate_1layer", "openltm_multivariate_2layer_nonorm", "openltm_univariate_2layer"]
 
@@ -39,7 +41,7 @@ def test_nothing_depends_on_what_comes_after(norm, variables):
 
 def test_causal_statistics_are_those_of_the_last_patches():
     patches = to_patches(1e4 + walk(2, 20, 3), 4)
-    from models.layers.normalisation import CAUSAL_EPS, patch_moments, running_statistics
+    from leapcast.models.layers.normalisation import CAUSAL_EPS, patch_moments, running_statistics
 
     padded = torch.nn.functional.pad(patch_moments(patches), (0, 0, 0, 0, 2, 0))
     level, scale = running_statistics(padded, 3, torch.zeros(1, dtype=torch.long))
@@ -61,9 +63,9 @@ def test_constant_series_stay_finite(norm):
 def test_session_equals_forward_at_any_split_rollback_and_raggedness(norm, variables):
     model = tiny(norm=norm, stochastic_head=True)
     patches = to_patches(walk(3, 36, variables), 4)
-    session = model.session(patches[:, :3], 10)
+    session = model.open_target(patches[:, :3], 10, SpeculativeConfig())
     if norm == "window":  # the context's statistics hold: compare with a session that takes in all at once
-        reference = model.session(patches[:, :3], 10)
+        reference = model.open_target(patches[:, :3], 10, SpeculativeConfig())
         whole = [t for t in reference.extend(patches, 9)]
     else:
         whole = [t for t in model.predict(patches)]
@@ -89,7 +91,7 @@ def test_session_equals_forward_at_any_split_rollback_and_raggedness(norm, varia
 def test_attention_window_sees_the_last_patches_only():
     model = tiny(e_layers=1, norm="none")
     patches = to_patches(walk(2, 24, 3), 4)
-    session = model.session(patches[:, :3], 6, attention_window=3)
+    session = model.open_target(patches[:, :3], 6, SpeculativeConfig(attention_window=3))
     torch.testing.assert_close(session.extend(patches, 1)[0], model.predict(patches[:, -3:], 1)[0])
 
 

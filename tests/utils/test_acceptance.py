@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from utils import acceptance, noise, theory
+from leapcast.utils.decoding import acceptance, noise, theory
 
 DRAWS = 200_000
 

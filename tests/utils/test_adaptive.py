@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from utils import adaptive
-from utils.adaptive import Pace, Prices
-from utils.theory import best_rounds, expected_time
+from leapcast.utils.decoding import adaptive
+from leapcast.utils.decoding.adaptive import Pace, Prices
+from leapcast.utils.decoding.theory import best_rounds, expected_time
 
 SHAPE = (True, 12, 2)
 

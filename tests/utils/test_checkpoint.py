@@ -16,12 +16,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from exp.exp_basic import sound
-from models import MODELS, timer_hf, timer_xl
+from leapcast.exp.exp_basic import sound
+from leapcast.models import MODELS, timer_hf, timer_xl
+from leapcast.models.errors import UserError
+from leapcast.utils.decoding.covariance import calibrate
+from leapcast.utils.io import checkpoint
 from tests.conftest import tiny
-from utils import checkpoint
-from utils.covariance import calibrate
-from utils.errors import UserError
 
 CPU = torch.device("cpu")
 FLAGS = SimpleNamespace(norm="causal", activation="relu", seq_len=None, channels=None)

@@ -1,10 +1,9 @@
 import pytest
 import torch
 
-from models.timer_xl import to_patches
+from leapcast.models.layers.patches import to_patches, to_rows
+from leapcast.utils.decoding.covariance import Calibration, Spread, calibrate, context_scale
 from tests.conftest import walk
-from utils.covariance import Calibration, Spread, calibrate, context_scale
-from utils.rollout import to_rows
 
 
 def matrices(variables=2, size=4):

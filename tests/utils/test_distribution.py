@@ -7,14 +7,14 @@ import torch
 from scipy.stats import chi2, kstest
 from torch.nn.functional import normalize
 
-from models.layers.cache import CachedSession
-from models.timer_xl import to_patches
+from leapcast.models.layers.patches import to_patches, to_rows, windows_of
+from leapcast.models.sessions.cached import CachedSession
+from leapcast.utils.decoding import acceptance, batch, noise
+from leapcast.utils.decoding.config import SpeculativeConfig
+from leapcast.utils.decoding.covariance import EPS, Calibration, Spread
+from leapcast.utils.speculative_decoder import SpeculativeDecoder
 from tests.conftest import tiny, walk
 from tests.models.test_drafts import block
-from utils import acceptance, noise, speculative_decoder
-from utils.covariance import EPS, Calibration, Spread
-from utils.rollout import to_rows, windows_of
-from utils.speculative_decoder import SpeculativeConfig, SpeculativeDecoder
 
 PATHS, STEPS, VARIABLES, SIGMA = 10_000, 4, 2, 1.5
 SOUND, WRONG = 1e-3, 1e-9  # the chance of what was found: at least and at most
@@ -204,7 +204,7 @@ def same_noise_for_all_variables(patch):
 
 
 def same_noise_for_all_paths(patch):
-    patch.setattr(speculative_decoder, "path_series", lambda series, samples: series.repeat_interleave(samples))
+    patch.setattr(batch, "path_series", lambda series, samples: series.repeat_interleave(samples))
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,15 @@ import pandas as pd
 import pytest
 import torch
 
-from models import timer_xl_draft
-from models.timer_xl import from_patches, to_patches
+from leapcast.forecaster import CALIBRATED_ON, SpeculativeForecaster
+from leapcast.models import timer_xl_draft
+from leapcast.models.errors import UserError
+from leapcast.models.layers.patches import from_patches, from_rows, to_patches, to_rows
+from leapcast.utils.decoding.config import SpeculativeConfig
+from leapcast.utils.decoding.rollout import autoregress
+from leapcast.utils.decoding.target_alone import target_alone
+from leapcast.utils.io import checkpoint
 from tests.conftest import tiny, walk
-from utils import checkpoint
-from utils.errors import UserError
-from utils.forecaster import CALIBRATED_ON, SpeculativeForecaster
-from utils.rollout import autoregress, from_rows, open_session, to_rows
-from utils.speculative_decoder import SpeculativeConfig, target_alone
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -44,7 +45,7 @@ def test_point_forecasts_are_the_targets_own(channels, drafted):
     mean, scale = data[:, -12:].mean(1, keepdims=True), data[:, -12:].std(1, keepdims=True)
     x = torch.from_numpy((data[:, -12:] - mean) / scale).float()
     context = to_patches(to_rows(x, channels), 4)
-    own = autoregress(open_session(target, context, 6, "cached"), context, 3)
+    own = autoregress(target.open_target(context, 6, SpeculativeConfig()), context, 3)
     own = from_rows(from_patches(own), channels, 2)[:, :10].detach().numpy() * scale + mean
     np.testing.assert_allclose(ours.values, own, rtol=1e-4, atol=0.5)
     assert ours.values.shape == (3, 10, 2)

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from models import dlinear, multi_patch, seasonal_naive, timer_xl, timer_xl_draft, ttm
+from leapcast.models import dlinear, multi_patch, seasonal_naive, timer_xl, timer_xl_draft, ttm
+from leapcast.models.layers.patches import paths, row_series
+from leapcast.utils.decoding.config import SpeculativeConfig
+from leapcast.utils.decoding.covariance import Calibration
+from leapcast.utils.decoding.target_alone import target_alone
+from leapcast.utils.speculative_decoder import SpeculativeDecoder
 from tests.conftest import walk
-from utils.decoding.covariance import Calibration
-from models.layers.patches import paths, row_series
-from utils.decoding.target_alone import target_alone
-from utils.speculative_decoder import SpeculativeConfig, SpeculativeDecoder
 
 RECORDED = Path(__file__).with_name("golden.json")
 SIZES = {"input_token_len": 4, "output_token_len": 4, "seq_len": 12, "d_model": 16, "n_heads": 2, "d_ff": 24}

@@ -4,14 +4,16 @@ import pytest
 import torch
 import torch._inductor.config
 
-from models import dlinear, multi_patch
-from models.layers.linear import LEAST
-from models.timer_xl import Config, to_patches
+from leapcast.models import dlinear, inference, multi_patch
+from leapcast.models.inference import for_inference
+from leapcast.models.layers.linear import LEAST
+from leapcast.models.layers.patches import to_patches
+from leapcast.models.sessions.sliding import SlidingSession
+from leapcast.models.timer_xl import Config
+from leapcast.utils.decoding.config import SpeculativeConfig
+from leapcast.utils.decoding.rollout import autoregress
+from leapcast.utils.speculative_decoder import SpeculativeDecoder
 from tests.conftest import tiny, walk
-from utils import inference
-from utils.inference import for_inference
-from utils.rollout import SlidingSession, autoregress
-from utils.speculative_decoder import SpeculativeConfig, SpeculativeDecoder
 
 WIDE = {"d_model": 264, "d_ff": 272, "n_heads": 2, "dtype": torch.float32}  # wide enough to be packed
 CONTEXT = walk(3, 12, 2, dtype=torch.float32)
@@ -22,7 +24,7 @@ def outputs(model):
     patches = to_patches(CONTEXT, 4)
     with torch.inference_mode():
         found = [autoregress(SlidingSession(model, patches, 6, lean), patches, 3) for lean in (True, False)]
-        session = model.session(patches, 8)
+        session = model.open_target(patches, 8, SpeculativeConfig())
         found += [session.extend(patches, 2)[0], session.extend(patches[:, :1], 1)[0]]
         session.rollback(torch.tensor([2, 4, 3]))
         found.append(session.extend(patches[:, :2], 2)[0])
@@ -46,7 +48,7 @@ def test_bf16_inside_and_float32_outside():
     for got, expected in zip(outputs(ready), outputs(plain), strict=True):
         assert got.dtype == torch.float32
         torch.testing.assert_close(got, expected, rtol=0, atol=0.05)
-    session = ready.session(to_patches(CONTEXT, 4), 4)
+    session = ready.open_target(to_patches(CONTEXT, 4), 4, SpeculativeConfig())
     assert session.keys[0].dtype == torch.bfloat16
     assert session.moments.dtype == torch.float32
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from utils.metrics import Accuracy, Drift
+from leapcast.utils.analysis.metrics import Accuracy, Drift
 
 
 def test_paths_are_judged_by_their_mean_their_crps_and_their_intervals():

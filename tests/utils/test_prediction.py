@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from leapcast.utils.analysis.prediction import Outlook, joined, watch
+from leapcast.utils.decoding.adaptive import Prices
+from leapcast.utils.decoding.config import SpeculativeConfig
+from leapcast.utils.speculative_decoder import SpeculativeDecoder
 from tests.conftest import tiny, walk
-from utils.adaptive import Prices
-from utils.prediction import Outlook, joined, watch
-from utils.speculative_decoder import SpeculativeConfig, SpeculativeDecoder
 
 STEPS, K = 6, 3
 FREE = Prices([1.0] * (K + 1), [1.0] * (K + 1))
@@ -36,7 +37,7 @@ def test_what_is_watched_is_the_target_going_on_alone(pair, mode):
     forecast, _ = outlook(pair, config, x)
     alone = SpeculativeDecoder(*pair, config)
     with torch.inference_mode():
-        torch.testing.assert_close(forecast, alone._alone(x, STEPS, torch.arange(5), 1)[0])
+        torch.testing.assert_close(forecast, alone.alone(x, STEPS, torch.arange(5))[0])
 
 
 @pytest.mark.parametrize("k", [1, 3])

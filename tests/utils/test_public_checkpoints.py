@@ -8,12 +8,12 @@ import torch
 from safetensors.torch import save_file
 
 import run
-from models import timer_hf
+from leapcast.models import timer_hf
+from leapcast.models.errors import UserError
+from leapcast.utils.io import checkpoint
 from scripts import export
 from tests.conftest import shared
 from tests.test_run import data, here, workplace  # noqa: F401
-from utils import checkpoint
-from utils.errors import UserError
 
 CPU = torch.device("cpu")
 SIZES = {"input_token_len": 4, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}

@@ -4,13 +4,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models import multi_patch
-from models.timer_xl import from_patches, to_patches
+from leapcast.models import multi_patch
+from leapcast.models.errors import UserError
+from leapcast.models.layers.patches import from_patches, from_rows, to_patches, to_rows
+from leapcast.models.sessions.sliding import SlidingSession
+from leapcast.utils.decoding.config import SpeculativeConfig
+from leapcast.utils.decoding.reference import reference_speculative
+from leapcast.utils.decoding.rollout import autoregress
 from tests.conftest import tiny, walk
-from utils.errors import UserError
-from utils.reference_speculative import reference_speculative
-from utils.rollout import SlidingSession, autoregress, from_rows, to_rows
-from utils.speculative_decoder import SpeculativeConfig
 
 POINT = SpeculativeConfig("point", 3)
 

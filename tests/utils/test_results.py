@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from utils.errors import Interrupted
-from utils.results import Growing, alone_in, append_text, harmless, write_atomic
+from leapcast.models.errors import Interrupted
+from leapcast.utils.io.files import Growing, alone_in, append_text, harmless, write_atomic
 
 IDENTITY = {"data": "waves", "K": [7]}
 

@@ -9,15 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ks_2samp, kstest
 
-from models.layers.cache import Session
-from models.timer_xl import from_patches, to_patches
+from leapcast.models.errors import UserError
+from leapcast.models.layers.patches import from_patches, from_rows, put, row_series, take, to_patches, to_rows
+from leapcast.models.sessions.base import BaseSession
+from leapcast.utils.decoding import acceptance
+from leapcast.utils.decoding.adaptive import Prices, make_decoder
+from leapcast.utils.decoding.config import SpeculativeConfig
+from leapcast.utils.decoding.covariance import Calibration, Spread, context_scale
+from leapcast.utils.decoding.rollout import autoregress
+from leapcast.utils.decoding.target_alone import target_alone, target_draw
+from leapcast.utils.speculative_decoder import SpeculativeDecoder
 from tests.conftest import tiny, walk
-from utils import acceptance, rollout
-from utils.adaptive import Prices
-from utils.covariance import Calibration, Spread, context_scale
-from utils.errors import UserError
-from utils.rollout import autoregress, from_rows, open_session, put, row_series, take, to_rows
-from utils.speculative_decoder import SpeculativeConfig, SpeculativeDecoder, target_alone, target_draw
 
 # ---------------------------------------------------------------- point mode: the target's own rollout, exactly
 
@@ -25,9 +27,9 @@ from utils.speculative_decoder import SpeculativeConfig, SpeculativeDecoder, tar
 def own_rollout(target, x, steps, config):
     channels = target.config.channels
     rows = to_patches(to_rows(x, channels), 4)
-    session = open_session(target, rows, rows.shape[1] + steps, config.rollout)
+    session = target.open_target(rows, rows.shape[1] + steps, config)
     draw = target_draw(config, row_series(torch.arange(len(x)), channels, x.shape[2]), rows)
-    patches = autoregress(session, rows, steps, draw, config.renorm_every)
+    patches = autoregress(session, rows, steps, draw)
     return from_rows(from_patches(patches), channels, x.shape[2])
 
 
@@ -72,19 +74,17 @@ def test_point_mode_at_tolerance_0_is_the_targets_rollout(
 class ScriptedDraft:
     """Proposes what the target will say, exactly or far off, as a script tells for each row and patch."""
 
-    block = reads_target = False
-    config = SimpleNamespace(
-        input_token_len=4, norm="causal", rope_index="time", channels="joint", stochastic_head=False
-    )
+    reads_target, at_once = False, 1
+    config = SimpleNamespace(input_token_len=4, channels="joint", stochastic_head=False)
 
     def __init__(self, truth, right):
         self.truth, self.right = truth, right  # [B, N + steps + K, C, P], [B, N + steps + K]
 
-    def session(self, context, capacity, attention_window=0):
+    def open_draft(self, context, capacity, target=None):
         return ScriptedSession(self.truth + 100.0 * ~self.right[..., None, None])
 
 
-class ScriptedSession(Session):
+class ScriptedSession(BaseSession):
     def __init__(self, script):
         self.script, self.lengths = script, torch.zeros(len(script), dtype=torch.long)
 
@@ -161,7 +161,7 @@ def test_infinite_tolerance_accepts_all_in_one_pass_and_emits_the_targets_means(
     config = SpeculativeConfig("point", 5, accept_mse_tol=float("inf"))
     forecast, statistics = SpeculativeDecoder(target, draft, config).generate(x, 6)
     assert (statistics.rate, statistics.target_passes, statistics.patches_per_target_pass) == (1.0, 1, 6.0)
-    proposals = autoregress(draft.session(to_patches(x, 4), 9), to_patches(x, 4), 5)
+    proposals = autoregress(draft.open_draft(to_patches(x, 4), 9), to_patches(x, 4), 5)
     prefix = torch.cat((to_patches(x, 4), proposals), 1)
     torch.testing.assert_close(forecast, from_patches(target.predict(prefix, 6)[0]))
 
@@ -175,7 +175,7 @@ def test_large_batches_are_decoded_in_parts(mode, channels, samples, monkeypatch
     target, draft, x = tiny(1, channels=channels), tiny(2, channels=channels), walk(7, 12, 2)
     config = SpeculativeConfig(mode, 3, 1.5, accept_mse_tol=0.4 if mode == "point" else 0.0)
     whole, told = SpeculativeDecoder(target, draft, config).generate(x, 5, samples=samples)
-    monkeypatch.setattr(rollout, "CPU_TOKENS", 3 * samples * 2 * (3 + 5))  # three windows
+    monkeypatch.setattr("leapcast.models.layers.patches.CPU_TOKENS", 3 * samples * 2 * (3 + 5))  # three windows
     parts, told_of_parts = SpeculativeDecoder(target, draft, config).generate(x, 5, samples=samples)
     torch.testing.assert_close(parts, whole, rtol=0, atol=1e-9)
     assert torch.equal(told.accepted_patches, told_of_parts.accepted_patches)
@@ -200,9 +200,9 @@ def test_adaptive_k_leaves_the_targets_rollout_as_it_is(prices, channels, norm, 
         near = tiny(1, norm=norm, channels=channels)
         for parameter in near.parameters():
             parameter *= 1 + 1e-4
-    config = SpeculativeConfig("point", 3, accept_mse_tol=1e-6, renorm_every=renorm_every, adaptive=True)
+    config = SpeculativeConfig("point", 3, accept_mse_tol=1e-6, renorm_every=renorm_every)
     own = own_rollout(target, x, 6, config)
-    decoder = SpeculativeDecoder(target, near, config)
+    decoder = make_decoder(target, near, config, adaptive=True)
     for _ in range(4):
         forecast, statistics = decoder.generate(x, 6)
         torch.testing.assert_close(forecast, own, rtol=0, atol=1e-3)
@@ -216,7 +216,7 @@ def test_adaptive_k_leaves_the_targets_rollout_as_it_is(prices, channels, norm, 
 def test_adaptive_k_measures_its_prices_itself():
     target, heads = tiny(1, channels="independent"), tiny(2, channels="independent")
     for mode, samples in (("point", 1), ("sample", 1), ("sample", 2)):
-        decoder = SpeculativeDecoder(target, heads, SpeculativeConfig(mode, 2, adaptive=True))
+        decoder = make_decoder(target, heads, SpeculativeConfig(mode, 2), adaptive=True)
         forecast, _ = decoder.generate(walk(2, 12, 2), 4, samples=samples)
         ((prices,),) = (known.values() for known in decoder.pace.prices.values())
         assert all(price > 0 for price in prices.first + prices.later)
@@ -225,7 +225,7 @@ def test_adaptive_k_measures_its_prices_itself():
 
 def test_one_patch_never_calls_the_draft():
     draft = tiny(2)
-    draft.session = None
+    draft.open_draft = None
     target, x = tiny(1), walk(2, 12, 2)
     config = SpeculativeConfig("point", 3)
     forecast, statistics = SpeculativeDecoder(target, draft, config).generate(x, 1)
@@ -254,7 +254,7 @@ def test_settings_without_meaning_are_refused(wrong):
 def test_what_does_not_fit_in_memory_is_refused_before_any_is_taken(monkeypatch):
     target, x = tiny(1), walk(2, 12, 2)
     decoder = SpeculativeDecoder(target, tiny(2), SpeculativeConfig())
-    monkeypatch.setattr(type(target), "session", lambda *given: pytest.fail("memory was taken"))
+    monkeypatch.setattr(type(target), "open_target", lambda *given: pytest.fail("memory was taken"))
     for steps, samples in ((10**9, 1), (5, 10**9), (10**6, 10**6)):
         with pytest.raises(UserError, match=r"take about [\d.e+]+ GiB"):
             decoder.generate(x, steps, samples=samples)
@@ -281,12 +281,12 @@ SIGMA = 0.7
 class GaussianModel:
     """A patch of 3 values follows the last one by a known map; optionally its variances are known too."""
 
-    block = reads_target = False
+    reads_target, at_once = False, 1
 
     def __init__(self, shift: float, spread: float | None):
         self.shift, self.spread = shift, spread
         self.config = SimpleNamespace(
-            input_token_len=3, norm="causal", rope_index="time", channels="joint", stochastic_head=spread is not None
+            input_token_len=3, channels="joint", stochastic_head=spread is not None, cacheable=lambda variables: True
         )
 
     def moments(self, last):
@@ -295,11 +295,13 @@ class GaussianModel:
             return mean, None
         return mean, self.spread * torch.tensor([1.0, -1.0, 0.5], dtype=last.dtype).expand_as(mean) - 0.5
 
-    def session(self, context, capacity, attention_window=0):
+    def open_target(self, context, capacity, how):
         return GaussianSession(self, context, capacity)
 
+    open_draft = open_target
 
-class GaussianSession(Session):
+
+class GaussianSession(BaseSession):
     def __init__(self, model, context, capacity):
         self.model, self.lengths = model, torch.zeros(len(context), dtype=torch.long)
         self.history = context.new_zeros(len(context), capacity, *context.shape[2:])
@@ -317,9 +319,10 @@ def check_exact(spreads, steps=4, k=2, sigma=SIGMA, samples=1, adaptive=False):
     """Kolmogorov-Smirnov at 0.1 % for all comparisons together (Bonferroni), per coordinate and along δ."""
     target, draft = GaussianModel(0.0, spreads[0]), GaussianModel(0.45, spreads[1])
     x = torch.tensor([0.3, -0.2, 0.5], dtype=torch.float64).view(1, 3, 1).expand(ROWS, 3, 1)
-    config = SpeculativeConfig("sample", k, sigma, max_draws=64, seed=5, adaptive=adaptive)
+    config = SpeculativeConfig("sample", k, sigma, max_draws=64, seed=5)
     windows = x[: ROWS // samples]
-    forecast, statistics = SpeculativeDecoder(target, draft, config).generate(windows, steps, samples=samples)
+    decoder = make_decoder(target, draft, config, adaptive)
+    forecast, statistics = decoder.generate(windows, steps, samples=samples)
     forecast = forecast if samples == 1 else forecast.flatten(0, 1)
     assert 0.2 < statistics.rate < 0.9
     assert statistics.bound_hits == 0
@@ -338,7 +341,7 @@ def check_exact(spreads, steps=4, k=2, sigma=SIGMA, samples=1, adaptive=False):
     alone = SpeculativeConfig("sample", k, sigma, seed=6)  # other noise: the samples must be independent
     context = to_patches(x, 3)
     own = autoregress(
-        target.session(context, 1 + steps), context, steps, target_draw(alone, torch.arange(ROWS), context)
+        target.open_target(context, 1 + steps, alone), context, steps, target_draw(alone, torch.arange(ROWS), context)
     ).squeeze(2)
     for patch in (1, 2):
         for ours, theirs in zip(patches[:, patch].T, own[:, patch].T, strict=True):
@@ -410,7 +413,7 @@ def test_paths_of_the_target_alone_are_its_single_path_many_times(renorm_every):
 
     def own(samples):
         draw = target_draw(config, torch.arange(3), rows, samples)
-        return autoregress(open_session(target, rows, 8, "cached"), rows, 5, draw, renorm_every, samples)
+        return autoregress(target.open_target(rows, 8, config), rows, 5, draw, samples)
 
     torch.testing.assert_close(own(3)[::3], own(1))
 
@@ -420,7 +423,7 @@ def test_a_perfect_draft_gives_the_targets_own_paths():
     rows, config = to_patches(x, 4), SpeculativeConfig("sample", 3)
     forecast, statistics = SpeculativeDecoder(target, target, config).generate(x, 5, samples=3)
     draw = target_draw(config, torch.arange(3), rows, 3)
-    own = autoregress(open_session(target, rows, 8, "cached"), rows, 5, draw, samples=3)
+    own = autoregress(target.open_target(rows, 8, config), rows, 5, draw, samples=3)
     assert statistics.rate == 1
     torch.testing.assert_close(forecast, from_patches(own).unflatten(0, (3, 3)))
 
@@ -458,7 +461,7 @@ def test_planted_ratio_without_determinants_is_caught(monkeypatch):
 
 
 def test_predicted_rate_matches_the_measured_one():
-    from utils.theory import acceptance_rate
+    from leapcast.utils.decoding.theory import acceptance_rate
 
     x = torch.zeros(20_000, 3, 1, dtype=torch.float64)
     decoder = SpeculativeDecoder(

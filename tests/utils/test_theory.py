@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from utils.theory import acceptance_rate_with_tolerance, batch_time, expected_decoding, expected_time
+from leapcast.utils.decoding.theory import acceptance_rate_with_tolerance, batch_time, expected_decoding, expected_time
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 import pytest
 
-from utils.verdict import verdict
+from leapcast.utils.reporting.verdict import verdict
 
 
 def record(ratio=None, mse=1.0, own=1.0, mode="point", rollout="cached", **changes) -> dict:

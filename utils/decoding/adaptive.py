@@ -12,12 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from utils.decoding.config import SpeculativeConfig
-from utils.decoding.rules import RULES
-from utils.decoding.statistics import Statistics
-from utils.decoding.theory import best_rounds
-from utils.decoding.timing import clock, timed
-from utils.speculative_decoder import SpeculativeDecoder, in_parts
+from leapcast.utils.decoding.config import SpeculativeConfig
+from leapcast.utils.decoding.statistics import Statistics
+from leapcast.utils.decoding.theory import best_rounds
+from leapcast.utils.decoding.timing import clock, timed
+from leapcast.utils.speculative_decoder import SpeculativeDecoder, in_parts
 
 TRIALS = 2.0  # as many accepted proposals are assumed at first: what was never tried is worth a try
 FORGET = 0.99  # a call: what was learned long ago is tried again
@@ -122,7 +121,7 @@ class Pace:
 def prices(decoder: SpeculativeDecoder, x: Tensor, steps: int, series: Tensor, samples: int = 1) -> Prices:
     """Measured seconds of rounds of these windows ``[B, L, C]``, of which all are decoded together."""
     config = decoder.config
-    forced = RULES[config.mode](replace(config, accept_mse_tol=math.inf), decoder.target.config.stochastic_head)
+    forced = config.rule(replace(config, accept_mse_tol=math.inf), decoder.target.config.stochastic_head)
 
     def forecast(count: int, k: int) -> None:
         plan = [0, *(min(k, left) for left in range(count))]

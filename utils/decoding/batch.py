@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 
-from models.layers.patches import put, take
-from models.sessions.base import Draft, Session, Target
-from utils.decoding.config import SpeculativeConfig
-from utils.decoding.covariance import Spread
-from utils.decoding.noise import path_series
-from utils.decoding.round import Place, Proposal, Verdict, Verified
-from utils.decoding.rules import Rule
+from leapcast.models.layers.patches import put, take
+from leapcast.models.sessions.base import Draft, Session, Target
+from leapcast.utils.decoding.config import SpeculativeConfig
+from leapcast.utils.decoding.covariance import Spread
+from leapcast.utils.decoding.noise import path_series
+from leapcast.utils.decoding.round import Place, Proposal, Verdict, Verified
+from leapcast.utils.decoding.rules import Rule
 
 
 class RaggedBatch:

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from models.errors import UserError
+from leapcast.models.errors import UserError
 
 WITHOUT_ASKING = 2**28  # bytes that a forecast may take, however many are free
 MOST_TOKENS = 16384  # that attend to each other: beyond, their mask alone takes gigabytes

@@ -3,9 +3,9 @@
 import math
 from dataclasses import dataclass
 
-from models.errors import UserError
-from utils.decoding.covariance import Calibration
-from utils.decoding.rules import RULES
+from leapcast.models.errors import UserError
+from leapcast.utils.decoding.covariance import Calibration
+from leapcast.utils.decoding.rules import RULES, Rule
 
 MOST_PROPOSED = 2**16  # patches per round: counts are kept for each of them
 
@@ -45,3 +45,18 @@ class SpeculativeConfig:
             raise UserError(f"`accept_mse_tol` {self.accept_mse_tol}: give a number (0 or less is lossless) or inf")
         if self.max_draws < 1 or self.renorm_every < 0 or self.attention_window < 0:
             raise UserError("`max_draws` must be at least 1, `renorm_every` and `attention_window` 0 or more")
+
+    @property
+    def rule(self) -> type[Rule]:
+        """Of acceptance, which the mode names."""
+        return RULES[self.mode]
+
+    @property
+    def exact(self) -> bool:
+        """Whether the output is the target's own, see :class:`Rule`."""
+        return self.rule(self).exact
+
+
+def tolerance(mode: str, given: float | None) -> float:
+    """accept_mse_tol where none may be given."""
+    return RULES[mode].default_tolerance if given is None else given

@@ -5,7 +5,7 @@ from sklearn.covariance import LedoitWolf
 from torch import Tensor
 from torch.special import ndtri
 
-from models.layers.patches import from_patches, from_rows, to_patches, to_rows
+from leapcast.models.layers.patches import from_patches, from_rows, to_patches, to_rows
 
 EPS = 1e-2  # added to the variance of a context: a constant one keeps a little spread
 FLOOR = 1e-8  # of a calibrated variance

@@ -5,13 +5,12 @@ import math
 import torch
 from torch import Tensor
 
-from models.errors import UserError
-from models.layers.patches import paths, row_patches, row_series, windows_of
-from utils.decoding import noise
-from utils.decoding.acceptance import mean_square
-from utils.decoding.config import SpeculativeConfig
-from utils.decoding.rules import RULES
-from utils.decoding.statistics import Statistics
+from leapcast.models.errors import UserError
+from leapcast.models.layers.patches import paths, row_patches, row_series, windows_of
+from leapcast.utils.decoding import noise
+from leapcast.utils.decoding.acceptance import mean_square
+from leapcast.utils.decoding.config import SpeculativeConfig
+from leapcast.utils.decoding.statistics import Statistics
 
 
 @torch.inference_mode()
@@ -38,7 +37,7 @@ def reference_speculative(
     """
     if draft.at_once > 1 or not isinstance(config.sigma, float):
         raise UserError("the reference takes a draft that proposes patch by patch, and one number as `sigma`")
-    channels, sampling = target.config.channels, RULES[config.mode].draws
+    channels, sampling = target.config.channels, config.rule.draws
     context = row_patches(x, target.config)
     window, shape = context.shape[1], context.shape[2:]
     series = torch.arange(len(x), device=x.device) if series is None else series

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from models.sessions.base import DraftSession, Draw, Session, mean_draw
+from leapcast.models.sessions.base import DraftSession, Draw, Session, mean_draw
 
 
 def autoregress(session, context: Tensor, steps: int, draw: Draw = mean_draw, samples: int = 1) -> Tensor:

@@ -6,7 +6,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from utils.decoding.covariance import Spread
+from leapcast.utils.decoding.covariance import Spread
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 import torch
 from torch import Tensor
 
-from utils.decoding.round import Verdict
+from leapcast.utils.decoding.round import Verdict
 
 
 @dataclass(repr=False)

@@ -3,15 +3,14 @@
 import torch
 from torch import Tensor
 
-from models.layers.patches import row_patches
-from models.sessions.base import Draw, Target
-from utils.decoding.checks import check_room
-from utils.decoding.config import SpeculativeConfig
-from utils.decoding.covariance import Spread
-from utils.decoding.noise import path_series
-from utils.decoding.rollout import autoregress
-from utils.decoding.round import Place, Verified
-from utils.decoding.rules import RULES
+from leapcast.models.layers.patches import row_patches
+from leapcast.models.sessions.base import Draw, Target
+from leapcast.utils.decoding.checks import check_room
+from leapcast.utils.decoding.config import SpeculativeConfig
+from leapcast.utils.decoding.covariance import Spread
+from leapcast.utils.decoding.noise import path_series
+from leapcast.utils.decoding.rollout import autoregress
+from leapcast.utils.decoding.round import Place, Verified
 
 
 def target_draw(config: SpeculativeConfig, series: Tensor, context: Tensor, samples: int = 1) -> Draw:
@@ -24,7 +23,7 @@ def target_draw(config: SpeculativeConfig, series: Tensor, context: Tensor, samp
         context: ``[rows, N, C, P]``.
         samples: S paths of each row.
     """
-    rule = RULES[config.mode](config)
+    rule = config.rule(config)
     rows = torch.arange(len(series)).repeat_interleave(samples)
     series, spread = path_series(series, samples), Spread(config.sigma, context).select(rows)
 

@@ -4,15 +4,15 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from utils.decoding import acceptance
-from utils.decoding.round import Place, Proposal, Verdict, Verified
+from leapcast.utils.decoding import acceptance
+from leapcast.utils.decoding.round import Place, Proposal, Verdict, Verified
 
 
 class Rule:
     """Which proposals are accepted, and what is emitted. A pure judge: it holds nothing but its settings.
 
-    A new one is one file in this folder and one line in its ``__init__.py``. What commands, sweeps, records and pictures
-    need to know of a rule they ask here.
+    A new one is one file in this folder and one line in its ``__init__.py``. What commands, sweeps, records and
+    pictures need to know of a rule they ask here.
 
     Args:
         config: see :class:`utils.decoding.config.SpeculativeConfig`.
@@ -32,7 +32,7 @@ class Rule:
 
     @property
     def exact(self) -> bool:
-        """Whether the output is the target's own, in value or in distribution, as long as no residual draw ends early."""
+        """Whether the output is the target's own, in value or in distribution, if no residual draw ends early."""
         raise NotImplementedError
 
     def noise(self, place: Place, count: int, like: Tensor) -> Any:

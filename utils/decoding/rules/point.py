@@ -5,9 +5,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from utils.decoding import acceptance
-from utils.decoding.round import Proposal, Verdict, Verified
-from utils.decoding.rules.base import Rule, squared_distance
+from leapcast.utils.decoding import acceptance
+from leapcast.utils.decoding.round import Proposal, Verdict, Verified
+from leapcast.utils.decoding.rules.base import Rule, squared_distance
 
 
 class Point(Rule):

@@ -8,10 +8,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from utils.decoding import acceptance, noise, theory
-from utils.decoding.covariance import Spread
-from utils.decoding.round import Place, Proposal, Verdict, Verified
-from utils.decoding.rules.base import Rule, squared_distance
+from leapcast.utils.decoding import acceptance, noise, theory
+from leapcast.utils.decoding.covariance import Spread
+from leapcast.utils.decoding.round import Place, Proposal, Verdict, Verified
+from leapcast.utils.decoding.rules.base import Rule, squared_distance
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from models.sessions.base import Draft, Target
-from utils.decoding import theory
-from utils.decoding.adaptive import Prices
-from utils.decoding.config import SpeculativeConfig
-from utils.decoding.round import Proposal, Verdict, Verified
-from utils.decoding.rules import RULES, Rule
-from utils.speculative_decoder import SpeculativeDecoder
+from leapcast.models.sessions.base import Draft, Target
+from leapcast.utils.decoding import theory
+from leapcast.utils.decoding.adaptive import Prices
+from leapcast.utils.decoding.config import SpeculativeConfig
+from leapcast.utils.decoding.round import Proposal, Verdict, Verified
+from leapcast.utils.decoding.rules import Rule
+from leapcast.utils.speculative_decoder import SpeculativeDecoder
 
 NOT_PREDICTED = dict.fromkeys(("acceptance", "patches_per_target_pass", "speedup", "mse_added"))
 
@@ -48,7 +48,7 @@ def watch(
         the forecast, and for each round: patches before it, and ``[rows, k]`` distances of its proposals (in point mode
         mean squares of the difference of means, in sample mode ‖δ‖).
     """
-    rule = Watching(RULES[config.mode](config, target.config.stochastic_head))
+    rule = Watching(config.rule(config, target.config.stochastic_head))
     forecast, _ = SpeculativeDecoder(target, draft, config, rule=rule).generate(x, steps, series)
     # every round emits one patch; one that proposes nothing (the last, or before heads can propose) notes nothing
     first = int(draft.reads_target)
@@ -87,7 +87,7 @@ class Outlook:
         """Acceptance of every proposal, ``[rows, steps, K]``; None where there is no closed form."""
         key = config.mode, config.accept_bias, config.accept_mse_tol
         if key not in self.known:
-            self.known[key] = RULES[config.mode](config).rates(self.distances, self.size)
+            self.known[key] = config.rule(config).rates(self.distances, self.size)
         return None if self.known[key] is None else self.known[key][..., : config.k]
 
     def predict(self, config: SpeculativeConfig, samples: int = 1) -> dict:

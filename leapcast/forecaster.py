@@ -14,21 +14,17 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from data_provider.histories import History, Table, told_filled
-from utils import checkpoint
-from utils.covariance import Calibration, calibrate, next_patch_errors
-from utils.errors import UserError
-from utils.inference import find_device, for_inference
-from utils.rollout import check_rollout, check_room, check_width, row_series, windows_together
-from utils.speculative_decoder import (
-    SpeculativeConfig,
-    SpeculativeDecoder,
-    Statistics,
-    check_draft,
-    paths,
-    target_alone,
-    tolerance,
-)
+from leapcast.data_provider.histories import History, Table, told_filled
+from leapcast.models.errors import UserError
+from leapcast.models.inference import find_device, for_inference
+from leapcast.models.layers.patches import paths, row_series, windows_together
+from leapcast.utils.decoding.adaptive import AdaptiveDecoder, make_decoder
+from leapcast.utils.decoding.checks import check_draft, check_rollout, check_room, check_width
+from leapcast.utils.decoding.config import SpeculativeConfig, tolerance
+from leapcast.utils.decoding.covariance import Calibration, calibrate, next_patch_errors
+from leapcast.utils.decoding.statistics import Statistics
+from leapcast.utils.decoding.target_alone import target_alone
+from leapcast.utils.io import checkpoint
 
 QUANTILES = {"q10": 0.1, "q50": 0.5, "q90": 0.9}
 CALIBRATED_ON = 1024  # rows after the first context: no spread is measured on more of the past of a series
@@ -73,7 +69,8 @@ class SpeculativeForecaster:
             forecast, each in units of its own context.
         accept_mse_tol: default: 0.005 for means, 0 (lossless) for paths.
         seed: of the noise of every call; default: a fresh one for each, which is reported.
-        k, accept_bias, max_draws, rollout, renorm_every, attention_window, adaptive: see :class:`SpeculativeConfig`.
+        k, accept_bias, max_draws, rollout, renorm_every, attention_window: see :class:`SpeculativeConfig`.
+        adaptive: whether rounds propose as many patches as is expected to be quickest, k at most, perhaps none.
     """
 
     def __init__(
@@ -93,7 +90,7 @@ class SpeculativeForecaster:
         rollout: str = SpeculativeConfig.rollout,
         renorm_every: int = SpeculativeConfig.renorm_every,
         attention_window: int = SpeculativeConfig.attention_window,
-        adaptive: bool = SpeculativeConfig.adaptive,
+        adaptive: bool = False,
     ):
         self.target, self.draft = target, draft
         self.patch_len, self.channels = target.config.input_token_len, target.config.channels
@@ -112,8 +109,8 @@ class SpeculativeForecaster:
             "rollout": rollout,
             "renorm_every": renorm_every,
             "attention_window": attention_window,
-            "adaptive": adaptive,
         }
+        self.adaptive = adaptive
         self.device, self.decoder = next(target.parameters()).device, None
         if draft is not None:
             check_draft(target, draft)
@@ -321,9 +318,9 @@ class SpeculativeForecaster:
         check_rollout(self.target.config, variables, config)
         if self.draft is not None and (self.decoder is None or self.decoder.config != config):
             last, pace = self.decoder, None
-            if last and (last.config.mode, last.config.k) == (config.mode, config.k):
+            if isinstance(last, AdaptiveDecoder) and (last.config.mode, last.config.k) == (config.mode, config.k):
                 pace = last.pace  # prices and acceptance that were learned
-            self.decoder = SpeculativeDecoder(self.target, self.draft, config, pace=pace)
+            self.decoder = make_decoder(self.target, self.draft, config, self.adaptive, pace=pace)
         return config
 
     def configuration(self, mode: str, sigma: float | Calibration, seed: int = 0) -> SpeculativeConfig:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import torch
 
-from utils.errors import Interrupted
+import leapcast
+from leapcast.models.errors import Interrupted
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(leapcast.__file__).parents[1]
 
 
 @contextmanager

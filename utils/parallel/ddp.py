@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from utils.errors import UserError
+from leapcast.models.errors import UserError
 
 
 def rank() -> int:

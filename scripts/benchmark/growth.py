@@ -12,13 +12,15 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from exp.exp_benchmark import CHECKPOINTS, POINT_K, ExpBenchmark
-from utils import theory
-from utils.plotting import growth_figure
-from utils.results import SCHEMA, environment, now, write_atomic, write_json
-from utils.rollout import mean_draw, open_draft, open_session
-from utils.speculative_decoder import SpeculativeConfig, SpeculativeDecoder
-from utils.timing import PhaseTimer, timed
+from leapcast.models.sessions.base import mean_draw
+from leapcast.utils.decoding import theory
+from leapcast.utils.decoding.config import SpeculativeConfig
+from leapcast.utils.decoding.timing import PhaseTimer, timed
+from leapcast.utils.io.files import write_atomic, write_json
+from leapcast.utils.reporting.figures import growth_figure
+from leapcast.utils.reporting.record import SCHEMA, environment, now
+from leapcast.utils.speculative_decoder import SpeculativeDecoder
+from scripts.benchmark.cells import CHECKPOINTS, POINT_K, ExpBenchmark, cached
 
 COMPARED = ("target_sliding", "target_cached", "floor", "forced:half", "forced:heads")
 STEPS = 8  # patches; horizon 720
@@ -115,18 +117,18 @@ class ExpGrowth(ExpBenchmark):
             return statistics.median(spent[2:])
 
         def prefilled(m: int):
-            session = open_session(self.target, context, capacity, "cached")
+            session = cached(self.target, context, capacity)
             session.extend(known[:, : count + m - 1], m)
             return session
 
         def drafted(k: int):
-            session = open_draft(half, context, capacity)
+            session = half.open_draft(context, capacity)
             session.propose(context, k, mean_draw)
             return session
 
         target, draft = prefilled(1), drafted(1)
         after = known[:, count:]
-        most = heads.config.block_patches
+        most = heads.at_once
         found = {
             "window": {1: median(lambda: self.target.predict(context))},
             "prefill": {m: median(lambda m=m: prefilled(m)) for m in PREFILLED},
@@ -136,7 +138,7 @@ class ExpGrowth(ExpBenchmark):
             "half": {k: median(lambda k=k: draft.propose(after[:, :2], k, mean_draw), draft) for k in DRAFTED},
         }
         target = prefilled(1)  # whose hidden states the heads read
-        reader = open_draft(heads, context, capacity, target)
+        reader = heads.open_draft(context, capacity, target)
         found["heads"] = {
             k: median(lambda k=k: reader.propose(after[:, :1], k, mean_draw), reader) for k in sorted({1, most})
         }

@@ -4,7 +4,7 @@ import hashlib
 import re
 from pathlib import Path
 
-from utils.errors import UserError
+from leapcast.models.errors import UserError
 
 
 def fetch(repository: str, file: str, advice: str, kind: str = "model", sha256: str | None = None) -> Path:

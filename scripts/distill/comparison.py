@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from data_provider.data_loader import Windows
-from exp.exp_speculative import ExpSpeculative
-from models.timer_xl import to_patches
-from utils import checkpoint
-from utils.rollout import mean_draw, open_draft, open_session, to_rows
-from utils.timing import speedup, timed
+from leapcast.data_provider.data_loader import Windows
+from leapcast.exp.exp_speculative import ExpSpeculative
+from leapcast.models.layers.patches import row_patches
+from leapcast.models.sessions.base import mean_draw
+from leapcast.utils.decoding.timing import speedup, timed
+from leapcast.utils.io import checkpoint
 
 TOLERANCES = (0.001, 0.0025, 0.005)  # of which the largest that costs no accuracy on validation is taken
 MOST_MSE = 1.005  # times the target's, on validation
@@ -26,7 +26,7 @@ class ExpCompare(ExpSpeculative):
 
     def compare(self) -> dict:
         args = self.args
-        k = min(POINT_K, self.draft.config.block_patches) if self.draft.block else POINT_K
+        k = min(POINT_K, self.draft.at_once) if self.draft.one_call else POINT_K
         self.configure(1, mode="point", k=k)
         tolerance = self.choose()
         index = self.windows.evenly(args.max_windows)
@@ -113,11 +113,11 @@ class ExpCompare(ExpSpeculative):
     def cost(self, k: int) -> float:
         """Seconds to propose k patches over seconds of the target pass that verifies them, one window, medians."""
         x, _ = self.windows.batch(torch.tensor([0]))
-        context = to_patches(to_rows(x.to(self.device), self.channels), self.patch_len)
+        context = row_patches(x.to(self.device), self.target.config)
         count, capacity = context.shape[1], context.shape[1] + k + 3
-        target = open_session(self.target, context, capacity, self.config.rollout)
+        target = self.target.open_target(context, capacity, self.config)
         first, _ = target.extend(context, 1)
-        draft = open_draft(self.draft, context, capacity, target)
+        draft = self.draft.open_draft(context, capacity, target)
         draft.propose(torch.cat((context, first), 1), 1, mean_draw)
         lengths, drafting, verifying = torch.full((len(context),), count), [], []
         for _ in range(40):

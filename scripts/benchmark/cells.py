@@ -8,7 +8,7 @@ import subprocess
 import sys
 from argparse import Namespace
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -16,33 +16,34 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from data_provider.data_factory import load_series
-from data_provider.data_loader import Mixture, Series, Windows
-from exp.exp_basic import ExpBasic
-from models import multi_patch, timer_xl, timer_xl_draft
-from models.timer_xl import to_patches
-from utils import checkpoint, noise
-from utils.errors import UserError
-from utils.inference import for_inference
-from utils.memory import peak_mib
-from utils.metrics import Accuracy
-from utils.reference_speculative import reference_speculative
-from utils.results import SCHEMA, environment, now, write_json
-from utils.rollout import (
-    SlidingSession,
-    autoregress,
-    autoregress_heads,
-    mean_draw,
-    open_draft,
-    open_session,
-    row_series,
-    to_rows,
-    windows_together,
-)
-from utils.speculative_decoder import Point, SpeculativeConfig, SpeculativeDecoder, Statistics, paths, target_draw
-from utils.timing import timed
+from leapcast.data_provider.data_factory import load_series
+from leapcast.data_provider.data_loader import Mixture, Series, Windows
+from leapcast.exp.exp_basic import ExpBasic
+from leapcast.models import multi_patch, timer_xl, timer_xl_draft
+from leapcast.models.errors import UserError
+from leapcast.models.inference import for_inference
+from leapcast.models.layers.patches import paths, row_patches, row_series, windows_together
+from leapcast.models.sessions.base import DraftSession, TargetSession, mean_draw
+from leapcast.models.sessions.sliding import SlidingSession
+from leapcast.utils.analysis.metrics import Accuracy
+from leapcast.utils.decoding import noise
+from leapcast.utils.decoding.acceptance import leading
+from leapcast.utils.decoding.adaptive import AdaptiveDecoder
+from leapcast.utils.decoding.config import SpeculativeConfig
+from leapcast.utils.decoding.reference import reference_speculative
+from leapcast.utils.decoding.rollout import autoregress, autoregress_heads
+from leapcast.utils.decoding.round import Place, Proposal, Verdict, Verified
+from leapcast.utils.decoding.rules.point import Point
+from leapcast.utils.decoding.statistics import Statistics
+from leapcast.utils.decoding.target_alone import target_draw
+from leapcast.utils.decoding.timing import timed
+from leapcast.utils.io import checkpoint
+from leapcast.utils.io.files import write_json
+from leapcast.utils.reporting.record import SCHEMA, environment, now
+from leapcast.utils.speculative_decoder import SpeculativeDecoder
+from scripts.benchmark.memory import peak_mib
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "benchmark" / "benchmark.py"
+SCRIPT = Path(__file__).with_name("benchmark.py")
 CHECKPOINTS = {  # of a target and its drafts: half its sizes, heads on its hidden states, dlinear
     "S": {
         "target": "ETTh1_timer_xl_causal_joint_2021",
@@ -57,7 +58,7 @@ UNTRAINED = timer_xl.Config(d_model=1024, n_heads=16, d_ff=2048, e_layers=8, cha
 POINT_K, MSE_TOL, SAMPLE_K, SIGMA = 7, 0.005, 3, 0.5
 SIMULATED = (0.7, 0.9, 1.0)  # acceptance rates for L: a tolerance means nothing where nothing is trained
 REFERENCE_K = (1, 2, 3, 7)
-ADAPTING = {"": {}, "_adaptive": {"adaptive": True}}  # added to a method's name: added to its configuration
+ADAPTING = {"": False, "_adaptive": True}  # added to a method's name: whether K adapts
 BASELINES = ("target_sliding", "target_sliding_lean", "target_cached")
 WITH_TRUTH = 720  # windows of longer horizons are taken from anywhere in the series: no accuracy
 LEAST, MOST = 3, 200  # repetitions
@@ -89,12 +90,26 @@ class Simulated(Point):
         super().__init__(*rest)
         self.rate = rate
 
-    def test(self) -> Tensor:
-        tested, rows = super().test(), self.rows
-        patch = (rows.held - rows.context_len).to(tested.device).unsqueeze(1)
-        patch = patch + torch.arange(self.k, device=tested.device)
-        key = rows.series.unsqueeze(1), patch, 1
-        return noise.uniform(self.config.seed, noise.ACCEPTANCE, *key).squeeze(-1) < self.rate
+    def noise(self, place: Place, count: int, like: Tensor) -> Tensor:
+        """``[b, count]`` uniform numbers."""
+        patch = place.done.to(like.device).unsqueeze(1) + torch.arange(count, device=like.device)
+        return noise.uniform(self.config.seed, noise.ACCEPTANCE, place.series.unsqueeze(1), patch, 1).squeeze(-1)
+
+    def judge(self, proposal: Proposal, verified: Verified) -> Verdict:
+        verdict = super().judge(proposal, verified)
+        if not proposal.k:
+            return verdict
+        passed = proposal.noise[:, : proposal.k] < self.rate
+        return replace(verdict, accepted=leading(passed).cpu().minimum(proposal.limit))
+
+
+def cached(model, context: Tensor, capacity: int) -> TargetSession:
+    """A target's session with a key/value cache."""
+    return model.open_target(context, capacity, SpeculativeConfig())
+
+
+def drafting(model, context: Tensor, capacity: int) -> DraftSession:
+    return model.open_draft(context, capacity)
 
 
 def fitting(estimates: dict[str, float], seconds: float) -> list[str]:
@@ -156,21 +171,21 @@ class ExpBenchmark(ExpBasic):
         config, patches = target.config, self.context // self.patch_len
         lean = 1 - 0.5 / config.e_layers  # of a pass, where the last layer computes few positions only
         grown = lean * (1 + (steps - 1) / patches)  # context and forecast, in such passes
-        ks = {
-            role: min(most, draft.config.block_patches) if draft.block else most for role, draft in self.drafts.items()
-        }
+        ks = {role: min(most, draft.at_once) if draft.one_call else most for role, draft in self.drafts.items()}
 
         def parted(call: Callable, passes: float) -> Method:
             return Method(partial(self.in_parts, call, steps), passes)
 
-        def speculative(draft: str, passes: float, rule=None, **how) -> Method:
-            decoder = SpeculativeDecoder(target, self.drafts[draft], SpeculativeConfig(**how))
-            decoder.rule = rule or decoder.rule
+        def speculative(draft: str, passes: float, adaptive: bool = False, rate: float | None = None, **how) -> Method:
+            config = SpeculativeConfig(**how)
+            rule = None if rate is None else Simulated(rate, config)
+            decoder = SpeculativeDecoder(target, self.drafts[draft], config, rule=rule)
+            decoder = AdaptiveDecoder(decoder) if adaptive else decoder
             return Method(lambda x, series: decoder.generate(x, steps, series), passes)
 
-        def point(draft: str, tolerance: float, rule=None, **how) -> Method:
-            how = {"mode": "point", "k": ks[draft], "accept_mse_tol": tolerance} | how
-            return speculative(draft, 1.5 * grown, rule, **how)
+        def point(draft: str, tolerance: float, adaptive: bool = False, rate: float | None = None) -> Method:
+            how = {"mode": "point", "k": ks[draft], "accept_mse_tol": tolerance}
+            return speculative(draft, 1.5 * grown, adaptive, rate, **how)
 
         def reference(passes: float, **how) -> Method:
             how = SpeculativeConfig(sigma=SIGMA, **how)
@@ -180,29 +195,26 @@ class ExpBenchmark(ExpBasic):
         found = {
             "target_sliding": Method(self.alone(target, steps, partial(SlidingSession, lean=False)), steps),
             "target_sliding_lean": Method(self.alone(target, steps, SlidingSession), steps * lean),
-            "target_cached": parted(self.alone(target, steps, partial(open_session, rollout="cached")), grown),
+            "target_cached": parted(self.alone(target, steps, cached), grown),
             "floor": parted(partial(self.floor, steps), grown),
-            "draft:half": parted(self.alone(half, steps, open_draft), 0.3 * grown),
+            "draft:half": parted(self.alone(half, steps, drafting), 0.3 * grown),
             "draft:heads": parted(partial(self.target_and_heads, steps), grown),
         }
         if "linear" in self.drafts:
-            found["draft:linear"] = parted(self.alone(self.drafts["linear"], steps, open_draft), 0.3 * grown)
+            found["draft:linear"] = parted(self.alone(self.drafts["linear"], steps, drafting), 0.3 * grown)
         if self.name not in CHECKPOINTS:
             for rate in SIMULATED:
                 for draft in self.drafts:
-                    for name, how in ADAPTING.items():
-                        rule = partial(Simulated, rate)
-                        found[f"simulated{rate}{name}:{draft}"] = point(draft, MSE_TOL, rule, **how)
+                    for name, adaptive in ADAPTING.items():
+                        found[f"simulated{rate}{name}:{draft}"] = point(draft, MSE_TOL, adaptive, rate)
             return found
         for draft in ("half", "heads"):
-            for name, how in ADAPTING.items():
-                found[f"speculative{name or '_point'}:{draft}"] = point(draft, MSE_TOL, **how)
+            for name, adaptive in ADAPTING.items():
+                found[f"speculative{name or '_point'}:{draft}"] = point(draft, MSE_TOL, adaptive)
         for draft in self.drafts:
             found[f"forced:{draft}"] = point(draft, math.inf)
         found["forced_adaptive:heads"] = point("heads", math.inf, adaptive=True)
-        found["target_sampled"] = parted(
-            self.alone(target, steps, partial(open_session, rollout="cached"), sampling), grown
-        )
+        found["target_sampled"] = parted(self.alone(target, steps, cached, sampling), grown)
         found["speculative_sample:half"] = speculative("half", 2 * grown, mode="sample", k=SAMPLE_K, sigma=SIGMA)
         if self.name == "S":
             found["reference:original"] = reference(3 * steps, mode="sample", k=SAMPLE_K)
@@ -213,7 +225,7 @@ class ExpBenchmark(ExpBasic):
         return found
 
     def rows(self, x: Tensor) -> Tensor:
-        return to_patches(to_rows(x, self.channels), self.patch_len)
+        return row_patches(x, self.target.config)
 
     def in_parts(self, call: Callable, steps: int, x: Tensor, series: Tensor) -> tuple[Tensor | None, None]:
         """As the decoder splits large batches, so that no method gains by that alone; the public code does not."""
@@ -237,16 +249,16 @@ class ExpBenchmark(ExpBasic):
     def target_and_heads(self, steps: int, x: Tensor, series: Tensor) -> tuple[Tensor, None]:
         context, draft = self.rows(x), self.drafts["heads"]
         capacity = context.shape[1] + steps
-        session = open_session(self.target, context, capacity, "cached")
-        heads = open_draft(draft, context, capacity, session)
-        patches = autoregress_heads(session, heads, draft.config.block_patches, context, steps)
+        session = cached(self.target, context, capacity)
+        heads = draft.open_draft(context, capacity, session)
+        patches = autoregress_heads(session, heads, draft.at_once, context, steps)
         return paths(patches, 1, self.channels, x.shape[2]), None
 
     def floor(self, steps: int, x: Tensor, series: Tensor) -> tuple[None, None]:
         """One target pass over all patches that the forecast is made from, with the outputs that it is made of."""
         context = self.rows(x)
         known = context[:, torch.arange(context.shape[1] + steps - 1, device=x.device) % context.shape[1]]
-        open_session(self.target, context, context.shape[1] + steps, "cached").extend(known, steps)
+        cached(self.target, context, context.shape[1] + steps).extend(known, steps)
         return None, None
 
     # ---------------------------------------------------------------- measuring

@@ -15,11 +15,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from models import MODELS, timer_hf
-from models.fields import shown
-from utils import distributed, hub
-from utils.errors import UserError
-from utils.results import write_atomic, write_json
+from leapcast.models import MODELS, TARGET
+from leapcast.models.errors import UserError
+from leapcast.models.fields import shown
+from leapcast.utils.io import hub
+from leapcast.utils.io.files import write_atomic, write_json
+from leapcast.utils.parallel import ddp
 
 FORMAT = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -221,11 +222,12 @@ def read_folder(folder: Path) -> dict:
         raise UserError(f"{folder} needs a readable {CONFIG} and {WEIGHTS} ({reason}): copy it again") from error
     if isinstance(config, dict) and config.get("model_type") == OURS:
         return whole(folder, config | {"state_dict": state})
+    name, entry = next((name, entry) for name, entry in MODELS.items() if entry.from_public)
     try:
-        config, state = timer_hf.from_public(config, state)
+        config, state = entry.from_public(config, state)
     except UserError as error:
         raise UserError(f"{folder}: {error}") from error
-    return fitting(folder, {"model": "timer_hf", "config": config, "training": PUBLIC, "state_dict": state})
+    return fitting(folder, {"model": name, "config": config, "training": PUBLIC, "state_dict": state})
 
 
 def no_number(text: str):
@@ -262,7 +264,7 @@ def read_openltm(path: Path, content: dict, public) -> dict:
         }
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise UserError(f"{path} is no state dict of the public Timer-XL ({error}): give it as it was saved") from error
-    return fitting(path, {"model": "timer_xl", "config": config, "training": PUBLIC, "state_dict": state})
+    return fitting(path, {"model": TARGET, "config": config, "training": PUBLIC, "state_dict": state})
 
 
 def export(path: Path, folder: Path) -> None:
@@ -296,7 +298,7 @@ def newest(folder: Path, name: str, data: str, fits=lambda config, training: Tru
         try:
             content = read(path)
         except UserError as error:
-            if distributed.rank() == 0:
+            if ddp.rank() == 0:
                 print(f"warning: passed over: {error}", file=sys.stderr, flush=True)
             continue
         if (

@@ -2,7 +2,7 @@
 
 import math
 
-from utils.timing import speedup
+from leapcast.utils.decoding.timing import speedup
 
 OWN = {"cached": "target_cached", "sliding": "target_sliding_lean"}  # the target alone under a run's own rollout
 SAME = 0.05  # speed that differs by no more is the same

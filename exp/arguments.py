@@ -4,9 +4,9 @@ import argparse
 import json
 from pathlib import Path
 
-from data_provider.data_factory import EMBEDDED, NAMES
-from models import MODELS
-from utils.errors import UserError
+from leapcast.data_provider.data_factory import EMBEDDED, NAMES
+from leapcast.models import DRAFT, MODELS, TARGET
+from leapcast.models.errors import UserError
 
 BASELINES = ("target_cached", "target_sliding", "target_sliding_lean", "draft")
 
@@ -159,8 +159,8 @@ def build_parser() -> argparse.ArgumentParser:
     g.add_argument("--batch_size", type=whole(1), default=32, help="windows in a batch")
 
     g = parser.add_argument_group("model (training; a checkpoint carries its own)")
-    trained = [name for name in MODELS if name != "seasonal_naive"]
-    g.add_argument("--model", choices=trained, default="timer_xl", help="which network to train")
+    trained = [name for name, entry in MODELS.items() if entry.trainable]
+    g.add_argument("--model", choices=trained, default=TARGET, help="which network to train")
     g.add_argument("--input_token_len", type=whole(1), default=96, help="patch in time steps")
     g.add_argument("--output_token_len", type=whole(1), help="must be, and is by default, --input_token_len")
     g.add_argument("--d_model", type=whole(1), default=512, help="width")
@@ -258,8 +258,12 @@ def build_parser() -> argparse.ArgumentParser:
         help=f"testing: what is run beside it, of {','.join(BASELINES)}, or all or none; the target's sliding rollouts "
         "take long (default: the target under --rollout, and the draft alone)",
     )
-    drafts = [name for name in MODELS if name not in ("timer_xl", "timer_hf")]
-    g.add_argument("--spec_draft_model", choices=drafts, default="timer_xl_draft", help="which draft proposes")
+    drafts = [name for name, entry in MODELS.items() if entry.draft]
+    g.add_argument(
+        "--spec_draft_model",
+        choices=drafts,
+        help=f"which draft proposes (default: that of --spec_draft_ckpt, else {DRAFT})",
+    )
     g.add_argument("--spec_draft_ckpt", help="its checkpoint (default: the newest that fits the target)")
     g.add_argument(
         "--spec_mode",

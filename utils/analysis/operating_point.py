@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from utils.errors import UserError
+from leapcast.models.errors import UserError
 
 # what an objective may name, as it stands in the record of a configuration
 METRICS: dict[str, Callable[[dict], float | None]] = {

@@ -1,0 +1,37 @@
+"""The one command: arguments -> experiment. ``leapcast``, ``python -m leapcast`` and ``python run.py`` are the same."""
+
+import sys
+
+from leapcast.models.errors import UserError, one_line
+
+
+@one_line
+def main(argv: list[str] | None = None) -> None:
+    # imported here, since it takes seconds in which Ctrl-C shall be one line, too
+    from leapcast.exp.arguments import parse
+    from leapcast.exp.exp_distill import ExpDistill
+    from leapcast.exp.exp_forecast import ExpForecast
+    from leapcast.exp.exp_predict import ExpPredict
+    from leapcast.exp.exp_pretrain import ExpPretrain
+    from leapcast.exp.exp_speculative import ExpSpeculative
+    from leapcast.utils.parallel import ddp
+
+    args = parse(argv)
+    if ddp.world() > 1 and not (args.is_training or args.task_name == "pretrain"):
+        raise UserError("torchrun is for training: run this without it")
+    if args.id_column and args.task_name != "predict":
+        raise UserError("--id_column is for --task_name predict: train on one series of several columns")
+    if args.backend == "ray" and args.task_name != "predict":
+        raise UserError("--backend ray is for --task_name predict, and for optimize_speculative.py")
+    if args.task_name == "pretrain":
+        ExpPretrain(args).train()
+    elif args.task_name == "predict":
+        ExpPredict(args).predict()
+    elif args.is_training:
+        (ExpDistill if args.distill else ExpForecast)(args).train()
+    else:
+        ExpSpeculative(args).test()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
