@@ -9,6 +9,7 @@ from torch.nn.functional import normalize
 
 from leapcast.models.layers.patches import to_patches, to_rows, windows_of
 from leapcast.models.sessions.cached import CachedSession
+from leapcast.utils import speculative_decoder
 from leapcast.utils.decoding import acceptance, batch, noise
 from leapcast.utils.decoding.config import SpeculativeConfig
 from leapcast.utils.decoding.covariance import EPS, Calibration, Spread
