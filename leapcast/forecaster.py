@@ -22,6 +22,7 @@ from leapcast.utils.decoding.adaptive import AdaptiveDecoder, make_decoder
 from leapcast.utils.decoding.checks import check_draft, check_rollout, check_room, check_width
 from leapcast.utils.decoding.config import SpeculativeConfig, tolerance
 from leapcast.utils.decoding.covariance import Calibration, calibrate, next_patch_errors
+from leapcast.utils.decoding.rules import MEANS, PATHS, RULES
 from leapcast.utils.decoding.statistics import Statistics
 from leapcast.utils.decoding.target_alone import target_alone
 from leapcast.utils.io import checkpoint
@@ -63,7 +64,7 @@ class SpeculativeForecaster:
         draft: likewise; None runs the target alone.
         context: time steps that are read (default: as many as the target was trained with).
         batch_size: series that are decoded together.
-        mode: ``point`` (means), ``sample`` (paths); default: paths where several are asked for.
+        mode: of :data:`leapcast.utils.decoding.rules.RULES`: ``point`` (means), ``sample`` (paths); default: paths where several are asked for.
         sigma: spread of a path, in standard deviations of the context; or a :class:`Calibration`; or ``calibrated``:
             from the target's errors in the last 1,024 rows (and the contexts before them) of the first series that are
             forecast, each in units of its own context.
@@ -116,7 +117,7 @@ class SpeculativeForecaster:
             check_draft(target, draft)
         if target.config.stochastic_head and sigma == "calibrated":
             self.sigma = 0.5  # its learned variances are used in its place
-        self.configuration(mode or "point", 0.5 if self.sigma == "calibrated" else self.sigma)  # refuses what is wrong
+        self.configuration(mode or MEANS, 0.5 if self.sigma == "calibrated" else self.sigma)  # refuses what is wrong
 
     @classmethod
     def from_pretrained(cls, target: str | Path, draft: str | Path | None = None, device: str = "auto", **options):
@@ -215,12 +216,12 @@ class SpeculativeForecaster:
         """σ, or its calibration on these series, which are the first of those that are forecast."""
         if self.sigma != "calibrated":
             return self.sigma
-        return self._calibration(histories) if self.mode_of(num_samples) == "sample" else 0.5  # means have no spread
+        return self._calibration(histories) if RULES[self.mode_of(num_samples)].draws else 0.5  # means have no spread
 
     def mode_of(self, num_samples: int) -> str:
-        mode = self.mode or ("sample" if num_samples > 1 else "point")
-        if mode == "point" and num_samples > 1:
-            raise UserError(f"{num_samples} paths of means are all the same: leave out `num_samples` or `mode` point")
+        mode = self.mode or (PATHS if num_samples > 1 else MEANS)
+        if not RULES[mode].draws and num_samples > 1:
+            raise UserError(f"{num_samples} paths of means are all the same: leave out `num_samples` or `mode` {mode}")
         return mode
 
     def decode(
