@@ -56,6 +56,9 @@ class History:
         """
         last = self.times[-1]
         if isinstance(self.step, int):
+            last = int(last)
+            if last + self.step * (horizon + 1) >= 2**63:
+                raise UserError(f"{horizon} steps of {self.step} from {last} on are beyond numbers of 64 bits")
             return pd.RangeIndex(last + self.step, last + self.step * (horizon + 1), self.step)
         wall = not isinstance(self.step, pd.Timedelta)  # days and months go by the clock on the wall
         try:
@@ -312,6 +315,8 @@ class Table:
                 raise UserError(f"{self.told}: no time stamp in data row {start + int(column.isna().argmax()) + 1}")
             if pd.api.types.is_integer_dtype(column):
                 if self.format is None:
+                    if column.max() >= 2**63:
+                        raise ValueError(f"{column.max()} is too large")
                     return pd.Index(column.to_numpy(np.int64))
                 column = column.astype(str)
             elif pd.api.types.is_numeric_dtype(column):

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields, replace
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
@@ -66,6 +67,12 @@ class SpeculativeConfig:
     def __post_init__(self):
         if self.mode not in ("sample", "point") or self.rollout not in ("cached", "sliding"):
             raise UserError(f"mode {self.mode!r}, rollout {self.rollout!r}: give sample or point, cached or sliding")
+        for name in ("k", "max_draws", "renorm_every", "attention_window"):
+            if isinstance(value := getattr(self, name), bool) or not isinstance(value, Integral):
+                raise UserError(f"`{name}` {value!r}: give a whole number")
+        for name in ("sigma", "accept_bias", "accept_mse_tol"):
+            if not isinstance(value := getattr(self, name), (Real, Calibration) if name == "sigma" else Real):
+                raise UserError(f"`{name}` {value!r}: give a number{', or calibrated' * (name == 'sigma')}")
         if not 1 <= self.k <= MOST_PROPOSED:
             raise UserError(f"`k` {self.k}: from 1 to {MOST_PROPOSED} patches can be proposed per round")
         if not isinstance(self.sigma, Calibration) and not 0 < self.sigma < math.inf:
