@@ -218,7 +218,9 @@ class Table:
         for name in candidates:
             if pd.api.types.is_datetime64_any_dtype(head[name]) or _formats(head[name].iloc[0]):
                 return name
-        raise UserError(f"{self.told}: none of its columns looks like time: give `time_column`")
+        own = isinstance(self.source, pd.DataFrame)  # in Python
+        other = ", a DatetimeIndex, or an array of the numbers alone" if own else ""
+        raise UserError(f"{self.told}: none of its columns looks like time: give `time_column`{other}")
 
     def _format(self, head: pd.DataFrame) -> tuple[str | None, tzinfo | None]:
         """How time stamps are written, and the zone of those that tell one."""

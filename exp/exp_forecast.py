@@ -44,7 +44,7 @@ class ExpForecast(ExpBasic):
         return {"seq_len": self.args.seq_len or 672, "channels": self.channels() or "joint"}
 
     def windows(self, split: str, horizon: int) -> Windows:
-        return Windows(self.series, split, self.model.config.seq_len, horizon)
+        return Windows(self.series, split, self.model.config.seq_len, horizon, "--train_rollout x --input_token_len")
 
     def read_data(self) -> list[Series]:
         if self.args.data_weights:

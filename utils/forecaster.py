@@ -420,7 +420,8 @@ def whole(name: str, value, least: int = 1) -> int:
     except TypeError:
         number = None
     if number is None or isinstance(value, bool) or not least <= number < 2**63:
-        raise UserError(f"`{name}` {value!r}: give a whole number of at least {least}")
+        most = " and below 2^63" if number is not None and number >= 2**63 else ""
+        raise UserError(f"`{name}` {value!r}: give a whole number of at least {least}{most}")
     return number
 
 

@@ -260,6 +260,8 @@ WRONG = {
     "fraction": (lambda f: f.forecast(np.zeros((20, 2)), 1.5), "`horizon` 1.5"),
     "truth": (lambda f: f.forecast(np.zeros((20, 2)), True), "`horizon` True"),
     "seed": (lambda f: f.forecast(np.zeros((20, 2)), 1, seed=-1), "`seed` -1"),
+    "large seed": (lambda f: f.forecast(np.zeros((20, 2)), 1, seed=2**70), r"below 2\^63"),
+    "no dates": (lambda f: f.forecast(pd.Series(np.arange(20.0)), 4), "a DatetimeIndex, or an array"),
     "shape": (lambda f: f.forecast(np.zeros((2, 2, 20, 1)), 4), "shape"),
     "NaN": (lambda f: f.forecast(np.full((20, 2), np.nan), 4), "NaN"),
     "horizon": (lambda f: f.forecast(np.zeros((20, 2)), 0), "`horizon` 0"),
