@@ -224,8 +224,9 @@ def measure(experiment: ExpSweep, sweep: Sweep) -> None:
 
 
 def predictions(experiment: ExpSweep, numbered: Iterable[tuple[int, dict]]) -> dict[int, dict]:
-    bar = tqdm(sorted(numbered, key=lambda pair: pair[0]), desc="prediction", unit="configuration")
-    return {number: experiment.predict(setting) for number, setting in bar}
+    numbered = sorted(numbered, key=lambda pair: pair[0])
+    with tqdm(numbered, desc="prediction", unit="configuration") as bar:  # closed before Ctrl-C is told
+        return {number: experiment.predict(setting) for number, setting in bar}
 
 
 def confirm(experiment: ExpSweep, best: dict, objective: Objective) -> dict:
@@ -269,8 +270,8 @@ def conclude(experiment: ExpSweep, records: list[dict], folder: Path) -> None:
     write_table(folder / TABLE, [row(record) for record in records])
     failed = sum(record["error"] is not None for record in records)
     print(f"{len(records)} configurations, {failed} failed -> {folder / RESULTS}, {folder / TABLE}")
-    if len(experiment.batches) < FEW_BATCHES:
-        print(f"note: speeds are of {len(experiment.batches)} batches and rough; a smaller --batch_size times more")
+    if (batches := len(experiment.batches)) < FEW_BATCHES:
+        print(f"note: speeds are of {batches} batch{'es' * (batches > 1)} and rough; a smaller --batch_size times more")
     if objective:
         found = confirm(experiment, objective.choose(records), objective)
         write_json(folder / BEST, found)

@@ -73,7 +73,8 @@ def choices(records: list[dict]) -> dict[str, tuple[list[dict], str]]:
 
 def why_zero(axes: Axes, own: list[dict]) -> None:
     """Acceptance against the numbers in one test, at the measured distance of the draft."""
-    axes.set_title("Why acceptance was zero: one test for many numbers")
+    zero = statistics.median(r["acceptance"]["by_position"][0] for r in own) < 0.01
+    axes.set_title(f"Why acceptance {'was zero' if zero else 'falls'}: one test for many numbers")
     sizes = torch.logspace(0, math.log10(3 * row_size(own[0])), 100, dtype=torch.double)
     for i, sigma in enumerate(values_of(own, "sigma", 6)):
         here = [r for r in own if r["setting"]["sigma"] == sigma]
@@ -129,7 +130,7 @@ def what_noise_does(axes: Axes, own: list[dict], records: list[dict]) -> None:
 def what_tolerance_buys(axes: Axes, own: list[dict]) -> None:
     """Of point mode, where it was swept; else the switch that it is in sample mode."""
     if not draws(own[0]):
-        axes.set_title("What tolerance buys: acceptance, for little error")
+        axes.set_title("What tolerance buys: acceptance, at what error")
         values = values_of(own, "mse_tol")
         for i, k in enumerate(values_of(own, "k")):
             here = {r["setting"]["mse_tol"]: r for r in own if r["setting"]["k"] == k}
@@ -204,7 +205,8 @@ def findings(told: dict, records: list[dict]) -> list[str]:
     lines = [f"{len(records)} of {told['configurations']} configurations were measured"]
     batches = len(records[0]["timing"]["speculative"]["per_batch_s"])
     if batches < 5:
-        lines.append(f"speeds are of {batches} batches and rough: a smaller --batch_size times more")
+        of = f"{batches} batch{'es' * (batches > 1)}"
+        lines.append(f"speeds are of {of} and rough: a smaller --batch_size times more")
     names = {"sigma": "sigma", "bias": "bias", "mse_tol": "mse_tol", "k": "K"}
     quantities = {"mse": "the MSE", "acceptance": "acceptance", speed: "the speed-up"}
     for mode in RULES:
@@ -254,6 +256,7 @@ def findings(told: dict, records: list[dict]) -> list[str]:
     best = max(records, key=METRICS[speed])
     lines.append(
         f"the quickest configuration has {METRICS[speed](best):.2f} ×, at {METRICS['mse'](best):.3f} × the MSE"
+        + ("" if METRICS[speed](best) > 1 else ": none is faster than the target alone")
     )
     near = [r for r in records if METRICS["mse"](r) <= 1.01]
     best = f"{max(map(METRICS[speed], near)):.2f} ×" if near else "there is none"

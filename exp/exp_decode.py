@@ -108,8 +108,9 @@ class ExpDecode(ExpBasic):
         """
         args = self.args
         folder = Path(args.results) / self.setting()
-        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # none is there, or it tells nothing
-            other = json.loads((folder / record).read_text())
+        # none is there, or it tells nothing
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            other = json.loads((folder / record).read_text()) if (folder / record).is_file() else {}
             own = json.loads(json.dumps({name: vars(args)[name] for name in vars(args) if name not in PLACES}))
             models = [model["sha256"] for model in self.models.values()]
             same = all(other["args"].get(name, value) == value for name, value in own.items())

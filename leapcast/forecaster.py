@@ -64,7 +64,8 @@ class SpeculativeForecaster:
         draft: likewise; None runs the target alone.
         context: time steps that are read (default: as many as the target was trained with).
         batch_size: series that are decoded together.
-        mode: of :data:`leapcast.utils.decoding.rules.RULES`: ``point`` (means), ``sample`` (paths); default: paths where several are asked for.
+        mode: ``point`` (means), ``sample`` (paths) or another one of ``leapcast/utils/decoding/rules``; default: paths
+            where several are asked for.
         sigma: spread of a path, in standard deviations of the context; or a :class:`Calibration`; or ``calibrated``:
             from the target's errors in the last 1,024 rows (and the contexts before them) of the first series that are
             forecast, each in units of its own context.
@@ -173,6 +174,8 @@ class SpeculativeForecaster:
         if many and id_column:
             raise UserError("a list has a series in each item: leave out `id_column`, or give one long frame")
         items = [Item.of(one, columns, time_column, id_column, missing) for one in (data if many else [data])]
+        if many and any(item.dimensions == 3 for item in items):
+            raise UserError("a list has a series in each item: give [L] or [L, C] for each, or one array [B, L, C]")
         for item in items:
             if item.table:
                 check_names(item.table, samples)
@@ -184,6 +187,7 @@ class SpeculativeForecaster:
             ([history.end() for history in batch], drawn, statistics)
             for batch, drawn, statistics in self.stream(histories, horizon, samples, seed)
         ]
+        check_kinds(end for part in parts for end in part[0])
         ends, drawn = [end for part in parts for end in part[0]], np.concatenate([part[1] for part in parts])
         tell_filled(ends)
         if many:
@@ -237,8 +241,7 @@ class SpeculativeForecaster:
             raise UserError(f"horizon {horizon}, {num_samples} paths: give at least 1 of each")
         for history in histories:
             self.check(history)
-        if len({history.values.shape[1] for history in histories}) > 1:
-            raise UserError("series of different numbers of columns are not forecast together: call for each kind")
+        check_kinds(histories)
         contexts = np.stack([history.values[-self.context :] for history in histories])
         scaled, level, scale = standardise(contexts, self.context)
         x = torch.from_numpy(scaled.astype(np.float32)).to(self.device)
@@ -386,8 +389,12 @@ class Item:
         data = data.detach().cpu() if isinstance(data, Tensor) else data
         try:
             values = np.asarray(data)
+            if np.ma.is_masked(data):
+                raise UserError("the data have masked values: fill them, or give a frame and `missing` interpolate")
             values = values.astype(np.float64, casting="unsafe" if values.dtype == object else "same_kind")
         except (TypeError, ValueError) as error:
+            if isinstance(error, UserError):
+                raise
             raise UserError(f"data of type {type(data).__name__}: give a frame, or an array of numbers") from error
         if values.ndim not in (1, 2, 3) or 0 in values.shape:
             raise UserError(f"data of shape {list(values.shape)}: give [L], [L, C], [B, L, C] or a frame")
@@ -412,7 +419,8 @@ def whole(name: str, value, least: int = 1) -> int:
     except TypeError:
         number = None
     if number is None or isinstance(value, bool) or not least <= number < 2**63:
-        raise UserError(f"`{name}` {value!r}: give a whole number of at least {least}")
+        most = " and below 2^63" if number is not None and number >= 2**63 else ""
+        raise UserError(f"`{name}` {value!r}: give a whole number of at least {least}{most}")
     return number
 
 
@@ -432,9 +440,17 @@ def standardise(windows: np.ndarray, context: int) -> tuple[np.ndarray, np.ndarr
     first = windows[:, :1]
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused where it comes out
         change = windows - first  # small where the values are large: nothing of them is lost in their squares
+        # by a power of two, which rounds nothing: the squares of the smallest would be 0, those of the largest infinite
+        unit = np.ldexp(1.0, np.frexp(np.abs(change[:, :context]).max(1, keepdims=True))[1] - 1)
+        change = change / unit
         mean, scale = (np.asarray(f(change[:, :context], axis=1, keepdims=True)) for f in (np.mean, np.std))
         scaled = np.divide(change - mean, scale, out=np.zeros_like(change), where=scale > 0)
-    return scaled, first + mean, scale
+    return scaled, first + mean * unit, scale * unit
+
+
+def check_kinds(histories: Iterable[History]) -> None:
+    if len({history.values.shape[1] for history in histories}) > 1:
+        raise UserError("series of different numbers of columns are not forecast together: call for each kind")
 
 
 def tell_filled(histories: list[History]) -> None:
