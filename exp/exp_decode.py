@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -81,7 +81,7 @@ class ExpDecode(ExpBasic):
         """What a user calls this model: its checkpoint's folder, or file."""
         model = self.models[role]
         if model["path"] is None:
-            return f"{model['model']}{model['config']['season']}"
+            return f"{model['model']}{model['config'].get('season', '')}"
         path = Path(model["path"])
         name = path.absolute().parent.name if path.name == "checkpoint.pth" else path.name.removesuffix(".pth")
         return name.removeprefix(f"{self.series.name}_")[:48]
@@ -160,7 +160,8 @@ class ExpDecode(ExpBasic):
             if args.spec_draft_ckpt:
                 raise UserError(f"--spec_draft_model {name} has no checkpoint: leave out --spec_draft_ckpt")
             own = {"seq_len": self.context, "stochastic_head": False, "block_patches": args.block_patches}
-            own["season"] = args.season or self.season()
+            if "season" in {field.name for field in fields(MODELS[name].Config)}:
+                own["season"] = args.season or self.season()
             config = MODELS[name].Config.of(SimpleNamespace(**(asdict(self.target.config) | own)))
             told = {"path": None, "model": name, "sha256": None, "config": asdict(config), "parameters": 0}
             self.models["draft"] = told
