@@ -171,7 +171,7 @@ class Sweep:
 
 
 def baselines(records: list[dict]) -> dict:
-    """Accuracy and median seconds a batch of what does not speculate."""
+    """Accuracy and median seconds per batch of what does not speculate."""
     measured = [record for record in records if not record["error"]]
     roles = {"target_cached": "target", "target_sliding": "target_sliding", "draft": "draft"}
     found = {}

@@ -80,7 +80,7 @@ class Race:
     seconds: dict[str, list[float]]
     accuracy: dict[str, Accuracy]
     statistics: dict[str, Statistics]
-    not_run: dict[str, float]  # estimated seconds a batch of those that did not fit
+    not_run: dict[str, float]  # estimated seconds per batch of those that did not fit
 
 
 class Simulated(Point):
