@@ -49,7 +49,11 @@ def imports(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("part", BELOW)
 def test_imports_run_one_way(part):
-    files = [ROOT / "leapcast/forecaster.py", ROOT / "leapcast/inputs.py"] if part == "forecaster" else sorted((ROOT / part).rglob("*.py"))
+    files = (
+        [ROOT / "leapcast/forecaster.py", ROOT / "leapcast/inputs.py"]
+        if part == "forecaster"
+        else sorted((ROOT / part).rglob("*.py"))
+    )
     assert files
     for path in files:
         above = {name for name in imports(path) if name.split(".")[0] not in BELOW[part] | {part}}
@@ -81,8 +85,6 @@ class Toy(Rule):
     exact = False
 
     def judge(self, proposal: Proposal, verified: Verified) -> Verdict:
-        if not proposal.k:
-            return Verdict(proposal.limit, proposal.limit, verified.mean)
         above = proposal.mean[:, :, 0, 0] > verified.mean[:, : proposal.k, 0, 0]
         accepted = above.int().cumprod(1).sum(1).cpu().minimum(proposal.limit)
         return Verdict(accepted, proposal.limit, verified.mean, squared_distance(proposal, verified))

@@ -30,8 +30,6 @@ class Point(Rule):
         return self.config.accept_mse_tol <= 0
 
     def judge(self, proposal: Proposal, verified: Verified) -> Verdict:
-        if not proposal.k:
-            return Verdict(proposal.limit, proposal.limit, verified.mean)
         squared = squared_distance(proposal, verified)
         accepted = acceptance.leading(squared <= self.config.accept_mse_tol).cpu().minimum(proposal.limit)
         return Verdict(accepted, proposal.limit, verified.mean, squared)
