@@ -56,6 +56,9 @@ class History:
         """
         last = self.times[-1]
         if isinstance(self.step, int):
+            last = int(last)
+            if last + self.step * (horizon + 1) >= 2**63:
+                raise UserError(f"{horizon} steps of {self.step} from {last} on are beyond numbers of 64 bits")
             return pd.RangeIndex(last + self.step, last + self.step * (horizon + 1), self.step)
         wall = not isinstance(self.step, pd.Timedelta)  # days and months go by the clock on the wall
         try:
@@ -215,7 +218,9 @@ class Table:
         for name in candidates:
             if pd.api.types.is_datetime64_any_dtype(head[name]) or _formats(head[name].iloc[0]):
                 return name
-        raise UserError(f"{self.told}: none of its columns looks like time: give `time_column`")
+        own = isinstance(self.source, pd.DataFrame)  # in Python
+        other = ", a DatetimeIndex, or an array of the numbers alone" if own else ""
+        raise UserError(f"{self.told}: none of its columns looks like time: give `time_column`{other}")
 
     def _format(self, head: pd.DataFrame) -> tuple[str | None, tzinfo | None]:
         """How time stamps are written, and the zone of those that tell one."""
@@ -312,6 +317,8 @@ class Table:
                 raise UserError(f"{self.told}: no time stamp in data row {start + int(column.isna().argmax()) + 1}")
             if pd.api.types.is_integer_dtype(column):
                 if self.format is None:
+                    if column.max() >= 2**63:
+                        raise ValueError(f"{column.max()} is too large")
                     return pd.Index(column.to_numpy(np.int64))
                 column = column.astype(str)
             elif pd.api.types.is_numeric_dtype(column):

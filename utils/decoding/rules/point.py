@@ -17,7 +17,7 @@ class Point(Rule):
     from the target's own over many patches has no bound.
     """
 
-    name, draws, emits_proposals = "point", False, False
+    draws, emits_proposals = False, False
     help = "emit the target's means, each on a prefix off by at most the tolerance"
     settings = ("accept_mse_tol",)
     default_tolerance = 0.005

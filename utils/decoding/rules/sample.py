@@ -35,7 +35,7 @@ class Sample(Rule):
     target's is known only after proposing: a rejected proposal is replaced by a draw from the residual.
     """
 
-    name, draws, emits_proposals = "sample", True, True
+    draws, emits_proposals = True, True
     help = "draw sample paths, without loss where bias is 1 and the tolerance 0"
     settings = ("sigma", "accept_bias", "accept_mse_tol", "max_draws")
     default_tolerance = 0.0
