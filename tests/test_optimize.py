@@ -111,7 +111,7 @@ def test_a_record_is_that_of_run_py_on_the_same_windows(here, whole):  # noqa: F
 
 def test_killed_at_random_moments_and_resumed_it_ends_with_the_same_records(here, whole, tmp_path):  # noqa: F811
     command = [sys.executable, str(ROOT / "tests" / "small_sweep.py"), *data(), *SMALL, *GRID]
-    command += ["--output", str(tmp_path), "--resume"]
+    command += ["--output", str(tmp_path)]
     chance, path = random.Random(1), tmp_path / "optimization_results.json"
     for wanted in sorted(chance.sample(range(1, 16), 5)):  # moments are told by progress, not by a clock
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -120,16 +120,15 @@ def test_killed_at_random_moments_and_resumed_it_ends_with_the_same_records(here
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert len(results(tmp_path)["records"]) < 16 or wanted == 15
-    assert sweep(tmp_path, *GRID, "--resume") == 0
+    assert sweep(tmp_path, *GRID) == 0
     assert timeless(tmp_path) == timeless(whole)
 
 
 def test_results_of_another_sweep_are_refused(here, whole, tmp_path, capsys):  # noqa: F811
     for options, reason in [
-        (GRID, "add --resume"),
-        ([*GRID, "--resume", "--sigmas", "0.5", "1"], "another grid"),
-        ([*GRID, "--resume", "--seed", "1"], "another --seed"),
-        ([*GRID, "--resume", "--checkpoint", "checkpoints/flat/checkpoint.pth", "--rollout", "sliding"], "target"),
+        ([*GRID, "--sigmas", "0.5", "1"], "holds another sweep (other grid): add --overwrite"),
+        ([*GRID, "--seed", "1"], "another sweep (--seed 2021, now 1): add --overwrite"),
+        ([*GRID, "--checkpoint", "checkpoints/flat/checkpoint.pth", "--rollout", "sliding"], "other target"),
     ]:
         assert sweep(whole, *options) == 2
         line = capsys.readouterr().err.strip().splitlines()[-1]
@@ -140,14 +139,19 @@ def test_results_of_another_sweep_are_refused(here, whole, tmp_path, capsys):  #
     assert "no results file" in capsys.readouterr().err
 
 
-def test_a_sweep_of_before_there_was_an_argument_goes_on(here, whole, tmp_path, capsys):  # noqa: F811
+@pytest.mark.parametrize("dashes", [False, True])
+def test_a_sweep_of_before_there_was_an_argument_goes_on(here, whole, tmp_path, capsys, dashes):  # noqa: F811
     old = results(whole)
-    del old["identity"]["--amp"]
-    old["identity"]["--output_token_len"] = 96
+    identity = old["identity"]
+    del identity["amp"]
+    if dashes:
+        identity = {f"--{name}": value for name, value in identity.items() if name != "inputs"} | identity["inputs"]
+        identity["--output_token_len"] = 96
+        old["identity"] = identity
     (tmp_path / "optimization_results.json").write_text(json.dumps(old))
-    assert sweep(tmp_path, *GRID, "--resume", "--amp", "bf16") == 2
-    assert "another --amp:" in capsys.readouterr().err
-    assert sweep(tmp_path, *GRID, "--resume") == 0
+    assert sweep(tmp_path, *GRID, "--amp", "bf16") == 2
+    assert "(--amp off, now bf16)" in capsys.readouterr().err
+    assert sweep(tmp_path, *GRID) == 0
 
 
 def test_two_sweeps_do_not_write_to_one_folder(here, tmp_path, capsys):  # noqa: F811
@@ -162,10 +166,10 @@ def test_a_changed_data_file_is_refused(here, tmp_path, capsys, monkeypatch):  #
     assert sweep(tmp_path, "--sigmas", "1", "--biases", "1", "--mse_tols", "0", "--ks", "1") == 0
     table = pd.read_csv("waves.csv", index_col=0)
     (table + 0.5 * (table.index == table.index[-1])[:, None]).to_csv("other.csv")
-    options = [*data("other.csv"), "--checkpoint", "checkpoints/target/checkpoint.pth", "--resume"]
+    options = [*data("other.csv"), "--checkpoint", "checkpoints/target/checkpoint.pth"]
     options += ["--spec_draft_ckpt", "checkpoints/draft/checkpoint.pth", "--sigmas", "1"]
     assert sweep(tmp_path, *options, "--biases", "1", "--mse_tols", "0", "--ks", "1") == 2
-    assert "another data file" in capsys.readouterr().err
+    assert "other data file" in capsys.readouterr().err
 
 
 def test_a_failing_configuration_is_recorded_and_the_rest_goes_on(here, tmp_path, monkeypatch):  # noqa: F811
@@ -181,7 +185,7 @@ def test_a_failing_configuration_is_recorded_and_the_rest_goes_on(here, tmp_path
     assert sweep(tmp_path, *one) == 0
     assert [record["error"] for record in results(tmp_path)["records"]] == [None, "RuntimeError: out of memory"]
     monkeypatch.setattr(ExpSweep, "measured", measured)
-    assert sweep(tmp_path, *one, "--resume") == 0
+    assert sweep(tmp_path, *one, "--resume") == 0, "a flag of older versions that changes nothing"
     assert [record["error"] for record in results(tmp_path)["records"]] == [None, None], "what failed is tried again"
 
 

@@ -215,7 +215,17 @@ def test_a_picture_of_some_series_says_so(series, columns, batch, told, here, ca
     table = pd.DataFrame({"id": np.repeat(np.arange(series), 12), "date": np.tile(times, series)} | values)
     table.to_csv("long.csv", index=False)
     given = ["--task_name", "predict", "--data_path", "long.csv", "--checkpoint", "checkpoints/target/checkpoint.pth"]
-    given += ["--id_column", "id", "--batch_size", str(batch), "--test_pred_len", "4", "--setting", "long"]
+    given += [
+        "--id_column",
+        "id",
+        "--batch_size",
+        str(batch),
+        "--test_pred_len",
+        "4",
+        "--setting",
+        "long",
+        "--overwrite",
+    ]
     assert run.main(given) == 0
     said = capsys.readouterr().out.splitlines()[-1]
     assert (f"forecast.png ({told}), " in said) == bool(told)

@@ -287,7 +287,7 @@ def test_the_season_of_a_table_of_ones_own_is_found_and_told(here, capsys, task)
     name = "metrics" if task == "test" else "forecast"
     record = json.loads((here / f"results/rhythm_{task}/{name}.json").read_text())
     assert record["models"]["draft"]["config"]["season"] == 9
-    assert run.main([*how, *models, "--season", "4", "--setting", f"rhythm_{task}"]) == 0
+    assert run.main([*how, *models, "--season", "4", "--setting", f"rhythm_{task}_4"]) == 0
     assert "--season chooses" not in capsys.readouterr().out
 
 
@@ -499,7 +499,7 @@ INTERRUPTED = {
     "export": ("scripts.export.checkpoint.export", lambda: export.main(["a", "b"])),
     "table": ("scripts.quickstart.table.table", lambda: importlib.import_module("scripts.quickstart.table").main()),
 }
-KEPT = {"sweep": "what was measured is kept; go on with --resume"}
+KEPT = {"sweep": "what was measured is kept; the same command goes on"}
 KEPT |= {"start of training": "what was saved last is kept; the same command goes on"}
 FROM = ["--checkpoint", "checkpoints/target/checkpoint.pth", "--setting", "from"]
 KNOWN = ["--checkpoint", "checkpoints/target/checkpoint.pth", "--spec_draft_ckpt", "checkpoints/draft/checkpoint.pth"]

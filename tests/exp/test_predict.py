@@ -30,6 +30,10 @@ def predict(here):  # noqa: F811
     return call
 
 
+def contents(setting) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in Path("results", setting).iterdir()}
+
+
 def long(path, series=7, rows=20, change=lambda table: table):
     rng = np.random.default_rng(0)
     times = pd.date_range("2020-01-01", periods=rows, freq="h")
@@ -74,7 +78,7 @@ def flat(table):
 
 @pytest.mark.parametrize("options", [[], ["--spec_accept_mse_tol", "inf"], ["--num_samples", "3"]])
 def test_the_verdict_is_measured_beside_and_changes_no_forecast(here, predict, options, monkeypatch, capsys):  # noqa: F811
-    how = ["--id_column", "id", "--batch_size", "3", *options]
+    how = ["--id_column", "id", "--batch_size", "3", "--overwrite", *options]
     long("flat.csv", change=flat)
     assert predict("flat.csv", "beside", *how) == 0
     out = capsys.readouterr().out
@@ -85,7 +89,7 @@ def test_the_verdict_is_measured_beside_and_changes_no_forecast(here, predict, o
     assert record["beside"]["series"] == 3
     assert record["speedup"]["vs_target_cached"] > 0
     if "inf" in options:  # far from the target: in standard deviations of the context, without the constant column
-        assert predict("flat.csv", "own", *how[:4], "--spec_accept_mse_tol", "0") == 0
+        assert predict("flat.csv", "own", *how[:5], "--spec_accept_mse_tol", "0") == 0
         ours, own = (pd.read_csv(f"results/{name}/forecast.csv") for name in ("beside", "own"))
         context = pd.read_csv("flat.csv").groupby("id").tail(12).groupby("id")["a"].std(ddof=0)
         distance = (ours["a"] - own["a"]) / ours["id"].map(context)
@@ -125,7 +129,7 @@ def test_a_forecast_of_one_patch_says_that_the_target_ran_alone(here, predict, c
     out = capsys.readouterr().out
     assert "the target ran alone (nothing was proposed: the horizon is one patch)" in out
     assert "patches per target pass" not in out
-    assert predict("waves.csv", "one", "--test_pred_len", "8", "--spec_mode", "sample") == 0
+    assert predict("waves.csv", "two", "--test_pred_len", "8", "--spec_mode", "sample") == 0
     out = capsys.readouterr().out
     assert "one sample path per series: values carry noise" in out
     assert "patches per target pass" in out
@@ -165,14 +169,20 @@ def test_stopped_before_the_first_batch_nothing_is_left(here, predict, monkeypat
     assert not (here / "results/nothing").exists()
 
 
-def test_what_was_left_by_another_run_is_not_used(here, predict, monkeypatch):  # noqa: F811
+def test_what_was_left_by_another_run_is_not_used(here, predict, monkeypatch, capsys):  # noqa: F811
     how = ["--id_column", "id", "--batch_size", "2"]
     long("long.csv")
     with monkeypatch.context() as patch:
         patch.setattr(Growing, "finish", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
         assert predict("long.csv", "changed", *how) == 130
     long("long.csv", series=3)
-    assert predict("long.csv", "changed", *how) == 0
+    before = contents("changed")
+    capsys.readouterr()
+    assert predict("long.csv", "changed", *how) == 2
+    (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert "results/changed holds another half-done forecast (other data file): add --overwrite" in error
+    assert contents("changed") == before
+    assert predict("long.csv", "changed", *how, "--overwrite") == 0
     assert len(pd.read_csv("results/changed/forecast.csv")) == 30
 
 
@@ -304,8 +314,8 @@ def test_two_runs_of_one_setting_do_not_meet(here, predict, capsys):  # noqa: F8
 
 @pytest.mark.parametrize(("horizon", "k"), [(1, 3), (4, 9), (5, 1)])
 def test_horizons_of_one_step_and_k_beyond_the_horizon(here, predict, horizon, k):  # noqa: F811
-    assert predict("waves.csv", "edge", "--test_pred_len", str(horizon), "--spec_k", str(k)) == 0
-    assert len(pd.read_csv("results/edge/forecast.csv")) == horizon
+    assert predict("waves.csv", f"edge{horizon}", "--test_pred_len", str(horizon), "--spec_k", str(k)) == 0
+    assert len(pd.read_csv(f"results/edge{horizon}/forecast.csv")) == horizon
     assert torch.get_default_dtype() == torch.float32
 
 

@@ -314,8 +314,8 @@ OTHER = {
     "rate": (["--learning_rate", "0.5"], "--learning_rate 0.0001, now 0.5"),
     "norm": (["--norm", "window"], "--norm causal, now window"),
     "head": (["--stochastic_head"], "--stochastic_head False, now True"),
-    "data": (["--data_path", "other.csv"], "other data or models"),
-    "start": (["--checkpoint", "checkpoints/start/checkpoint.pth"], "other data or models"),
+    "data": (["--data_path", "other.csv"], "other data file"),
+    "start": (["--checkpoint", "checkpoints/start/checkpoint.pth"], "other weights"),
 }
 
 

@@ -75,7 +75,7 @@ def counts(done) -> bool:
 def test_an_interrupted_file_goes_on_after_its_last_whole_batch(tmp_path):
     (tmp_path / ".f.json").write_bytes(interrupted(tmp_path / "f"))
     file = Growing(tmp_path / "f", IDENTITY, counts)
-    assert (file.done, file.other) == ({"series": 2}, None)
+    assert (file.done, file.damaged) == ({"series": 2}, False)
     file.append("3\n", {"series": 3})
     file.finish()
     assert (tmp_path / "f").read_text() == "1\n2\n3\n"
@@ -114,7 +114,7 @@ def test_a_damaged_state_is_begun_anew_and_told(case, tmp_path):
     state = interrupted(tmp_path / "f", **(damage if isinstance(damage, dict) else {}))
     (tmp_path / ".f.json").write_bytes(state if isinstance(damage, dict) else damage)
     file = Growing(tmp_path / "f", IDENTITY, counts)
-    assert (file.done, file.other) == (None, "damaged or not whole")
+    assert (file.done, file.damaged) == (None, True)
     file.append("1\n", {"series": 1})
     file.finish()
     assert (tmp_path / "f").read_text() == "1\n"
@@ -122,7 +122,19 @@ def test_a_damaged_state_is_begun_anew_and_told(case, tmp_path):
 
 def test_the_state_of_another_run_is_told_apart(tmp_path):
     (tmp_path / ".f.json").write_bytes(interrupted(tmp_path / "f", identity={"data": "other"}))
-    assert "other arguments" in Growing(tmp_path / "f", IDENTITY).other
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def check(left):
+        if left != IDENTITY:
+            raise Interrupted(f"of another run: {left}")
+
+    with pytest.raises(Interrupted, match="'other'"):
+        Growing(tmp_path / "f", IDENTITY, counts, check)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    file = Growing(tmp_path / "f", IDENTITY, counts, check, anew=True)
+    assert (file.done, file.damaged) == (None, False)
+    file.file.close()
+    assert os.listdir(tmp_path) == [".f.part"], "what was begun anew leaves no state of the other"
 
 
 def test_names_of_temporary_files_that_are_no_processes(tmp_path):
