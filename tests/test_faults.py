@@ -16,8 +16,7 @@ import torch
 
 import run
 from tests.dying import die_before
-from tests.exp.test_predict import long
-from tests.test_run import SMALL, data, here, series_file, train, workplace  # noqa: F401
+from tests.helpers import SMALL, data, long, series_file, train
 
 SERVER = multiprocessing.get_context("forkserver")  # a process that has imported torch forks those to be killed
 SERVER.set_forkserver_preload(["tests.test_faults"])
@@ -78,7 +77,7 @@ def weights(path: Path) -> dict:
     return torch.load(path, weights_only=True)["state_dict"]
 
 
-def test_training_killed_at_ten_moments_ends_with_the_same_weights(here, tmp_path):  # noqa: F811
+def test_training_killed_at_ten_moments_ends_with_the_same_weights(here, tmp_path):
     series_file(tmp_path)
     argv = [*train(), *SMALL, "--train_epochs", "12", "--batch_size", "16"]
     assert process(tmp_path, [*argv, "--setting", "whole"])[0] == 0
@@ -96,7 +95,7 @@ def test_training_killed_at_ten_moments_ends_with_the_same_weights(here, tmp_pat
     assert not [path.name for path in folder.iterdir() if path.name.startswith(".")], "half-written files are removed"
 
 
-def test_predictions_killed_again_and_again_end_with_the_same_file(here):  # noqa: F811
+def test_predictions_killed_again_and_again_end_with_the_same_file(here):
     long("many.csv", series=60)
     argv = ["--task_name", "predict", "--data_path", "many.csv", "--id_column", "id", "--batch_size", "1"]
     argv += ["--checkpoint", "checkpoints/target/checkpoint.pth", "--test_pred_len", "10"]
@@ -118,7 +117,7 @@ FULL = {
 
 
 @pytest.mark.parametrize("case", FULL)
-def test_a_full_disk_ends_in_one_line_and_no_half_file(case, here):  # noqa: F811
+def test_a_full_disk_ends_in_one_line_and_no_half_file(case, here):
     argv, limit = FULL[case]
     code, told = process(here, argv(), limit=limit)
     assert code == 2, told
@@ -129,7 +128,7 @@ def test_a_full_disk_ends_in_one_line_and_no_half_file(case, here):  # noqa: F81
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "other"])
-def test_a_damaged_resume_file_is_refused(damage, here, capsys):  # noqa: F811
+def test_a_damaged_resume_file_is_refused(damage, here, capsys):
     folder = here / f"checkpoints/resume_{damage}"
     assert run.main([*train(), *SMALL, "--setting", folder.name]) == 0
     path = folder / "resume.pth"
@@ -145,7 +144,7 @@ def test_a_damaged_resume_file_is_refused(damage, here, capsys):  # noqa: F811
 
 
 @pytest.mark.parametrize("content", [{}, {"format": 1}, {"format": 1, "model": "timer_xl", "training": {}}, [1], 3])
-def test_files_that_are_almost_checkpoints_are_refused(content, here, capsys):  # noqa: F811
+def test_files_that_are_almost_checkpoints_are_refused(content, here, capsys):
     (here / "checkpoints/almost").mkdir(exist_ok=True)
     path = here / "checkpoints/almost/checkpoint.pth"
     torch.save(content, path)
@@ -159,7 +158,7 @@ def test_files_that_are_almost_checkpoints_are_refused(content, here, capsys):  
     path.unlink()
 
 
-def test_a_damaged_calibration_is_made_again(here):  # noqa: F811
+def test_a_damaged_calibration_is_made_again(here):
     how = [*data(), "--use_speculative", "--spec_sigma", "calibrated", "--test_pred_len", "8", "--max_windows", "2"]
     how += ["--checkpoint", "checkpoints/target/checkpoint.pth"]
     path = here / "checkpoints/target/calibration.pth"
@@ -193,7 +192,7 @@ TABLES = {
 
 @pytest.mark.parametrize("case", TABLES)
 @pytest.mark.parametrize("training", [True, False])
-def test_hostile_tables_are_refused(case, training, here, capsys):  # noqa: F811
+def test_hostile_tables_are_refused(case, training, here, capsys):
     change, expected = TABLES[case]
     series_file(here, name="hostile.csv", change=change)
     argv = [*train("hostile.csv"), *SMALL] if training else [*data("hostile.csv"), "--test_pred_len", "8"]
@@ -206,7 +205,7 @@ def test_hostile_tables_are_refused(case, training, here, capsys):  # noqa: F811
     assert set(here.rglob("*")) == before
 
 
-def test_a_hundred_thousand_columns_are_refused(here, capsys):  # noqa: F811
+def test_a_hundred_thousand_columns_are_refused(here, capsys):
     names = ",".join(map(str, range(100_000)))
     rows = "".join(f"2020-01-{day:02},{','.join('0' * 100_000)}\n" for day in range(1, 31))
     (here / "wide.csv").write_text(f"date,{names}\n{rows}")
@@ -214,13 +213,13 @@ def test_a_hundred_thousand_columns_are_refused(here, capsys):  # noqa: F811
     assert "100000 variables together" in capsys.readouterr().err
 
 
-def test_files_that_are_not_utf8_are_refused(here, capsys):  # noqa: F811
+def test_files_that_are_not_utf8_are_refused(here, capsys):
     (here / "latin.csv").write_bytes("date,é\n2020-01-01,1\n".encode("latin-1"))
     assert run.main([*data("latin.csv")]) == 2
     assert "cannot read" in capsys.readouterr().err
 
 
-def test_constant_columns_give_numbers(here):  # noqa: F811
+def test_constant_columns_give_numbers(here):
     series_file(here, name="constant.csv", change=constant)
     assert run.main([*train("constant.csv"), *SMALL, "--setting", "constant"]) == 0
     how = ["--checkpoint", "checkpoints/constant/checkpoint.pth", "--use_speculative", "--test_pred_len", "8"]
@@ -233,7 +232,7 @@ def test_constant_columns_give_numbers(here):  # noqa: F811
 
 
 @pytest.mark.parametrize(("horizon", "k", "batch"), [(1, 5, 1), (3, 99, 4), (8, 99, 1), (18, 2, 4)])
-def test_odd_horizons_k_and_batches(here, horizon, k, batch):  # noqa: F811
+def test_odd_horizons_k_and_batches(here, horizon, k, batch):
     how = ["--use_speculative", "--spec_mode", "point", "--spec_k", str(k), "--batch_size", str(batch)]
     how += ["--test_pred_len", str(horizon), "--max_windows", "5", "--setting", "odd"]
     assert run.main([*data(), *how]) == 0

@@ -13,7 +13,7 @@ from leapcast.models.timer_xl import Config
 from leapcast.utils.decoding.config import SpeculativeConfig
 from leapcast.utils.decoding.rollout import autoregress
 from leapcast.utils.speculative_decoder import SpeculativeDecoder
-from tests.conftest import tiny, walk
+from tests.helpers import tiny, walk
 
 WIDE = {"d_model": 264, "d_ff": 272, "n_heads": 2, "dtype": torch.float32}  # wide enough to be packed
 CONTEXT = walk(3, 12, 2, dtype=torch.float32)
