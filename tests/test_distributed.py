@@ -12,6 +12,7 @@ import torch
 import run
 from tests.helpers import SMALL, train
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
 HOW = [*SMALL, "--dropout", "0", "--batch_size", "16"]
 

@@ -77,6 +77,7 @@ def weights(path: Path) -> dict:
     return torch.load(path, weights_only=True)["state_dict"]
 
 
+@pytest.mark.slow
 def test_training_killed_at_ten_moments_ends_with_the_same_weights(here, tmp_path):
     series_file(tmp_path)
     argv = [*train(), *SMALL, "--train_epochs", "12", "--batch_size", "16"]
@@ -95,6 +96,7 @@ def test_training_killed_at_ten_moments_ends_with_the_same_weights(here, tmp_pat
     assert not [path.name for path in folder.iterdir() if path.name.startswith(".")], "half-written files are removed"
 
 
+@pytest.mark.slow
 def test_predictions_killed_again_and_again_end_with_the_same_file(here):
     long("many.csv", series=60)
     argv = ["--task_name", "predict", "--data_path", "many.csv", "--id_column", "id", "--batch_size", "1"]
@@ -205,6 +207,7 @@ def test_hostile_tables_are_refused(case, training, here, capsys):
     assert set(here.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_columns_are_refused(here, capsys):
     names = ",".join(map(str, range(100_000)))
     rows = "".join(f"2020-01-{day:02},{','.join('0' * 100_000)}\n" for day in range(1, 31))

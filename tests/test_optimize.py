@@ -83,6 +83,7 @@ def test_a_record_is_that_of_run_py_on_the_same_windows(here, whole):
         assert record["acceptance"][name] == single["acceptance"][name]
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_and_resumed_it_ends_with_the_same_records(here, whole, tmp_path):
     command = [sys.executable, str(ROOT / "tests" / "small_sweep.py"), *data(), *SWEPT, *GRID]
     command += ["--output", str(tmp_path), "--resume"]
@@ -262,7 +263,7 @@ def test_the_reference_at_one_patch_proposes_past_the_horizon(here, tmp_path, op
         (["--preset", "point", "--sigmas", "1"], "has no sigma"),
         (["--reference_ckpt", "checkpoints/target/checkpoint.pth"], "run.py"),
         (["--baselines", "all"], "run.py"),
-        (["--backend", "ray", "--workers", "999"], "has room for"),
+        pytest.param(["--backend", "ray", "--workers", "999"], "has room for", marks=pytest.mark.slow),
         (["--backend", "ray", "--ray_address", "127.0.0.1:1"], "no Ray cluster answers"),
         (["--is_training", "1"], "trains nothing"),
         (["--spec_config", "best_config.json"], "run.py"),
@@ -311,6 +312,7 @@ def test_objectives_and_the_pareto_front():
     assert Objective.parse("max speedup s.t. crps<=1").missed(records[0]) == {"crps<=1": math.inf}
 
 
+@pytest.mark.slow
 def test_two_ray_workers_give_the_same_records_though_one_is_killed(here, whole, tmp_path, monkeypatch):
     pytest.importorskip("ray")
     killed, begun = [], time.time()

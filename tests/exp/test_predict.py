@@ -165,6 +165,7 @@ def test_what_was_left_by_another_run_is_not_used(here, predict, monkeypatch):
     assert len(pd.read_csv("results/changed/forecast.csv")) == 30
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error:.*operator only received 1 input", "ignore::DeprecationWarning:ray")
 def test_ray_gives_what_one_process_gives(here, predict, capsys):
     pytest.importorskip("ray")

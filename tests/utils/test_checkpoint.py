@@ -210,7 +210,7 @@ def overlapping(path: Path) -> None:
             again = copy.copy(weight)
             again.filename = weight.filename + str(number)
             archive.filelist.append(again)
-        archive._didModify = True
+        archive.comment = b""  # that the directory is written again
 
 
 def twice(path: Path) -> None:

@@ -83,6 +83,7 @@ def test_without_a_toolchain_compile_says_so_once_and_goes_on(monkeypatch, capsy
     inference._toolchain.cache_clear()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 def test_compiled_passes_say_the_same(monkeypatch):
     monkeypatch.setattr(torch._inductor.config, "freezing", False)  # put back afterwards
