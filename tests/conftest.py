@@ -2,10 +2,12 @@
 
 import hashlib
 import http.server
+import multiprocessing
 import os
 import shutil
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -75,6 +77,23 @@ def stand_in(monkeypatch, tmp_path):
     monkeypatch.setattr(time, "sleep", lambda seconds: None)  # between the attempts to reach a hub that is gone
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def server():
+    """Starts processes that have imported everything already, to be killed or to end as new ones do.
+
+    Returns:
+        as the module multiprocessing: ``Process``, ``Pipe``.
+    """
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["tests.helpers"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))  # where it looks for modules, as a new process does
+        first = server.Process(target=int)
+        first.start()
+        first.join()
+    return server
 
 
 @pytest.fixture(scope="session")

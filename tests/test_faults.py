@@ -1,7 +1,6 @@
 """Faults of machines and users: runs that are killed, full disks, damaged files, hostile tables."""
 
 import json
-import multiprocessing
 import os
 import random
 import re
@@ -17,17 +16,6 @@ import torch
 import run
 from tests.dying import die_before
 from tests.helpers import SMALL, data, long, series_file, train
-
-SERVER = multiprocessing.get_context("forkserver")  # a process that has imported torch forks those to be killed
-SERVER.set_forkserver_preload(["tests.test_faults"])
-
-
-@pytest.fixture(autouse=True, scope="module")
-def importable():
-    """The server of forks looks for modules as a new process does."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
-        yield
 
 
 def child(folder: str, argv: list[str], log, event: int | None, limit: int | None) -> None:
@@ -47,25 +35,30 @@ def child(folder: str, argv: list[str], log, event: int | None, limit: int | Non
     sys.exit(code)
 
 
-def process(folder: Path, argv: list[str], event: int | None = None, limit: int | None = None) -> tuple[int, str]:
+@pytest.fixture
+def process(server):
     """run.py in a process of its own: exit code and what it said.
 
     Args:
         event: it kills itself before this one, see :mod:`tests.dying`.
         limit: bytes that a file may have, as on a full disk.
     """
-    log, own = SERVER.Pipe(duplex=False)
-    running = SERVER.Process(target=child, args=(str(folder), argv, own, event, limit))
-    running.start()
-    own.close()
-    said = b""
-    while part := os.read(log.fileno(), 65536):
-        said += part
-    running.join()
-    return running.exitcode, said.decode()
+
+    def call(folder: Path, argv: list[str], event: int | None = None, limit: int | None = None) -> tuple[int, str]:
+        log, own = server.Pipe(duplex=False)
+        running = server.Process(target=child, args=(str(folder), argv, own, event, limit))
+        running.start()
+        own.close()
+        said = b""
+        while part := os.read(log.fileno(), 65536):
+            said += part
+        running.join()
+        return running.exitcode, said.decode()
+
+    return call
 
 
-def killed_again_and_again(folder: Path, argv: list[str], times: int, most: int) -> None:
+def killed_again_and_again(process, folder: Path, argv: list[str], times: int, most: int) -> None:
     """Each time before a random event, of the first ``most``."""
     chance = random.Random(0)
     for _ in range(times):
@@ -78,12 +71,12 @@ def weights(path: Path) -> dict:
 
 
 @pytest.mark.slow
-def test_training_killed_at_ten_moments_ends_with_the_same_weights(here, tmp_path):
+def test_training_killed_at_ten_moments_ends_with_the_same_weights(process, tmp_path):
     series_file(tmp_path)
     argv = [*train(), *SMALL, "--train_epochs", "12", "--batch_size", "16"]
     assert process(tmp_path, [*argv, "--setting", "whole"])[0] == 0
     folder = tmp_path / "checkpoints/broken"
-    killed_again_and_again(tmp_path, [*argv, "--setting", "broken"], 10, 30)
+    killed_again_and_again(process, tmp_path, [*argv, "--setting", "broken"], 10, 30)
     code, said = process(tmp_path, [*argv, "--setting", "broken"])
     assert code == 0
     assert "continuing at step" in said
@@ -97,13 +90,13 @@ def test_training_killed_at_ten_moments_ends_with_the_same_weights(here, tmp_pat
 
 
 @pytest.mark.slow
-def test_predictions_killed_again_and_again_end_with_the_same_file(here):
+def test_predictions_killed_again_and_again_end_with_the_same_file(here, process):
     long("many.csv", series=60)
     argv = ["--task_name", "predict", "--data_path", "many.csv", "--id_column", "id", "--batch_size", "1"]
     argv += ["--checkpoint", "checkpoints/target/checkpoint.pth", "--test_pred_len", "10"]
     assert run.main([*argv, "--setting", "whole"]) == 0
     folder = here / "results/broken_many"
-    killed_again_and_again(here, [*argv, "--setting", "broken_many"], 3, 20)
+    killed_again_and_again(process, here, [*argv, "--setting", "broken_many"], 3, 20)
     assert run.main([*argv, "--setting", "broken_many"]) == 0
     assert (folder / "forecast.csv").read_bytes() == (here / "results/whole/forecast.csv").read_bytes()
 
@@ -119,7 +112,7 @@ FULL = {
 
 
 @pytest.mark.parametrize("case", FULL)
-def test_a_full_disk_ends_in_one_line_and_no_half_file(case, here):
+def test_a_full_disk_ends_in_one_line_and_no_half_file(case, here, process):
     argv, limit = FULL[case]
     code, told = process(here, argv(), limit=limit)
     assert code == 2, told

@@ -7,7 +7,6 @@ import math
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -21,10 +20,10 @@ from leapcast.exp import exp_sweep
 from leapcast.exp.exp_sweep import ExpSweep
 from leapcast.models.errors import UserError
 from leapcast.utils.analysis.operating_point import Objective
+from leapcast.utils.decoding import adaptive
 from tests.helpers import GRID, SWEPT, data, results, sweep
 
 pytestmark = pytest.mark.usefixtures("few")
-ROOT = Path(__file__).parents[1]
 TIMES = {"created", "timing", "speedup", "speedup_total", "speedup_medians_and_totals_agree", "pareto", "environment"}
 TIMES |= {"verdict"}
 
@@ -83,17 +82,24 @@ def test_a_record_is_that_of_run_py_on_the_same_windows(here, whole):
         assert record["acceptance"][name] == single["acceptance"][name]
 
 
+def short_sweep(folder, output):
+    """In a process that is killed."""
+    os.chdir(folder)
+    exp_sweep.CALIBRATION_WINDOWS, adaptive.SECONDS = 8, 0.0
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+        sys.exit(sweep(output, *GRID, "--resume"))
+
+
 @pytest.mark.slow
-def test_killed_at_random_moments_and_resumed_it_ends_with_the_same_records(here, whole, tmp_path):
-    command = [sys.executable, str(ROOT / "tests" / "small_sweep.py"), *data(), *SWEPT, *GRID]
-    command += ["--output", str(tmp_path), "--resume"]
+def test_killed_at_random_moments_and_resumed_it_ends_with_the_same_records(here, whole, tmp_path, server):
     chance, path = random.Random(1), tmp_path / "optimization_results.json"
     for wanted in sorted(chance.sample(range(1, 16), 5)):  # moments are told by progress, not by a clock
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while process.poll() is None and not (path.is_file() and len(results(tmp_path)["records"]) >= wanted):
+        process = server.Process(target=short_sweep, args=(here, tmp_path))
+        process.start()
+        while process.is_alive() and not (path.is_file() and len(results(tmp_path)["records"]) >= wanted):
             time.sleep(0.002 + 0.02 * chance.random())
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.join()
         assert len(results(tmp_path)["records"]) < 16 or wanted == 15
     assert sweep(tmp_path, *GRID, "--resume") == 0
     assert timeless(tmp_path) == timeless(whole)
@@ -312,21 +318,33 @@ def test_objectives_and_the_pareto_front():
     assert Objective.parse("max speedup s.t. crps<=1").missed(records[0]) == {"crps<=1": math.inf}
 
 
+def command(pid: int) -> bytes:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
+
+def descendants(pid: int):
+    """Processes that this one has started, they again, and so on."""
+    with contextlib.suppress(OSError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            for child in map(int, (thread / "children").read_text().split()):
+                yield child
+                yield from descendants(child)
+
+
 @pytest.mark.slow
 def test_two_ray_workers_give_the_same_records_though_one_is_killed(here, whole, tmp_path, monkeypatch):
     pytest.importorskip("ray")
-    killed, begun = [], time.time()
+    killed = []
     add = optimize_speculative.Sweep.add
 
     def killing(self, found):
         add(self, found)
         if len(self.records) == 3:
-            for process in Path("/proc").glob("[0-9]*"):
-                with contextlib.suppress(OSError):
-                    ours = process.stat().st_ctime >= begun - 1
-                    if ours and (process / "cmdline").read_bytes().startswith(b"ray::Worker") and not killed:
-                        os.kill(int(process.name), signal.SIGKILL)
-                        killed.append(process.name)
+            worker = next(pid for pid in descendants(os.getpid()) if command(pid).startswith(b"ray::Worker"))
+            os.kill(worker, signal.SIGKILL)
+            killed.append(worker)
 
     monkeypatch.setattr(optimize_speculative.Sweep, "add", killing)
     assert sweep(tmp_path, *GRID, "--backend", "ray", "--workers", "2") == 0
