@@ -15,7 +15,7 @@ from leapcast.models import timer_xl, timer_xl_draft
 from leapcast.utils.io import checkpoint
 from optimize_speculative import sweep_parser
 from scripts.benchmark import front
-from tests.conftest import tiny
+from tests.helpers import tiny
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"

@@ -13,7 +13,7 @@ from leapcast.exp import exp_sweep
 from leapcast.exp.arguments import Parser, build_parser
 from leapcast.exp.identity import BOTH, DATA, DECODED, LEARNED, MODEL, NEITHER, chosen, contents, differences
 from leapcast.utils.io.files import Growing
-from tests.test_run import SMALL, data, here, train, workplace  # noqa: F401
+from tests.helpers import SMALL, data, train
 
 PARSERS = {"run.py": build_parser, "sweep": optimize_speculative.sweep_parser}
 
@@ -105,7 +105,7 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_same_run_goes_on_another_is_refused_and_overwrite_begins_anew(command, here, monkeypatch, capsys):  # noqa: F811
+def test_the_same_run_goes_on_another_is_refused_and_overwrite_begins_anew(command, here, monkeypatch, capsys):
     monkeypatch.setattr(exp_sweep, "CALIBRATION_WINDOWS", 8)
     monkeypatch.setattr("leapcast.utils.decoding.adaptive.SECONDS", 0.0)
     main, argv, folder, goes_on = COMMANDS[command]
@@ -125,7 +125,7 @@ def test_the_same_run_goes_on_another_is_refused_and_overwrite_begins_anew(comma
     assert "--seed 7, now 2021" in capsys.readouterr().err
 
 
-def test_a_half_done_forecast_goes_on_and_another_is_refused(here, monkeypatch, capsys):  # noqa: F811
+def test_a_half_done_forecast_goes_on_and_another_is_refused(here, monkeypatch, capsys):
     append = Growing.append
     Path("rows.csv").write_text(
         "id,date,a\n" + "".join(f"s{i},2020-01-{d:02},{(d * i) % 5}\n" for i in range(4) for d in range(1, 21))
@@ -169,7 +169,7 @@ DRAFT = ["--checkpoint", "checkpoints/target/checkpoint.pth", "--spec_draft_ckpt
 
 @pytest.mark.parametrize("name", ["dlinear", "multi_patch", "seasonal_naive"])
 @pytest.mark.parametrize("command", ["test", "predict", "sweep"])
-def test_a_draft_that_is_not_what_its_name_says_is_refused(name, command, here, capsys):  # noqa: F811
+def test_a_draft_that_is_not_what_its_name_says_is_refused(name, command, here, capsys):
     options = [*DRAFT, "--spec_draft_model", name, "--test_pred_len", "8"]
     main, given = {
         "test": (run.main, [*data(), "--use_speculative", "--setting", "misnamed"]),
