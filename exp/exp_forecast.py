@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from leapcast.data_provider.data_loader import Series, Windows
@@ -301,6 +300,15 @@ class ExpForecast(ExpBasic):
             raise KeyboardInterrupt(interrupted)
         return best_path
 
+    def curves(self, folder: Path, step: int):
+        """A writer of TensorBoard's curves from this step on; None where the package is not installed."""
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            self.say(f"no {folder}: for curves there, pip install tensorboard")
+            return None
+        return SummaryWriter(folder, purge_step=step)
+
     def run(self, train: Windows, val: Windows, batches: int, total: int, folder: Path, again: str) -> str | None:
         """The steps of training, ``batches`` an epoch, from where an earlier run was stopped.
 
@@ -338,7 +346,7 @@ class ExpForecast(ExpBasic):
         logged, recent, shown = [], deque(maxlen=LOG_EVERY), {}
         earlier, started = state["seconds"], time.monotonic()
         try:
-            writer = None if rank else SummaryWriter(folder / "tensorboard", purge_step=state["step"] + 1)
+            writer = None if rank else self.curves(folder / "tensorboard", state["step"] + 1)
         except OSError as error:
             raise Interrupted(f"cannot write {folder} ({error.strerror}): free or unlock it") from error
 
