@@ -27,13 +27,13 @@ def python(*args: str, folder: Path, path: Path | str) -> str:
 def test_the_package_and_the_command_load_only_what_they_use(tmp_path):
     code = """import sys
 import leapcast
-from leapcast.__main__ import main
 heavy = {"torch", "numpy", "pandas", "matplotlib"}
 optional = {"ray", "optuna", "tensorboard"}
 assert leapcast.__version__
 print(sorted((heavy | optional) & sys.modules.keys()))
 leapcast.SpeculativeConfig
 print("torch" in sys.modules)
+from leapcast.__main__ import main
 try:
     main(["--help"])
 finally:
