@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from leapcast.data_provider.data_loader import Windows
 from leapcast.exp.arguments import build_parser, real, sigma, whole
-from leapcast.exp.exp_sweep import PRESETS, SWEPT, ExpSweep, grid, label, lists, meant, plain
+from leapcast.exp.exp_sweep import SWEPT, ExpSweep, grid, label, lists, meant, plain, presets
 from leapcast.exp.workers import ray_actors, search, serial
 from leapcast.models.errors import UserError, kept, one_line
 from leapcast.utils.analysis.operating_point import METRICS, Objective, pareto
@@ -50,7 +50,7 @@ def sweep_parser() -> ArgumentParser:
     parser.set_defaults(split="val", max_windows=256, use_speculative=True, **dict.fromkeys(SWEPT.values()))
     g = parser.add_argument_group("sweep (any other argument of run.py holds for every configuration)")
     add = g.add_argument
-    add("--preset", choices=PRESETS, default="original", help="original: the first attempt's 192 configurations")
+    add("--preset", choices=presets(), default="original", help="original: the first attempt's 192 configurations")
     add("--sigmas", nargs="+", type=sigma, metavar="S", help="numbers, or calibrated (default: the preset's)")
     add("--biases", nargs="+", type=real(1, 1e6), metavar="B", help="factors on p/q, 1 is lossless")
     add("--mse_tols", nargs="+", type=tolerance, metavar="T", help="tolerances; inf accepts everything")
@@ -86,7 +86,7 @@ def parse(argv: list[str] | None) -> Namespace:
     if args.predict_only and (args.search == "optuna" or args.objective):
         raise UserError("--predict_only predicts a grid and chooses nothing: leave out --search and --objective")
     for name, given in {"sigma": args.sigmas, "bias": args.biases}.items():
-        if given is not None and all(part[name] == [None] for part in PRESETS[args.preset]):
+        if given is not None and all(part[name] == [None] for part in presets()[args.preset]):
             raise UserError(f"--preset {args.preset} has no {name}: leave it out, or take another preset")
     if args.search == "optuna" and not args.objective:
         raise UserError('--search optuna needs to know what to look for: --objective "max speedup s.t. mse<=1.01"')
@@ -171,7 +171,7 @@ class Sweep:
 
 
 def baselines(records: list[dict]) -> dict:
-    """Accuracy and median seconds a batch of what does not speculate."""
+    """Accuracy and median seconds per batch of what does not speculate."""
     measured = [record for record in records if not record["error"]]
     roles = {"target_cached": "target", "target_sliding": "target_sliding", "draft": "draft"}
     found = {}
@@ -224,8 +224,9 @@ def measure(experiment: ExpSweep, sweep: Sweep) -> None:
 
 
 def predictions(experiment: ExpSweep, numbered: Iterable[tuple[int, dict]]) -> dict[int, dict]:
-    bar = tqdm(sorted(numbered, key=lambda pair: pair[0]), desc="prediction", unit="configuration")
-    return {number: experiment.predict(setting) for number, setting in bar}
+    numbered = sorted(numbered, key=lambda pair: pair[0])
+    with tqdm(numbered, desc="prediction", unit="configuration") as bar:  # closed before Ctrl-C is told
+        return {number: experiment.predict(setting) for number, setting in bar}
 
 
 def confirm(experiment: ExpSweep, best: dict, objective: Objective) -> dict:
@@ -269,8 +270,8 @@ def conclude(experiment: ExpSweep, records: list[dict], folder: Path) -> None:
     write_table(folder / TABLE, [row(record) for record in records])
     failed = sum(record["error"] is not None for record in records)
     print(f"{len(records)} configurations, {failed} failed -> {folder / RESULTS}, {folder / TABLE}")
-    if len(experiment.batches) < FEW_BATCHES:
-        print(f"note: speeds are of {len(experiment.batches)} batches and rough; a smaller --batch_size times more")
+    if (batches := len(experiment.batches)) < FEW_BATCHES:
+        print(f"note: speeds are of {batches} batch{'es' * (batches > 1)} and rough; a smaller --batch_size times more")
     if objective:
         found = confirm(experiment, objective.choose(records), objective)
         write_json(folder / BEST, found)

@@ -11,16 +11,17 @@ from matplotlib.axes import Axes
 
 from leapcast.models.errors import one_line
 from leapcast.utils.analysis.operating_point import METRICS
+from leapcast.utils.decoding.rules import RULES
 from leapcast.utils.decoding.theory import acceptance_rate, batch_time
 from leapcast.utils.io.files import write_atomic
 from leapcast.utils.reporting.figures import OKABE_ITO, plt
 from plot_optimization_results import (
-    COLOURS,
     FONTS,
-    MARKERS,
     caption,
+    colour,
     faster_than,
     left_out,
+    marker,
     number,
     panels_of,
     parse,
@@ -32,9 +33,13 @@ from plot_optimization_results import (
 SHADES = [OKABE_ITO[i] for i in (2, 3, 4, 5, 7, 6)]  # of K
 
 
+def draws(record: dict) -> bool:
+    return RULES[record["setting"]["mode"]].draws
+
+
 def sampled(records: list[dict], lossless: bool = False) -> list[dict]:
     """The records of sample mode with a number as sigma; ``lossless``: with bias 1 and no tolerance."""
-    own = [r for r in records if r["setting"]["mode"] == "sample" and isinstance(r["setting"]["sigma"], float)]
+    own = [r for r in records if draws(r) and isinstance(r["setting"]["sigma"], float)]
     return [r for r in own if r["setting"]["bias"] == 1 and number(r["setting"]["mse_tol"]) <= 0] if lossless else own
 
 
@@ -52,7 +57,7 @@ def row_size(record: dict) -> int:
 def choices(records: list[dict]) -> dict[str, tuple[list[dict], str]]:
     """Panel -> the records that it draws, and what is the matter where there are none."""
     proposed = [r for r in records if r["acceptance"]["rate"] is not None]
-    points = [r for r in proposed if r["setting"]["mode"] == "point"]
+    points = [r for r in proposed if not draws(r)]
     switch = [r for r in sampled(proposed) if r["setting"]["mse_tol"] != "inf"]
     exact = [r for r in sampled(records, lossless=True) if first_distance(r) is not None]
     return {
@@ -68,7 +73,8 @@ def choices(records: list[dict]) -> dict[str, tuple[list[dict], str]]:
 
 def why_zero(axes: Axes, own: list[dict]) -> None:
     """Acceptance against the numbers in one test, at the measured distance of the draft."""
-    axes.set_title("Why acceptance was zero: one test for many numbers")
+    zero = statistics.median(r["acceptance"]["by_position"][0] for r in own) < 0.01
+    axes.set_title(f"Why acceptance {'was zero' if zero else 'falls'}: one test for many numbers")
     sizes = torch.logspace(0, math.log10(3 * row_size(own[0])), 100, dtype=torch.double)
     for i, sigma in enumerate(values_of(own, "sigma", 6)):
         here = [r for r in own if r["setting"]["sigma"] == sigma]
@@ -105,18 +111,26 @@ def what_noise_does(axes: Axes, own: list[dict], records: list[dict]) -> None:
     axes.plot(x, alone + x.square(), color="#444444", label="target's MSE + sigma²")
     axes.axhline(alone, color=OKABE_ITO[2], linestyle="--", label="target's point forecast")
     at = [r["setting"]["sigma"] for r in own], [r["accuracy"]["speculative"]["mse"] for r in own]
-    axes.plot(*at, "o", color=COLOURS["sample"], alpha=0.4, label="sample mode, measured")
-    points = [r["accuracy"]["speculative"]["mse"] for r in records if r["setting"]["mode"] == "point"]
+    axes.plot(*at, "o", color=colour(own[0]["setting"]["mode"]), alpha=0.4, label="sample mode, measured")
+    still = [r for r in records if not draws(r)]
+    points = [r["accuracy"]["speculative"]["mse"] for r in still]
     if points:
-        axes.plot([0] * len(points), points, "s", color=COLOURS["point"], alpha=0.6, label="point mode, measured")
+        axes.plot(
+            [0] * len(points),
+            points,
+            "s",
+            color=colour(still[0]["setting"]["mode"]),
+            alpha=0.6,
+            label="point mode, measured",
+        )
     axes.set(xlabel="sigma (units of the standardised data)", ylabel="MSE (standardised data)", ylim=(0, None))
     axes.legend(frameon=False, loc="best", fontsize=10)
 
 
 def what_tolerance_buys(axes: Axes, own: list[dict]) -> None:
     """Of point mode, where it was swept; else the switch that it is in sample mode."""
-    if own[0]["setting"]["mode"] == "point":
-        axes.set_title("What tolerance buys: acceptance, for little error")
+    if not draws(own[0]):
+        axes.set_title("What tolerance buys: acceptance, at what error")
         values = values_of(own, "mse_tol")
         for i, k in enumerate(values_of(own, "k")):
             here = {r["setting"]["mse_tol"]: r for r in own if r["setting"]["k"] == k}
@@ -153,7 +167,7 @@ def where_it_pays(axes: Axes, own: list[dict], told: dict) -> None:
     axes.set_title("Where speculation pays")
     steps = math.ceil(own[0]["data"]["horizon"] / own[0]["data"]["patch"])
     shades = {k: SHADES[i % 6] for i, k in enumerate(values_of(own, "k"))}
-    mode = max(COLOURS, key=lambda mode: sum(r["setting"]["mode"] == mode for r in own))
+    mode = max(RULES, key=lambda mode: sum(r["setting"]["mode"] == mode for r in own))
     prices = told["prices"].get(mode) if speed == "speedup" else None
     if prices:
         first, later = ([number(price) for price in prices[part]] for part in ("first", "later"))
@@ -167,7 +181,7 @@ def where_it_pays(axes: Axes, own: list[dict], told: dict) -> None:
     for r in own:
         how = r["setting"]
         axes.plot(
-            100 * r["acceptance"]["rate"], METRICS[speed](r), MARKERS[how["mode"]], color=shades[how["k"]], alpha=0.5
+            100 * r["acceptance"]["rate"], METRICS[speed](r), marker(how["mode"]), color=shades[how["k"]], alpha=0.5
         )
     axes.axhline(1, color="black", linewidth=1)
     axes.text(0.01, 1, "the target alone", va="bottom", fontsize=10, transform=axes.get_yaxis_transform())
@@ -191,10 +205,11 @@ def findings(told: dict, records: list[dict]) -> list[str]:
     lines = [f"{len(records)} of {told['configurations']} configurations were measured"]
     batches = len(records[0]["timing"]["speculative"]["per_batch_s"])
     if batches < 5:
-        lines.append(f"speeds are of {batches} batches and rough: a smaller --batch_size times more")
+        of = f"{batches} batch{'es' * (batches > 1)}"
+        lines.append(f"speeds are of {of} and rough: a smaller --batch_size times more")
     names = {"sigma": "sigma", "bias": "bias", "mse_tol": "mse_tol", "k": "K"}
     quantities = {"mse": "the MSE", "acceptance": "acceptance", speed: "the speed-up"}
-    for mode in COLOURS:
+    for mode in RULES:
         own = [r for r in records if r["setting"]["mode"] == mode]
         for name, shown in names.items():
             numbered = [r for r in own if isinstance(r["setting"][name], int | float)]
@@ -231,7 +246,7 @@ def findings(told: dict, records: list[dict]) -> list[str]:
             r["accuracy"]["speculative"]["mse"] - r["accuracy"]["target_point"]["mse"] for r in here
         )
         lines.append(f"lossless samples of sigma {sigma:g} add {added:.3f} to the MSE, {added / sigma**2:.2f} sigma²")
-    for mode in COLOURS:
+    for mode in RULES:
         own, medians = [r for r in records if r["setting"]["mode"] == mode], {}
         for k in values_of(own, "k", 10):
             medians[k] = statistics.median(METRICS[speed](r) for r in own if r["setting"]["k"] == k)
@@ -241,6 +256,7 @@ def findings(told: dict, records: list[dict]) -> list[str]:
     best = max(records, key=METRICS[speed])
     lines.append(
         f"the quickest configuration has {METRICS[speed](best):.2f} ×, at {METRICS['mse'](best):.3f} × the MSE"
+        + ("" if METRICS[speed](best) > 1 else ": none is faster than the target alone")
     )
     near = [r for r in records if METRICS["mse"](r) <= 1.01]
     best = f"{max(map(METRICS[speed], near)):.2f} ×" if near else "there is none"

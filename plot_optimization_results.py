@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from leapcast.exp.arguments import Formatter, Parser
 from leapcast.models.errors import UserError, one_line
 from leapcast.utils.analysis.operating_point import METRICS, speed
+from leapcast.utils.decoding.rules import RULES
 from leapcast.utils.io.files import write_atomic
 from leapcast.utils.reporting.figures import OKABE_ITO, plt, short
 
@@ -26,8 +27,6 @@ PARAMETERS = {
 }
 HEAT_MAPS = ("sigma", "mse_tol")  # against K
 FEW = 10  # values that are drawn one by one; a search has more
-COLOURS = {"sample": OKABE_ITO[0], "point": OKABE_ITO[1]}
-MARKERS = {"sample": "o", "point": "s"}
 FONTS = {"font.size": 11, "axes.titlesize": 12, "axes.spines.top": False, "axes.spines.right": False}
 
 
@@ -77,6 +76,14 @@ def caption(told: dict, records: list[dict]) -> str:
     )
 
 
+def colour(mode: str) -> str:
+    return OKABE_ITO[list(RULES).index(mode) % len(OKABE_ITO)]
+
+
+def marker(mode: str) -> str:
+    return "os^Dv"[list(RULES).index(mode) % 5]
+
+
 def number(value) -> float:
     """Of a parameter; words (inf, calibrated) come last."""
     return math.inf if isinstance(value, str) else value
@@ -97,17 +104,17 @@ def values_of(records: list[dict], name: str, most: int | None = None) -> list:
 def over_parameter(axes: Axes, records: list[dict], name: str, quantity: str) -> None:
     """Every configuration a dot, and the median over those of a mode with one value of the parameter a line."""
     values, jitter = values_of(records, name), random.Random(0)
-    for mode in COLOURS:
+    for mode in RULES:
         lines, many = [], len(values) > FEW
         for at, value in enumerate(values):
             at = value if many and not isinstance(value, str) else at
             own = [r for r in records if (r["setting"]["mode"], r["setting"][name]) == (mode, value)]
             found = [y for y in (METRICS[quantity](r) for r in own) if y is not None]
             x = [at + (0 if many else jitter.uniform(-0.18, 0.18)) for _ in found]
-            axes.plot(x, found, MARKERS[mode], color=COLOURS[mode], alpha=0.25, markersize=4, markeredgewidth=0)
+            axes.plot(x, found, marker(mode), color=colour(mode), alpha=0.25, markersize=4, markeredgewidth=0)
             lines += [(at, statistics.median(found))] if found else []
         if lines and not many:
-            axes.plot(*zip(*lines, strict=True), color=COLOURS[mode], linewidth=2, marker=MARKERS[mode], markersize=5)
+            axes.plot(*zip(*lines, strict=True), color=colour(mode), linewidth=2, marker=marker(mode), markersize=5)
     if len(values) <= FEW:
         labels = [text(value) for value in values]
         crowded = len(labels) * max(map(len, labels)) > 16
@@ -120,7 +127,7 @@ def over_parameter(axes: Axes, records: list[dict], name: str, quantity: str) ->
 def of_one_mode(records: list[dict], name: str) -> list[dict]:
     """The configurations with a value of this parameter, of the mode that has more of them."""
     own = [r for r in records if r["setting"][name] is not None]
-    modes = {mode: [r for r in own if r["setting"]["mode"] == mode] for mode in COLOURS}
+    modes = {mode: [r for r in own if r["setting"]["mode"] == mode] for mode in RULES}
     return max(modes.values(), key=len)
 
 
@@ -151,7 +158,7 @@ def heat_map(axes: Axes, records: list[dict], name: str, quantity: str, title: s
 
 def noise(record: dict) -> float | None:
     """What sampling adds to the MSE."""
-    if record["setting"]["mode"] == "point":
+    if not RULES[record["setting"]["mode"]].draws:
         return None
     return record["accuracy"]["speculative"]["mse"] - record["accuracy"]["target_point"]["mse"]
 
@@ -171,10 +178,10 @@ def pairs_of(records: list[dict], told: str) -> list[tuple]:
 
 def predicted_against_measured(axes: Axes, records: list[dict], told: str) -> None:
     pairs, (_, title, unit) = pairs_of(records, told), PREDICTED[told]
-    for mode in COLOURS:
+    for mode in RULES:
         own = [pair[1:] for pair in pairs if pair[0] == mode]
         if own:
-            axes.plot(*zip(*own, strict=True), MARKERS[mode], color=COLOURS[mode], alpha=0.5, markersize=5)
+            axes.plot(*zip(*own, strict=True), marker(mode), color=colour(mode), alpha=0.5, markersize=5)
     ends = [min(min(pair[1:]) for pair in pairs), max(max(pair[1:]) for pair in pairs)]
     axes.plot(ends, ends, color="#444444", linewidth=1)
     axes.set(xlabel=f"predicted, {unit}", ylabel=f"measured, {unit}", title=title)
@@ -183,11 +190,11 @@ def predicted_against_measured(axes: Axes, records: list[dict], told: str) -> No
 
 def front(axes: Axes, records: list[dict], quantity: str, label: str) -> None:
     """MSE against speed; those that no other beats in both are joined."""
-    for mode in COLOURS:
+    for mode in RULES:
         own = [r for r in records if r["setting"]["mode"] == mode]
         points = [(METRICS[quantity](r), METRICS["mse"](r)) for r in own]
         if points:
-            axes.plot(*zip(*points, strict=True), MARKERS[mode], color=COLOURS[mode], alpha=0.4, markersize=5)
+            axes.plot(*zip(*points, strict=True), marker(mode), color=colour(mode), alpha=0.4, markersize=5)
     best = sorted((METRICS[quantity](r), METRICS["mse"](r)) for r in records if r["pareto"])
     if best:
         axes.plot(*zip(*best, strict=True), color="black", linewidth=1.5, marker="o", markerfacecolor="none")
@@ -260,7 +267,7 @@ def layout(records: list[dict], quickness: str) -> tuple[list[list[str]], dict[s
             f"more than {FEW} values" if count > FEW else "one value each" if count * across == 1 else ""
         )
     add(maps)
-    panels, sampled = {}, any(r["setting"]["mode"] == "sample" for r in records)
+    panels, sampled = {}, any(RULES[r["setting"]["mode"]].draws for r in records)
     for name in PREDICTED:
         why = "not both predicted and measured" if sampled or name != "mse_added" else "no configuration draws samples"
         panels[f"predicted {name}"] = "" if pairs_of(records, name) else why
@@ -306,10 +313,8 @@ def figure_of(path: Path, told: dict, records: list[dict], rows: list[list[str]]
             if f"predicted {name}" in axes:
                 predicted_against_measured(axes[f"predicted {name}"], records, name)
         front(axes["front"], records, quickness, label)
-        modes = [mode for mode in COLOURS if any(r["setting"]["mode"] == mode for r in records)]
-        handles = [
-            plt.Line2D([], [], color=COLOURS[m], marker=MARKERS[m], linewidth=2, label=f"{m} mode") for m in modes
-        ]
+        modes = [mode for mode in RULES if any(r["setting"]["mode"] == mode for r in records)]
+        handles = [plt.Line2D([], [], color=colour(m), marker=marker(m), linewidth=2, label=f"{m} mode") for m in modes]
         figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
         lines = "dots: configurations, lines: their medians", caption(told, records), note
         figure.suptitle("\n".join(textwrap.fill(line, 135) for line in lines if line), fontsize=12)

@@ -106,17 +106,17 @@ class Windows:
     """All windows of one split: a context and the horizon after it.
 
     As is the field's convention, the horizon lies in the split; the context of validation and test windows reaches
-    back into the part before.
+    back into the part before. ``by`` names the arguments that make the horizon, for the message where it does not fit.
     """
 
-    def __init__(self, series: Series, split: str, context: int, horizon: int):
+    def __init__(self, series: Series, split: str, context: int, horizon: int, by: str = "--test_pred_len"):
         first, end = series.borders[split]
         self.first = max(first, context) - context
         self.count = end - horizon - context - self.first + 1
         if self.count < 1:
             raise UserError(
                 f"data {series.name}: the {split} part ends at row {end}, too short for --seq_len {context} and a "
-                f"horizon of {horizon}; shorten one of them"
+                f"horizon of {horizon} ({by}); shorten one of them"
             )
         self.values, self.context, self.horizon = series.values, context, horizon
 

@@ -4,7 +4,6 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 from pathlib import Path
@@ -14,15 +13,12 @@ import numpy as np
 import pandas as pd
 from pandas.tseries.api import guess_datetime_format
 
+from leapcast.data_provider.calendars import DAY, localised, regular
 from leapcast.models.errors import UserError
 
 TIME_NAMES = ("date", "datetime", "ds", "time", "timestamp")
 MISSING = ["", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None", "<NA>"]  # but for ids, which may be called so
-DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-DAY = 24 * 60 * 60 * 10**6  # in microseconds
 CELLS, ROWS = 2**20, 256  # of a table that are held at a time while series are streamed, and at least
-SPARSE = 10  # with so many time stamps missing for each that is there, a step is not regular
-CLEAR = 0.8  # share of the time stamps that make a rule, which the others then break
 TOLD = 8  # columns of which a line tells
 LONGEST = 1000  # characters of a column's name, or a series' id
 
@@ -56,12 +52,15 @@ class History:
         """
         last = self.times[-1]
         if isinstance(self.step, int):
+            last = int(last)
+            if last + self.step * (horizon + 1) >= 2**63:
+                raise UserError(f"{horizon} steps of {self.step} from {last} on are beyond numbers of 64 bits")
             return pd.RangeIndex(last + self.step, last + self.step * (horizon + 1), self.step)
         wall = not isinstance(self.step, pd.Timedelta)  # days and months go by the clock on the wall
         try:
             start = last.tz_localize(None) if wall else last
             ahead = pd.date_range(start, periods=horizon + 1, freq=self.step, unit="us")[1:]
-            return _localised(ahead, last.tz) if wall else ahead
+            return localised(ahead, last.tz) if wall else ahead
         except (ValueError, OverflowError) as error:  # pandas' OutOfBounds is a ValueError
             raise UserError(f"{horizon} steps of {self.step} from {last} on are beyond the calendar") from error
 
@@ -215,7 +214,9 @@ class Table:
         for name in candidates:
             if pd.api.types.is_datetime64_any_dtype(head[name]) or _formats(head[name].iloc[0]):
                 return name
-        raise UserError(f"{self.told}: none of its columns looks like time: give `time_column`")
+        own = isinstance(self.source, pd.DataFrame)  # in Python
+        other = ", a DatetimeIndex, or an array of the numbers alone" if own else ""
+        raise UserError(f"{self.told}: none of its columns looks like time: give `time_column`{other}")
 
     def _format(self, head: pd.DataFrame) -> tuple[str | None, tzinfo | None]:
         """How time stamps are written, and the zone of those that tell one."""
@@ -244,7 +245,7 @@ class Table:
     def _goes_on(self, column: pd.Series, form: str) -> bool:
         try:
             times = pd.DatetimeIndex(pd.to_datetime(column, format=form)).as_unit("us")
-            self._regular(times, np.zeros((len(times), 1)), "", 0)
+            regular(times, np.zeros((len(times), 1)), "", 0, self)
         except ValueError:
             return False
         return True
@@ -312,6 +313,8 @@ class Table:
                 raise UserError(f"{self.told}: no time stamp in data row {start + int(column.isna().argmax()) + 1}")
             if pd.api.types.is_integer_dtype(column):
                 if self.format is None:
+                    if column.max() >= 2**63:
+                        raise ValueError(f"{column.max()} is too large")
                     return pd.Index(column.to_numpy(np.int64))
                 column = column.astype(str)
             elif pd.api.types.is_numeric_dtype(column):
@@ -356,7 +359,7 @@ class Table:
         values = np.concatenate([part[2] for part in parts])
         told = self.told if name is None else f"{self.told}, {self.id} {_cut(name)!r}"
         given = times
-        step, times, values = self._regular(times, values, told, first)
+        step, times, values = regular(times, values, told, first, self)
         gaps, filled = np.isnan(values), {}
         if gaps.any():
             row, column = np.argwhere(gaps)[0]
@@ -374,92 +377,6 @@ class Table:
             for column in np.flatnonzero(gaps.any(0)):
                 filled[self.columns[column]] = _filled(gaps[:, column], times, given, first)
         return History(number, name, times, step, values, read, filled)
-
-    def _regular(self, times: pd.Index, values: np.ndarray, told: str, first: int) -> tuple:
-        """The step between time stamps; time stamps and values with rows of NaN where some are missing."""
-        if len(times) < 2:
-            hint = f" (the rows of a series stand together: sort by {self.id}, then by time)" if self.id else ""
-            raise UserError(f"{told} has one row: a past to forecast from is needed{hint}")
-        local = _on_the_wall(times)
-        if local is not None:  # days and months go by the clock on the wall, whatever summer time does
-            step, local, values = self._regular(local, values, told, first)
-            if isinstance(step, pd.Timedelta):
-                step = pd.DateOffset(days=step.days, seconds=step.seconds, microseconds=step.microseconds)
-            return step, _localised(local, times.tz), values
-        numbers = times.to_numpy(np.int64) if times.dtype.kind == "i" else times.asi8
-        steps = np.diff(numbers)
-        if (steps <= 0).any():
-            row = int((steps <= 0).argmax())
-            what = "comes twice" if steps[row] == 0 else "is earlier than the one before: sort the table by time"
-            what += "" if self.id else " (a table of several series needs `id_column`)"
-            raise UserError(f"{told}: the time stamp {times[row + 1]} in data row {first + row + 2} {what}")
-        common, most = int(steps[0]), SPARSE * len(times)
-        days = isinstance(times, pd.DatetimeIndex) and times.tz is None and steps.min() >= DAY
-        if (steps == common).all():
-            if days and common >= 28 * DAY and common % (7 * DAY):  # two months of 31 days are months
-                for _, freq, grid in _calendar(times, most):
-                    if grid.equals(times):
-                        return freq, times, values
-            return self._duration(times, common), times, values
-        found, counts = np.unique(steps, return_counts=True)
-        common, grids = int(found[counts.argmax()]), []
-        if (numbers[-1] - numbers[0]) // common < most:
-            whole = np.arange(numbers[0], numbers[-1] + 1, common)
-            grids = [(None, self._duration(times, common), self._like(times, whole))]
-        for rule in _calendar(times, most) if days else ():
-            grids.append(rule)
-            if rule[2].equals(times):
-                break
-        grids = [rule for rule in grids if len(rule[2]) <= most]
-        shares = [times.isin(grid).mean() for _, _, grid in grids]
-        fitting = [rule for rule, share in zip(grids, shares, strict=True) if share == 1]
-        if not fitting:
-            summer = _summer_time(times, steps)
-            row = int((np.diff(times.asi8 % DAY) != 0 if summer else steps != common).argmax())
-            pair = f"{times[row]} and {times[row + 1]} (data rows {first + row + 1} and {first + row + 2})"
-            if summer:
-                raise UserError(
-                    f"{told}: time stamps move with summer time, as {pair} do: they are days by the clock of a time "
-                    "zone that they do not name: write local dates without offset from UTC, or give a frame or Parquet "
-                    "file in the named zone"
-                )
-            if shares and max(shares) >= CLEAR and (rule := grids[int(np.argmax(shares))])[0]:
-                row = int((~times.isin(rule[2])).argmax())
-                near = rule[2][rule[2].get_indexer(times[row : row + 1], method="nearest")[0]]
-                raise UserError(
-                    f"{told}: time stamps are not regular: {times[row]} (data row {first + row + 1}) is not by the "
-                    f"rule of the others, {rule[0]}, which has {near}: write that, or number the rows"
-                )
-            hint = "; write days and months without offsets from UTC" if self.zone else ""
-            raise UserError(
-                f"{told}: time stamps are not regular: {pair} are not the usual {self._duration(times, common)} apart, "
-                f"and no rule of the calendar has them all{hint}: mend them, or number the rows"
-            )
-        rule, step, grid = min(fitting, key=lambda rule: len(rule[2]))
-        if len(grid) == len(times):
-            return step, times, values
-        place = grid.get_indexer(times)
-        if self.missing == "error":
-            row = int((np.diff(place) > 1).argmax())
-            by = f", by the rule of the others, {rule}" if rule else ""
-            raise UserError(
-                f"{told}: the time stamp {grid[place[row] + 1]} is missing after data row {first + row + 1}{by}: add "
-                "it, or give `missing` interpolate"
-            )
-        filled = np.full((len(grid), values.shape[1]), np.nan)
-        filled[place] = values
-        return step, grid, filled
-
-    @staticmethod
-    def _duration(times: pd.Index, step: int) -> pd.Timedelta | int:
-        return step if times.dtype.kind == "i" else pd.Timedelta(step, unit="us")
-
-    @staticmethod
-    def _like(times: pd.Index, numbers: np.ndarray) -> pd.Index:
-        if times.dtype.kind == "i":
-            return pd.Index(numbers)
-        stamps = pd.DatetimeIndex(numbers.astype("datetime64[us]"))
-        return stamps if times.tz is None else stamps.tz_localize("UTC").tz_convert(times.tz)
 
 
 def header(path: Path, compression: str | None = "infer") -> list[str]:
@@ -555,71 +472,6 @@ def short(name, most: int = 60) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def _calendar(times: pd.DatetimeIndex, most: int) -> Iterator[tuple[str, str | pd.DateOffset, pd.DatetimeIndex]]:
-    """Rules that rising days, without a zone, may follow, the likelier first: in words, as pandas has them, all days.
-
-    Rules of more than ``most`` days are left out.
-    """
-    rules, span = [], (times[-1] - times[0]).days
-    week = sorted(set(times.day_of_week))
-    if span < 7 * most:
-        rules.append(("business days (B)", "B"))
-        if span >= 21 and 1 < len(week) < 7 and week != [0, 1, 2, 3, 4]:  # a day of the week that never comes
-            mask = " ".join(DAYS[day] for day in week)
-            rules.append((f"every {mask.replace(' ', ', ')}", pd.offsets.CustomBusinessDay(weekmask=mask)))
-    month, last = times.year * 12 + times.month, times.days_in_month
-    apart = int(np.gcd.reduce(np.diff(month)))
-    if (np.diff(month) > 0).all() and month[-1] - month[0] < apart * most:
-        every = {1: "month", 3: "quarter", 12: "year"}.get(apart, f"{apart} months")
-        for name, code in (("first", "MS"), ("last", "ME"), ("first business", "BMS"), ("last business", "BME")):
-            rules.append((f"the {name} day of every {every} ({apart if apart > 1 else ''}{code})", f"{apart}{code}"))
-        day = int(times.day.max())  # shorter months end before it
-        rules.append((f"day {day} of every {every}", pd.DateOffset(months=apart, day=day)))
-        if len(week) == 1:
-            nth = (times.day - 1) // 7
-            if nth.nunique() == 1 and nth[0] < 4:
-                rule = pd.offsets.WeekOfMonth(apart, week=int(nth[0]), weekday=week[0])
-                rules.append((f"{DAYS[week[0]]} number {nth[0] + 1} of every {every}", rule))
-            rule = pd.offsets.LastWeekOfMonth(apart, weekday=week[0])
-            rules.append((f"the last {DAYS[week[0]]} of every {every}", rule))
-    elif month[-1] - month[0] < most:
-        first, ends = set(times.day) - {1}, set(times.day[times.day != last])
-        if len(first) == 1 and 1 < (day := first.pop()) < 28:
-            rules.append((f"days 1 and {day} of every month (SMS-{day})", f"SMS-{day}"))
-        if len(ends) == 1 and (day := ends.pop()) < 28:
-            rules.append((f"day {day} and the last of every month (SME-{day})", f"SME-{day}"))
-    for rule, freq in rules:
-        with suppress(ValueError):  # beyond the calendar
-            grid = pd.date_range(times[0], times[-1], freq=freq, unit="us")
-            if len(grid):
-                yield rule, freq, grid
-
-
-def _on_the_wall(times: pd.Index) -> pd.DatetimeIndex | None:
-    """Of a time zone: what its clocks show, where that goes on more evenly than time itself; else None."""
-    if not isinstance(times, pd.DatetimeIndex) or times.tz is None:
-        return None
-    local = times.tz_localize(None)
-    clock = local - local.normalize()
-    if (clock == clock[0]).all():
-        return local
-    if (np.diff(times.asi8) == times.asi8[1] - times.asi8[0]).all():
-        return None
-    if (np.diff(local.asi8) == local.asi8[1] - local.asi8[0]).all():
-        return local
-    whole = local.normalize() + clock.value_counts().idxmax()  # a midnight that summer time leaves out is an hour late
-    return whole if (_localised(whole, times.tz) == times).all() else None
-
-
-def _summer_time(times: pd.Index, steps: np.ndarray) -> bool:
-    """Whether they are days that come now at one time of the day, now an hour or half an hour beside it."""
-    if not isinstance(times, pd.DatetimeIndex) or steps.min() < 0.9 * DAY:
-        return False
-    clocks = sorted(set(times.asi8 % DAY))
-    apart = clocks[-1] - clocks[0]
-    return len(clocks) == 2 and min(apart, DAY - apart) <= DAY // 24
-
-
 def _formats(first) -> list[str]:
     """How a time stamp may be written, the month before the day first."""
     with warnings.catch_warnings():
@@ -627,13 +479,6 @@ def _formats(first) -> list[str]:
         found = [guess_datetime_format(first, dayfirst=day) for day in (False, True)] if isinstance(first, str) else []
     found = [form for form in found if form]
     return list(dict.fromkeys(found[:1] if found and found[0].startswith("%Y") else found))
-
-
-def _localised(times: pd.DatetimeIndex, zone: tzinfo | None) -> pd.DatetimeIndex:
-    """Of clocks on the wall; an hour that summer time leaves out is the next, one that comes twice the first."""
-    if zone is None:
-        return times
-    return times.tz_localize(zone, nonexistent="shift_forward", ambiguous=np.ones(len(times), dtype=bool))
 
 
 def _flat(frame: pd.DataFrame) -> pd.DataFrame:

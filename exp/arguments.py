@@ -7,6 +7,7 @@ from pathlib import Path
 from leapcast.data_provider.data_factory import EMBEDDED, NAMES
 from leapcast.models import DRAFT, MODELS, TARGET
 from leapcast.models.errors import UserError
+from leapcast.utils.decoding.rules import MEANS, PATHS, RULES
 
 BASELINES = ("target_cached", "target_sliding", "target_sliding_lean", "draft")
 
@@ -87,7 +88,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = build_parser()
     args = parser.parse_args(argv)
     if args.task_name == "predict":
-        parser.set_defaults(spec_sigma="calibrated", spec_mode="sample" if args.num_samples > 1 else "point")
+        parser.set_defaults(spec_sigma="calibrated", spec_mode=PATHS if args.num_samples > 1 else MEANS)
         args = parser.parse_args(argv)
     if args.spec_config is None:
         return settled(args)
@@ -267,10 +268,10 @@ def build_parser() -> argparse.ArgumentParser:
     g.add_argument("--spec_draft_ckpt", help="its checkpoint (default: the newest that fits the target)")
     g.add_argument(
         "--spec_mode",
-        choices=["sample", "point"],
-        default="sample",
-        help="draw paths, whose values carry noise, or emit means, a point forecast; predict: means, or with "
-        "--num_samples above 1 paths",
+        choices=list(RULES),
+        default=PATHS,
+        help="; ".join(f"{name}: {rule.help}" for name, rule in RULES.items())
+        + f" (predict: {MEANS}, or with --num_samples above 1 {PATHS})",
     )
     g.add_argument("--spec_k", type=int, default=3, help="K: patches proposed per round")
     g.add_argument(

@@ -64,7 +64,7 @@ class ExpBasic:
             shape = self.series.variables, config.input_token_len, config.input_token_len
             if saved["identity"] == identity and sound(saved["matrices"], shape):
                 return Calibration(saved["matrices"])
-        windows = Windows(self.series, "val", config.seq_len, config.input_token_len)
+        windows = Windows(self.series, "val", config.seq_len, config.input_token_len, "a patch of the target")
         for index in tqdm(windows.all().split(64), desc="calibration", unit="batch"):
             found.append(next_patch_errors(model, *windows.batch(index)))
         matrices = calibrate(*map(torch.cat, zip(*found, strict=True)))

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +16,7 @@ from leapcast.models.errors import UserError
 from leapcast.utils.decoding.checks import check_draft
 from leapcast.utils.decoding.config import SpeculativeConfig, tolerance
 from leapcast.utils.decoding.covariance import Calibration
+from leapcast.utils.decoding.rules import MEANS, RULES
 from leapcast.utils.io import checkpoint
 from leapcast.utils.reporting.record import SCHEMA, environment, now
 
@@ -80,7 +81,7 @@ class ExpDecode(ExpBasic):
         """What a user calls this model: its checkpoint's folder, or file."""
         model = self.models[role]
         if model["path"] is None:
-            return f"{model['model']}{model['config']['season']}"
+            return f"{model['model']}{model['config'].get('season', '')}"
         path = Path(model["path"])
         name = path.absolute().parent.name if path.name == "checkpoint.pth" else path.name.removesuffix(".pth")
         return name.removeprefix(f"{self.series.name}_")[:48]
@@ -90,10 +91,14 @@ class ExpDecode(ExpBasic):
         args = self.args
         allowed = tolerance(mode, args.spec_accept_mse_tol)
         how = f"{mode}_K{args.spec_k}"
-        if mode == "sample":
+        if "sigma" in RULES[mode].settings:
             how += "_calibrated" if args.spec_sigma == "calibrated" else f"_sigma{args.spec_sigma:g}"
-        how += f"_bias{args.spec_accept_bias:g}" if mode == "sample" and args.spec_accept_bias != 1 else ""
-        how += f"_tol{allowed:g}" if mode == "point" or allowed > 0 else ""
+        how += (
+            f"_bias{args.spec_accept_bias:g}"
+            if "accept_bias" in RULES[mode].settings and args.spec_accept_bias != 1
+            else ""
+        )
+        how += f"_tol{allowed:g}" if not RULES[mode].draws or allowed > 0 else ""
         return f"{how}{'_adaptive' * args.spec_adaptive}_{self.known_as('draft')}"
 
     def folder(self, record: str) -> Path:
@@ -103,8 +108,9 @@ class ExpDecode(ExpBasic):
         """
         args = self.args
         folder = Path(args.results) / self.setting()
-        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # none is there, or it tells nothing
-            other = json.loads((folder / record).read_text())
+        # none is there, or it tells nothing
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            other = json.loads((folder / record).read_text()) if (folder / record).is_file() else {}
             own = json.loads(json.dumps({name: vars(args)[name] for name in vars(args) if name not in PLACES}))
             models = [model["sha256"] for model in self.models.values()]
             same = all(other["args"].get(name, value) == value for name, value in own.items())
@@ -127,7 +133,7 @@ class ExpDecode(ExpBasic):
         if samples == 1:
             return (
                 f"output: one sample path per {each}: values carry {noise}; "
-                "for a point forecast use --spec_mode point, or --num_samples 20 and their mean"
+                f"for a point forecast use --spec_mode {MEANS}, or --num_samples 20 and their mean"
             )
         return f"output: {samples} sample paths per {each}, with {noise}; their mean is the point forecast"
 
@@ -154,7 +160,8 @@ class ExpDecode(ExpBasic):
             if args.spec_draft_ckpt:
                 raise UserError(f"--spec_draft_model {name} has no checkpoint: leave out --spec_draft_ckpt")
             own = {"seq_len": self.context, "stochastic_head": False, "block_patches": args.block_patches}
-            own["season"] = args.season or self.season()
+            if "season" in {field.name for field in fields(MODELS[name].Config)}:
+                own["season"] = args.season or self.season()
             config = MODELS[name].Config.of(SimpleNamespace(**(asdict(self.target.config) | own)))
             told = {"path": None, "model": name, "sha256": None, "config": asdict(config), "parameters": 0}
             self.models["draft"] = told

@@ -46,7 +46,7 @@ class ExpForecast(ExpBasic):
         return {"seq_len": self.args.seq_len or 672, "channels": self.channels() or "joint"}
 
     def windows(self, split: str, horizon: int) -> Windows:
-        return Windows(self.series, split, self.model.config.seq_len, horizon)
+        return Windows(self.series, split, self.model.config.seq_len, horizon, "--train_rollout x --input_token_len")
 
     def read_data(self) -> list[Series]:
         if self.args.data_weights:
@@ -246,7 +246,7 @@ class ExpForecast(ExpBasic):
             saved = checkpoint.read_state(resume_path, self.device)
         except UserError:
             saved = None
-        if not isinstance(saved, dict) or not isinstance(saved.get("args"), dict):
+        if not resumable(saved):
             raise UserError(f"{resume_path} is damaged, or not what an interrupted training leaves: {advice}")
         if different := self.left_by_another(saved["args"], identity):
             raise UserError(f"{folder} holds another training ({'; '.join(different)}): {advice}")
@@ -325,9 +325,15 @@ class ExpForecast(ExpBasic):
         state = {"args": identity, "step": 0, "seconds": 0.0, "best": math.inf, "stale": 0, "history": []}
         saved = self.left(folder, identity)
         if saved:
-            self.model.load_state_dict(saved.pop("model"))
-            average.load_state_dict(saved.pop("average"))
-            optimizer.load_state_dict(saved.pop("optimizer"))
+            try:
+                self.model.load_state_dict(saved.pop("model"))
+                average.load_state_dict(saved.pop("average"))
+                optimizer.load_state_dict(saved.pop("optimizer"))
+            except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
+                raise UserError(
+                    f"{resume_path} does not fit this training: add --overwrite to begin anew, or give another "
+                    "--setting"
+                ) from error
             state = saved | {"args": identity}
 
         ddp.agree((state["step"], identity))
@@ -472,6 +478,30 @@ class ExpForecast(ExpBasic):
             self.say(f"stopped at {where} by --max_minutes {args.max_minutes:g}; {again}")
         self.say(f"best validation loss {best:.4f} -> {best_path}")
         return None
+
+
+def resumable(saved) -> bool:
+    """Whether this is what ``save_state`` wrote; the state dicts are checked where they are loaded."""
+    names = {"args", "step", "seconds", "best", "stale", "history", "model", "average", "optimizer"}
+    if not isinstance(saved, dict) or not names <= saved.keys():
+        return False
+    if not isinstance(saved["args"], dict) or any(isinstance(value, Tensor) for value in saved["args"].values()):
+        return False
+    counts = all(type(saved[name]) is int and saved[name] >= 0 for name in ("step", "stale"))
+    if (
+        not counts
+        or not all(isinstance(saved[name], float) for name in ("seconds", "best"))
+        or math.isnan(saved["best"])
+    ):
+        return False
+    history = saved["history"] if isinstance(saved["history"], list) else [None]
+    return all(
+        isinstance(entry, dict)
+        and type(entry.get("step")) is int
+        and all(isinstance(value, int | float) for value in entry.values())
+        and ("val_loss" not in entry or ("epoch" in entry and math.isfinite(entry["val_loss"])))
+        for entry in history
+    )
 
 
 def lowest(history: list[dict]) -> float:

@@ -317,7 +317,7 @@ class ExpPredict(ExpDecode):
             f"{args.num_samples} paths"
             if args.num_samples > 1
             else "means"
-            if args.spec_mode == "point"
+            if not self.config.rule.draws
             else "one path"
         )
         text = f"{data['series']} series of {len(data['columns'])} columns, {data['horizon']} steps ahead ({how})"

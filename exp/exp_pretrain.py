@@ -26,7 +26,8 @@ class ExpPretrain(ExpForecast):
         return parts
 
     def windows(self, split: str, horizon: int) -> Mixture:
-        return Mixture([Windows(p, split, self.model.config.seq_len, horizon) for p in self.parts], self.weights)
+        how = self.model.config.seq_len, horizon, "--train_rollout x --input_token_len"
+        return Mixture([Windows(p, split, *how) for p in self.parts], self.weights)
 
     def channels(self) -> str:
         return "independent"

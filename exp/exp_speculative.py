@@ -23,6 +23,7 @@ from leapcast.utils.decoding.adaptive import make_decoder
 from leapcast.utils.decoding.checks import check_rollout, check_width
 from leapcast.utils.decoding.config import SpeculativeConfig, tolerance
 from leapcast.utils.decoding.rollout import autoregress, autoregress_heads
+from leapcast.utils.decoding.rules import MEANS, PATHS, RULES
 from leapcast.utils.decoding.statistics import Statistics
 from leapcast.utils.decoding.target_alone import target_alone
 from leapcast.utils.decoding.timing import PhaseTimer, speedup, timed
@@ -40,15 +41,15 @@ class ExpSpeculative(ExpDecode):
     def __init__(self, args):
         super().__init__(args)
         self.steps = math.ceil(args.test_pred_len / self.patch_len)
-        self.samples, sampling = args.num_samples, args.use_speculative and args.spec_mode == "sample"
+        self.samples, sampling = args.num_samples, args.use_speculative and RULES[args.spec_mode].draws
         if self.samples > 1 and not sampling:
-            raise UserError("--num_samples draws paths: add --use_speculative --spec_mode sample")
+            raise UserError(f"--num_samples draws paths: add --use_speculative --spec_mode {PATHS}")
         sigma = args.spec_sigma
         beside = self.beside()
         if sigma == "calibrated":
             sigma = self.calibration("target", self.target) if sampling else 0.5  # means have no spread
         self.config = SpeculativeConfig(
-            mode=args.spec_mode if args.use_speculative else "point",
+            mode=args.spec_mode if args.use_speculative else MEANS,
             sigma=sigma,
             accept_mse_tol=tolerance(args.spec_mode, args.spec_accept_mse_tol),
             **self.options(),

@@ -18,46 +18,28 @@ from leapcast.utils.analysis.metrics import Accuracy
 from leapcast.utils.analysis.prediction import NOT_PREDICTED, Outlook, joined, watch
 from leapcast.utils.decoding.adaptive import prices
 from leapcast.utils.decoding.reference import reference_speculative
+from leapcast.utils.decoding.rules import MEANS, RULES
 from leapcast.utils.decoding.statistics import Statistics
 from leapcast.utils.decoding.timing import timed
 
 # what a configuration sets, and its argument of run.py; in point mode there is no noise: neither sigma nor bias
 SWEPT = {"mode": "spec_mode", "sigma": "spec_sigma", "bias": "spec_accept_bias"}
 SWEPT |= {"mse_tol": "spec_accept_mse_tol", "k": "spec_k"}
-PRESETS = {
-    "original": [
-        {
-            "mode": ["sample"],
-            "sigma": [0.5, 1.0, 1.5, 2.0],
-            "bias": [1.0, 2.0, 5.0, 10.0],
-            "mse_tol": [0.0, 0.5, 1.0, 2.0],
-            "k": [1, 2, 3],
-        }
-    ],
-    "point": [
-        {
-            "mode": ["point"],
-            "sigma": [None],
-            "bias": [None],
-            "mse_tol": [0.0, 0.001, 0.0025, 0.005, 0.01, 0.02, math.inf],
-            "k": [1, 2, 3, 5, 7],
-        }
-    ],
-    "sample": [
-        {
-            "mode": ["sample"],
-            "sigma": [0.25, 0.5, 1.0, 2.0, "calibrated"],
-            "bias": [1.0],
-            "mse_tol": [0.0],
-            "k": [1, 2, 3],
-        }
-    ],
-}
-PRESETS["full"] = [part for name in ("original", "point", "sample") for part in PRESETS[name]]
-ALONE = {"mode": "point", "sigma": None, "bias": None, "mse_tol": 0.0, "k": 1}  # for baselines that do not speculate
+FIELDS = {"sigma": "sigma", "bias": "accept_bias", "mse_tol": "accept_mse_tol", "k": "k"}  # of SpeculativeConfig
+ALONE = {"mode": MEANS, "sigma": None, "bias": None, "mse_tol": 0.0, "k": 1}  # for baselines that do not speculate
 BASELINES = ("target_point", "target_sliding", "draft")  # measured once; the last two now and then again
 REFRESHED = 32  # a configuration times every 32nd batch of one of these two again
 CALIBRATION_WINDOWS = 192  # of the first half of validation; what is measured on validation are windows of the second
+
+
+def presets() -> dict[str, list[dict]]:
+    """Those of the rules, and ``full``, which is all of them: lists of values, [None] of what a rule does not read."""
+    found = {
+        name: [{"mode": [mode]} | {setting: values.get(field, [None]) for setting, field in FIELDS.items()}]
+        for mode, rule in RULES.items()
+        for name, values in rule.presets.items()
+    }
+    return found | {"full": [part for parts in found.values() for part in parts]}
 
 
 def grid(args: Namespace) -> list[dict]:
@@ -72,7 +54,7 @@ def lists(args: Namespace) -> list[dict]:
     """The lists that are multiplied, a dict for each part of the preset."""
     given = {"sigma": args.sigmas, "bias": args.biases, "mse_tol": args.mse_tols, "k": args.ks}
     given = {name: values for name, values in given.items() if values is not None}
-    return [part | {n: values for n, values in given.items() if part[n] != [None]} for part in PRESETS[args.preset]]
+    return [part | {n: values for n, values in given.items() if part[n] != [None]} for part in presets()[args.preset]]
 
 
 def plain(value):
@@ -140,7 +122,7 @@ class ExpSweep(ExpSpeculative):
         names = {"bias": "accept_bias", "mse_tol": "accept_mse_tol"}
         given = {names.get(name, name): value for name, value in given.items()}
         self.config = self.plain_config
-        self.configure(self.told.num_samples if setting["mode"] == "sample" else 1, **given)
+        self.configure(self.told.num_samples if RULES[setting["mode"]].draws else 1, **given)
 
     def run(self, number: int, setting: dict) -> dict:
         """Its record; one with ``error`` where it cannot be run."""
@@ -198,7 +180,7 @@ class ExpSweep(ExpSpeculative):
         times |= {name: self.seconds[name] for name in BASELINES[1:]}
         record = self.record(sum(map(len, self.batches)), accuracies, times, done)
         record["accuracy"]["target_point"] = self.accuracy["target_point"].record()
-        if self.told.decoder == "reference" and setting["mode"] == "sample":
+        if self.told.decoder == "reference" and RULES[setting["mode"]].draws:
             record["lossless"] = False  # it draws from p after a rejection
         return record
 

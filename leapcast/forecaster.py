@@ -1,7 +1,6 @@
 """Forecasts of one's own data, past their end: what ``run.py --task_name predict`` does, for use from Python."""
 
 import math
-import operator
 import secrets
 import warnings
 from collections.abc import Iterable, Iterator
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from leapcast.data_provider.histories import History, Table, told_filled
+from leapcast.inputs import Item, is_series, standardise, whole
 from leapcast.models.errors import UserError
 from leapcast.models.inference import find_device, for_inference
 from leapcast.models.layers.patches import paths, row_series, windows_together
@@ -22,6 +22,7 @@ from leapcast.utils.decoding.adaptive import AdaptiveDecoder, make_decoder
 from leapcast.utils.decoding.checks import check_draft, check_rollout, check_room, check_width
 from leapcast.utils.decoding.config import SpeculativeConfig, tolerance
 from leapcast.utils.decoding.covariance import Calibration, calibrate, next_patch_errors
+from leapcast.utils.decoding.rules import MEANS, PATHS, RULES
 from leapcast.utils.decoding.statistics import Statistics
 from leapcast.utils.decoding.target_alone import target_alone
 from leapcast.utils.io import checkpoint
@@ -63,7 +64,8 @@ class SpeculativeForecaster:
         draft: likewise; None runs the target alone.
         context: time steps that are read (default: as many as the target was trained with).
         batch_size: series that are decoded together.
-        mode: ``point`` (means), ``sample`` (paths); default: paths where several are asked for.
+        mode: ``point`` (means), ``sample`` (paths) or another one of ``leapcast/utils/decoding/rules``; default: paths
+            where several are asked for.
         sigma: spread of a path, in standard deviations of the context; or a :class:`Calibration`; or ``calibrated``:
             from the target's errors in the last 1,024 rows (and the contexts before them) of the first series that are
             forecast, each in units of its own context.
@@ -116,7 +118,7 @@ class SpeculativeForecaster:
             check_draft(target, draft)
         if target.config.stochastic_head and sigma == "calibrated":
             self.sigma = 0.5  # its learned variances are used in its place
-        self.configuration(mode or "point", 0.5 if self.sigma == "calibrated" else self.sigma)  # refuses what is wrong
+        self.configuration(mode or MEANS, 0.5 if self.sigma == "calibrated" else self.sigma)  # refuses what is wrong
 
     @classmethod
     def from_pretrained(cls, target: str | Path, draft: str | Path | None = None, device: str = "auto", **options):
@@ -172,6 +174,8 @@ class SpeculativeForecaster:
         if many and id_column:
             raise UserError("a list has a series in each item: leave out `id_column`, or give one long frame")
         items = [Item.of(one, columns, time_column, id_column, missing) for one in (data if many else [data])]
+        if many and any(item.dimensions == 3 for item in items):
+            raise UserError("a list has a series in each item: give [L] or [L, C] for each, or one array [B, L, C]")
         for item in items:
             if item.table:
                 check_names(item.table, samples)
@@ -183,6 +187,7 @@ class SpeculativeForecaster:
             ([history.end() for history in batch], drawn, statistics)
             for batch, drawn, statistics in self.stream(histories, horizon, samples, seed)
         ]
+        check_kinds(end for part in parts for end in part[0])
         ends, drawn = [end for part in parts for end in part[0]], np.concatenate([part[1] for part in parts])
         tell_filled(ends)
         if many:
@@ -215,12 +220,12 @@ class SpeculativeForecaster:
         """σ, or its calibration on these series, which are the first of those that are forecast."""
         if self.sigma != "calibrated":
             return self.sigma
-        return self._calibration(histories) if self.mode_of(num_samples) == "sample" else 0.5  # means have no spread
+        return self._calibration(histories) if RULES[self.mode_of(num_samples)].draws else 0.5  # means have no spread
 
     def mode_of(self, num_samples: int) -> str:
-        mode = self.mode or ("sample" if num_samples > 1 else "point")
-        if mode == "point" and num_samples > 1:
-            raise UserError(f"{num_samples} paths of means are all the same: leave out `num_samples` or `mode` point")
+        mode = self.mode or (PATHS if num_samples > 1 else MEANS)
+        if not RULES[mode].draws and num_samples > 1:
+            raise UserError(f"{num_samples} paths of means are all the same: leave out `num_samples` or `mode` {mode}")
         return mode
 
     def decode(
@@ -236,8 +241,7 @@ class SpeculativeForecaster:
             raise UserError(f"horizon {horizon}, {num_samples} paths: give at least 1 of each")
         for history in histories:
             self.check(history)
-        if len({history.values.shape[1] for history in histories}) > 1:
-            raise UserError("series of different numbers of columns are not forecast together: call for each kind")
+        check_kinds(histories)
         contexts = np.stack([history.values[-self.context :] for history in histories])
         scaled, level, scale = standardise(contexts, self.context)
         x = torch.from_numpy(scaled.astype(np.float32)).to(self.device)
@@ -360,80 +364,13 @@ class SpeculativeForecaster:
         return Calibration(calibrate(*map(torch.cat, zip(*found, strict=True))))
 
 
-@dataclass
-class Item:
-    """One of the things that are forecast.
-
-    Attributes:
-        table: of a frame.
-        dimensions: of an array.
-    """
-
-    histories: Iterable[History]
-    table: Table | None = None
-    dimensions: int = 0
-
-    @classmethod
-    def of(cls, data, columns, time_column, id_column, missing: str) -> "Item":
-        if isinstance(data, pd.Series):
-            data = data.to_frame("value" if data.name is None else data.name)
-        if isinstance(data, pd.DataFrame):
-            table = Table(data, columns, time_column, id_column, missing)
-            return cls(table.histories(), table)
-        if columns or time_column or id_column or missing != "error":
-            raise UserError("`columns`, `time_column`, `id_column` and `missing` are of frames: leave them out")
-        data = data.detach().cpu() if isinstance(data, Tensor) else data
-        try:
-            values = np.asarray(data)
-            values = values.astype(np.float64, casting="unsafe" if values.dtype == object else "same_kind")
-        except (TypeError, ValueError) as error:
-            raise UserError(f"data of type {type(data).__name__}: give a frame, or an array of numbers") from error
-        if values.ndim not in (1, 2, 3) or 0 in values.shape:
-            raise UserError(f"data of shape {list(values.shape)}: give [L], [L, C], [B, L, C] or a frame")
-        if not np.isfinite(values).all():
-            raise UserError(
-                "the data have NaN or infinite values: fill them, or give a frame and `missing` interpolate"
-            )
-        several = values.reshape(1, -1, 1) if values.ndim == 1 else values[None] if values.ndim == 2 else values
-        times = pd.RangeIndex(several.shape[1])
-        return cls([History(i, None, times, 1, own, 1.0) for i, own in enumerate(several)], None, values.ndim)
-
-
-def is_series(data) -> bool:
-    """Whether an item of a list is a series of its own, not a number or a row of numbers."""
-    return isinstance(data, pd.DataFrame | pd.Series) or (isinstance(data, np.ndarray | Tensor) and data.ndim > 0)
-
-
-def whole(name: str, value, least: int = 1) -> int:
-    """A whole number of Python from one of any library."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or isinstance(value, bool) or not least <= number < 2**63:
-        raise UserError(f"`{name}` {value!r}: give a whole number of at least {least}")
-    return number
-
-
 def _of(history: History) -> str:
     return "" if history.name is None else f" {history.name!r}"
 
 
-def standardise(windows: np.ndarray, context: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Each column of each window in standard deviations of its context, from the mean of its context.
-
-    Args:
-        windows: ``[B, T, C]`` float64, beginning with ``context`` rows.
-
-    Returns:
-        the same shape, 0 where the context is constant; mean and standard deviation, each ``[B, 1, C]``.
-    """
-    first = windows[:, :1]
-    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused where it comes out
-        change = windows - first  # small where the values are large: nothing of them is lost in their squares
-        mean, scale = (np.asarray(f(change[:, :context], axis=1, keepdims=True)) for f in (np.mean, np.std))
-        scaled = np.divide(change - mean, scale, out=np.zeros_like(change), where=scale > 0)
-    return scaled, first + mean, scale
+def check_kinds(histories: Iterable[History]) -> None:
+    if len({history.values.shape[1] for history in histories}) > 1:
+        raise UserError("series of different numbers of columns are not forecast together: call for each kind")
 
 
 def tell_filled(histories: list[History]) -> None:

@@ -28,11 +28,11 @@ class Entry:
     ours: bool = True
 
     @property
-    def Config(self) -> type:
+    def Config(self):
         return self.module.Config
 
     @property
-    def Model(self) -> type:
+    def Model(self):
         return self.module.Model
 
     @property

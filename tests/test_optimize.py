@@ -194,6 +194,16 @@ def test_predict_only_measures_nothing(here, tmp_path, monkeypatch, capsys):  # 
     assert not (tmp_path / "optimization_results.json").exists()
 
 
+def test_ctrl_c_while_predicting_is_told_in_a_line_of_its_own(here, tmp_path, monkeypatch, capsys):  # noqa: F811
+    def stopped(self, setting):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ExpSweep, "predict", stopped)
+    assert sweep(tmp_path, *GRID) == 130
+    lines = capsys.readouterr().err.replace("\r", "\n").strip().split("\n")
+    assert lines[-1].startswith("stopped: ")
+
+
 def test_the_chosen_point_is_confirmed_and_taken_by_run_py(here, tmp_path, capsys):  # noqa: F811
     options = ["--preset", "point", "--mse_tols", "0", "0.05", "inf", "--ks", "1", "2"]
     assert sweep(tmp_path, *options, "--objective", "max acceptance s.t. mse<=5") == 0

@@ -107,6 +107,17 @@ def test_sweeps_of_all_kinds_are_drawn_and_no_panel_is_empty(options, left, here
     assert (tmp_path / "key_optimization_insights.png").is_file()
 
 
+@pytest.mark.parametrize("times", [0.5, 1.5])
+def test_findings_say_where_nothing_is_faster_than_the_target_alone(whole, times):  # noqa: F811
+    told = results(whole)
+    for record in told["records"]:
+        record["speedup"]["vs_target_cached"] = times
+        record["timing"]["speculative"]["per_batch_s"] = [1.0]
+    said = plot_key_insights.findings(told, told["records"])
+    assert any("none is faster than the target alone" in line for line in said) == (times < 1)
+    assert any(line.startswith("speeds are of 1 batch and rough") for line in said)
+
+
 def test_where_no_panel_has_anything_none_is_drawn(whole, tmp_path, capsys):  # noqa: F811
     told = results(whole)
     for record in told["records"]:

@@ -46,6 +46,19 @@ class Session(Protocol):
     def repeat(self, samples: int) -> None:
         """Each row becomes ``samples`` consecutive ones."""
 
+    def propose(self, pending: Tensor, k: int, draw: Draw) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Go on by k patches after the pending ones: a draft's proposals, or a model's own rollout.
+
+        Args:
+            pending: ``[B, T, C, P]``, what the rows have not taken in yet.
+            k: number of proposals, at least 1. The last one is not taken in.
+            draw: ``draw(i, mean, log_var) -> patches``: how proposals, from the i-th on, are made from their
+                distributions, ``[B, n, C, P]``.
+
+        Returns:
+            patches, means and log-variances (or None), each ``[B, k, C, P]``.
+        """
+
 
 class TargetSession(Session, Protocol):
     """What only targets are asked for."""
@@ -60,23 +73,6 @@ class TargetSession(Session, Protocol):
 
     def last_features(self) -> tuple[Tensor, ...]:
         """What heads read (see :meth:`rollback` for where), each ``[B, 1, C, ...]``."""
-
-
-class DraftSession(Session, Protocol):
-    """What only drafts are asked for."""
-
-    def propose(self, pending: Tensor, k: int, draw: Draw) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Draft k patches after the pending ones.
-
-        Args:
-            pending: ``[B, T, C, P]``, what the rows have not taken in yet.
-            k: number of proposals, at least 1. The last one is not taken in.
-            draw: ``draw(i, mean, log_var) -> patches``: how proposals, from the i-th on, are made from their
-                distributions, ``[B, n, C, P]``.
-
-        Returns:
-            patches, means and log-variances (or None), each ``[B, k, C, P]``.
-        """
 
 
 class Rollout(Protocol):
@@ -106,7 +102,7 @@ class Draft(Protocol):
     at_once: int  # patches that it proposes in one call
     reads_target: bool  # whether it reads the target's hidden states, and so follows its first pass
 
-    def open_draft(self, context: Tensor, capacity: int, target: TargetSession | None = None) -> DraftSession:
+    def open_draft(self, context: Tensor, capacity: int, target: TargetSession | None = None) -> Session:
         """As :meth:`Target.open_target`; ``target`` is the session whose hidden states it may read."""
 
 

@@ -23,7 +23,7 @@ class CachedSession(BaseSession):
         config = model.config
         self.model, self.capacity, self.tables = model, capacity, model.tables(capacity, variables, attention_window)
         self.lengths = self.features_end = self.features_at = torch.zeros(batch, dtype=torch.long)
-        self.even = 0  # what all lengths are; None where they differ
+        self.even: int | None = 0  # what all lengths are; None where they differ
         # zeros, not empty: masked slots enter the softmax with weight 0, and 0 times garbage may be NaN
         size = (batch, model.n_heads, capacity * variables, model.head_dim)
         self.keys = [self.tables.seen.new_zeros(size) for _ in model.blocks.attn_layers]
@@ -49,6 +49,8 @@ class CachedSession(BaseSession):
         static = self.static and rows is None
         # Rows in step share their positions and mask, and are written as one slice.
         start = None if static or rows is not None else self.even
+        row: Tensor | None
+        patch: slice | Tensor
         if start is not None:
             row, patch, keys, least = None, slice(start, start + count), start + count, start
         else:
@@ -95,17 +97,17 @@ class CachedSession(BaseSession):
         def store(layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
             held = []
             for buffer, new in ((self.keys[layer], key), (self.values[layer], value)):
-                if row is None:
+                if isinstance(patch, slice):
                     buffer[:, :, patch.start * variables : patch.stop * variables] = new
                 else:
                     by_time = buffer.unflatten(2, (-1, variables)).permute(0, 2, 3, 1, 4)
                     by_time[row, patch] = new.unflatten(2, (-1, variables)).permute(0, 2, 3, 1, 4)
                 buffer = buffer[:, :, : keys * variables]
-                held.append(buffer if whole else buffer[row.squeeze(1)])
+                held.append(buffer if whole or row is None else buffer[row.squeeze(1)])
             return held[0], held[1]
 
         if self.model.config.norm == "causal":
-            if row is None:
+            if isinstance(patch, slice):
                 self.moments[:, before + patch.start : before + patch.stop] = patch_moments(patches)
                 moments = self.moments[:, patch.start : before + patch.stop]
             else:
@@ -113,7 +115,7 @@ class CachedSession(BaseSession):
                 moments = self.moments[row, patch[:, :1] + torch.arange(before + count, device=patches.device)]
             level, scale = running_statistics(moments, self.window, first)
         else:
-            level, scale = (s if whole else s[row.squeeze(1)] for s in (self.level, self.scale))
+            level, scale = (s if whole or row is None else s[row.squeeze(1)] for s in (self.level, self.scale))
         features = self.model.run(patches, level, scale, self.tables, patch, keys, want, store)
         return features, self.model.emit(*features)
 

@@ -21,10 +21,7 @@ class RenormedSession(BaseSession):
         self.inner, self.window, self.every = inner, context.shape[1], renorm_every
         self.history = context.new_zeros(len(context), capacity, *context.shape[2:])
         self.start = torch.zeros(len(context), dtype=torch.long)  # the first patch of each row's window
-
-    @property
-    def lengths(self) -> Tensor:
-        return self.inner.lengths + self.start
+        self.lengths = inner.lengths
 
     def room(self) -> Tensor:
         """A row whose segment is full, but for the patch that is still to be taken in, has a whole one before it."""
@@ -43,16 +40,20 @@ class RenormedSession(BaseSession):
             else:  # a pass of their own, so that no other row waits for this window
                 self.inner.extend(window[:, :-1], 1, rows=due)
                 self.restarted = len(due)
-        return self.inner.extend(patches, want)
+        moments = self.inner.extend(patches, want)
+        self.lengths = self.inner.lengths + self.start
+        return moments
 
     def settle(self, first: Tensor, emitted: Tensor) -> None:
         put(self.history, first, emitted)
 
     def rollback(self, lengths: Tensor, read: Tensor | None = None) -> None:
         self.inner.rollback(lengths - self.start, None if read is None else read - self.start)
+        self.lengths = lengths.clone()
 
     def keep(self, rows: Tensor) -> None:
         self.inner.keep(rows)
+        self.lengths = self.lengths[rows]
         self.start, self.history = self.start[rows], self.history[rows.to(self.history.device)]
 
     def last_features(self) -> tuple[Tensor, ...]:

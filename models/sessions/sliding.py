@@ -29,10 +29,11 @@ class SlidingSession(BaseSession):
         self.lengths = self.lengths + patches.shape[1]
         span = take(self.history, self.lengths - self.window - want + 1, self.window + want - 1)
         features = self.model.features(windows_of(span, self.window), 1 if self.lean else None)
-        mean, log_var = (None if t is None else t[:, -1].unflatten(0, (-1, want)) for t in self.model.emit(*features))
+        mean, log_var = self.model.emit(*features)
         self.features = tuple(f[:, -1].unflatten(0, (-1, want)) for f in features)
         self.features_end = self.features_at = self.lengths
-        return mean, log_var
+        mean = mean[:, -1].unflatten(0, (-1, want))
+        return mean, None if log_var is None else log_var[:, -1].unflatten(0, (-1, want))
 
     def keep(self, rows: Tensor) -> None:
         self.lengths = self.lengths[rows]

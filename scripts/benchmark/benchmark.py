@@ -33,7 +33,7 @@ def build_parser() -> ArgumentParser:
     add("--root_path", default="dataset/", help="folder of the data files")
     add("--data_path", help="file below it, for --data custom")
     add("--targets", nargs="+", choices=TARGETS, default=list(TARGETS), help="which targets")
-    add("--batches", nargs="+", type=whole(1), default=[1, 8, 32, 256], help="rows a batch")
+    add("--batches", nargs="+", type=whole(1), default=[1, 8, 32, 256], help="rows per batch")
     add("--horizons", nargs="+", type=whole(1), default=[96, 720, 2880], help="time steps to forecast")
     add("--dtypes", nargs="+", choices=["float32", "bfloat16"], default=["float32", "bfloat16"], help="inside models")
     add("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to run")

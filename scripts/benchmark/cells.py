@@ -23,7 +23,7 @@ from leapcast.models import multi_patch, timer_xl, timer_xl_draft
 from leapcast.models.errors import UserError
 from leapcast.models.inference import for_inference
 from leapcast.models.layers.patches import paths, row_patches, row_series, windows_together
-from leapcast.models.sessions.base import DraftSession, TargetSession, mean_draw
+from leapcast.models.sessions.base import Session, TargetSession, mean_draw
 from leapcast.models.sessions.sliding import SlidingSession
 from leapcast.utils.analysis.metrics import Accuracy
 from leapcast.utils.decoding import noise
@@ -80,7 +80,7 @@ class Race:
     seconds: dict[str, list[float]]
     accuracy: dict[str, Accuracy]
     statistics: dict[str, Statistics]
-    not_run: dict[str, float]  # estimated seconds a batch of those that did not fit
+    not_run: dict[str, float]  # estimated seconds per batch of those that did not fit
 
 
 class Simulated(Point):
@@ -97,8 +97,6 @@ class Simulated(Point):
 
     def judge(self, proposal: Proposal, verified: Verified) -> Verdict:
         verdict = super().judge(proposal, verified)
-        if not proposal.k:
-            return verdict
         passed = proposal.noise[:, : proposal.k] < self.rate
         return replace(verdict, accepted=leading(passed).cpu().minimum(proposal.limit))
 
@@ -108,7 +106,7 @@ def cached(model, context: Tensor, capacity: int) -> TargetSession:
     return model.open_target(context, capacity, SpeculativeConfig())
 
 
-def drafting(model, context: Tensor, capacity: int) -> DraftSession:
+def drafting(model, context: Tensor, capacity: int) -> Session:
     return model.open_draft(context, capacity)
 
 

@@ -38,6 +38,14 @@ def test_benchmarks_have_the_fields_windows(name, variables, horizon, windows):
         assert len(Windows(series, split, 672, horizon)) == count
 
 
+def test_too_short_a_part_names_the_arguments_that_make_its_horizon():
+    series = Series("count", pd.DataFrame({"a": np.arange(100.0)}), (0.7, 0.1, 0.2))
+    with pytest.raises(UserError, match=r"--seq_len 8 and a horizon of 30 \(--test_pred_len\)"):
+        Windows(series, "test", 8, 30)
+    with pytest.raises(UserError, match=r"a horizon of 96 \(--input_token_len\)"):
+        Windows(series, "train", 8, 96, "--input_token_len")
+
+
 def test_windows_are_rows_of_the_series_and_splits_do_not_leak():
     table = pd.DataFrame({"a": np.arange(100.0)})
     series = Series("count", table, (0.7, 0.1, 0.2))

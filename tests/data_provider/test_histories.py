@@ -459,3 +459,10 @@ def test_whatever_is_in_a_file_it_is_read_or_refused(body, head, tmp_path_factor
             for history in Table(path, **layout).histories():
                 assert np.isfinite(history.values).all()
                 history.ahead(3)
+
+
+@pytest.mark.parametrize("first", [2**63 - 20, 2**63 + 5])
+def test_numbers_that_would_wrap_are_refused(first):
+    rows = pd.DataFrame({"time": np.arange(20, dtype=np.uint64) + np.uint64(first), "v": np.arange(20.0)})
+    with pytest.raises(UserError, match=r"beyond numbers|too large"):
+        next(Table(rows).histories()).ahead(4)

@@ -391,3 +391,18 @@ def test_names_that_a_spreadsheet_would_run_have_an_apostrophe(here, predict, ca
     long("both.csv", change=lambda table: table.rename(columns={"a": "=x", "b": "'=x"}))
     assert predict("both.csv", "both", "--id_column", "id") == 2
     assert "rename one of them" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("left", ["deep", "pipe"])
+def test_a_record_that_tells_nothing_is_passed_over(left, here):  # noqa: F811
+    argv = ["--task_name", "predict", "--data_path", "waves.csv", "--checkpoint", "checkpoints/target/checkpoint.pth"]
+    argv += ["--test_pred_len", "4", "--results", f"results/{left}"]
+    assert run.main(argv) == 0
+    (folder,) = Path("results", left).iterdir()
+    (folder / "forecast.json").unlink()
+    if left == "pipe":
+        os.mkfifo(folder / "forecast.json")
+    else:
+        (folder / "forecast.json").write_text("[" * 100_000)
+    assert run.main(argv) == 0
+    assert json.loads((folder / "forecast.json").read_text())["data"]["horizon"] == 4

@@ -352,6 +352,34 @@ def test_overwriting_begins_the_same_training_anew_and_goes_on_without(folder, m
     assert same(first, weights("again"))
 
 
+ODD = {
+    "no history": lambda state: state.pop("history"),
+    "history of numbers": lambda state: state.update(history=[1]),
+    "a word as step": lambda state: state.update(step="a"),
+    "a step before the first": lambda state: state.update(step=-5),
+    "no best": lambda state: state.update(best=float("nan")),
+    "a tensor as argument": lambda state: state["args"].update(d_model=torch.zeros(3)),
+    "no weights": lambda state: state.update(model={}),
+    "no optimizer": lambda state: state.update(optimizer={}),
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_an_odd_state_is_refused_in_a_line(case, folder, capsys):
+    fit("odd")
+    path = Path("checkpoints/odd/resume.pth")
+    state = torch.load(path, weights_only=True) | {"step": 1}  # not finished
+    ODD[case](state)
+    torch.save(state, path)
+    before = contents("odd")
+    capsys.readouterr()
+    assert run.main([*train(), *SMALL, "--setting", "odd", "--batch_size", "16"]) == 2
+    (error,) = capsys.readouterr().err.strip().splitlines()
+    assert error.startswith("error: checkpoints/odd/resume.pth ")
+    assert "--overwrite" in error
+    assert contents("odd") == before
+
+
 @pytest.mark.parametrize("lost", ["resume.pth", "checkpoint.pth"])
 def test_a_folder_that_lost_a_file_is_refused(lost, folder, capsys):
     first = fit("partly")

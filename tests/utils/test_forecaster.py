@@ -166,6 +166,13 @@ def test_forecasts_follow_scale_and_level(channels, samples):
         np.testing.assert_allclose(found(data + shift) - shift, own, rtol=0, atol=1e-3)
 
 
+@pytest.mark.parametrize("power", [-1000, -560, 520, 1000])
+def test_no_scale_is_too_small_or_large_for_squares(power):
+    forecaster, data = SpeculativeForecaster(*models()), walk(1, 20, 2)[0].numpy()
+    own = forecaster.forecast(data, 7).values
+    np.testing.assert_array_equal(forecaster.forecast(np.ldexp(data, power), 7).values, np.ldexp(own, power))
+
+
 @pytest.mark.parametrize("channels", ["joint", "independent"])
 @pytest.mark.parametrize("value", [0.0, 1e-6, 5.0, -0.1, 1e9 / 3, 1e-300])
 def test_a_constant_is_continued_by_itself(channels, value):
@@ -238,12 +245,24 @@ WRONG = {
     "text": (lambda f: f.forecast(["a", "b"], 4), "of type list"),
     "list and id": (lambda f: f.forecast([table()], 4, id_column="id"), "leave out `id_column`"),
     "list of widths": (lambda f: f.forecast([np.eye(20), np.eye(30)], 4), "different numbers of columns"),
+    "list of widths, one by one": (
+        lambda f: SpeculativeForecaster(f.target, batch_size=1).forecast([np.eye(20), np.eye(30)], 4),
+        "different numbers of columns",
+    ),
+    "list of batches": (lambda f: f.forecast([np.ones((2, 20, 1)), np.ones((3, 20, 1))], 4), r"\[L\] or \[L, C\]"),
+    "masked": (lambda f: f.forecast(np.ma.masked_less(np.arange(20.0), 3), 4), "masked"),
+    "sigma": (lambda f: SpeculativeForecaster(f.target, sigma="small"), "`sigma` 'small'"),
+    "tolerance": (lambda f: SpeculativeForecaster(f.target, accept_mse_tol="0.1"), "`accept_mse_tol` '0.1'"),
+    "half a draw": (lambda f: SpeculativeForecaster(f.target, max_draws=2.5), "`max_draws` 2.5"),
+    "attention": (lambda f: SpeculativeForecaster(f.target, attention_window="3"), "`attention_window` '3'"),
     "nothing": (lambda f: f.forecast([], 4), "shape"),
     "complex": (lambda f: f.forecast(np.zeros((20, 2), complex), 4), "of type ndarray"),
     "layout of arrays": (lambda f: f.forecast(np.zeros((20, 2)), 4, columns=["a"]), "of frames"),
     "fraction": (lambda f: f.forecast(np.zeros((20, 2)), 1.5), "`horizon` 1.5"),
     "truth": (lambda f: f.forecast(np.zeros((20, 2)), True), "`horizon` True"),
     "seed": (lambda f: f.forecast(np.zeros((20, 2)), 1, seed=-1), "`seed` -1"),
+    "large seed": (lambda f: f.forecast(np.zeros((20, 2)), 1, seed=2**70), r"below 2\^63"),
+    "no dates": (lambda f: f.forecast(pd.Series(np.arange(20.0)), 4), "a DatetimeIndex, or an array"),
     "shape": (lambda f: f.forecast(np.zeros((2, 2, 20, 1)), 4), "shape"),
     "NaN": (lambda f: f.forecast(np.full((20, 2), np.nan), 4), "NaN"),
     "horizon": (lambda f: f.forecast(np.zeros((20, 2)), 0), "`horizon` 0"),

@@ -32,11 +32,9 @@ class Watching(Rule):
         # what is emitted is the target's own draw, not that of a rejection, which is p's only among all draws
         emitted = self.own(proposal.noise, verified)
         none = torch.zeros_like(proposal.limit)
-        if not proposal.k:
-            return Verdict(none, proposal.limit, emitted)
-        self.found.append(self.rule.distance(proposal, verified).cpu())
-        squared = torch.zeros(proposal.mean.shape[:2], device=emitted.device)
-        return Verdict(none, proposal.limit, emitted, squared)
+        if proposal.k:
+            self.found.append(self.rule.distance(proposal, verified).cpu())
+        return Verdict(none, proposal.limit, emitted, torch.zeros(proposal.mean.shape[:2], device=emitted.device))
 
 
 def watch(

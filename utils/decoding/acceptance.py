@@ -69,7 +69,7 @@ def residual(
     Returns:
         y ``[R, D]`` and whether the bound was hit ``[R]``.
     """
-    target, draft = [tuple(t.unsqueeze(1) for t in side) for side in (target, draft)]
+    target, draft = ((side[0].unsqueeze(1), side[1].unsqueeze(1)) for side in (target, draft))
     y = target[0] + (0.5 * target[1]).exp() * z
     passed = u < -torch.expm1((log_density(y, *draft) - log_density(y, *target)).clamp(max=0))
     first = torch.where(passed.any(1), passed.int().argmax(1), passed.shape[1] - 1)

@@ -82,7 +82,8 @@ class Pace:
         self.most = most
         self.prices: dict[tuple, dict[int, Prices]] = {}  # of a shape of windows and a number of rows
         self.accepted, self.tested = torch.zeros(most, dtype=torch.double), torch.zeros(most, dtype=torch.double)
-        self.calls, self.plans = 0, {}
+        self.calls = 0
+        self.plans: dict[tuple, tuple[float, list[int]]] = {}
         self.slower = 1.0  # than expected, by what factor calls with a draft were: a batch waits for its slowest row
 
     def known(self, shape: tuple, rows: int) -> Prices | None:
@@ -111,6 +112,7 @@ class Pace:
         key = shape, rows, steps
         if key not in self.plans:
             prices = self.known(shape, rows)
+            assert prices is not None, "prices are measured before a plan is made"
             seconds, plan = best_rounds(prices.first, prices.later, self.rates(), steps)
             alone = prices.alone(steps)
             pays = seconds * self.slower < WORTH * alone

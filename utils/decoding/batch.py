@@ -58,7 +58,7 @@ class RaggedBatch:
 
     def split(self, samples: int) -> None:
         """Both models take in the context; then every row becomes ``samples`` paths."""
-        moments = self.target.extend(self.emitted[:, : self.context_len], 1)
+        mean, log_var = self.target.extend(self.emitted[:, : self.context_len], 1)
         if self.can_propose:
             self.draft.extend(self.emitted[:, : self.context_len], 1)
         series = path_series(self.series, samples)
@@ -66,7 +66,8 @@ class RaggedBatch:
         self.series, self.index = series, torch.arange(len(series))
         self.forecast = self.forecast.repeat_interleave(samples, 0)
         self.accepted_patches = self.accepted_patches.repeat_interleave(samples, 0)
-        self.opening = Verified(*(None if m is None else m.repeat_interleave(samples, 0) for m in moments))
+        repeated = None if log_var is None else log_var.repeat_interleave(samples, 0)
+        self.opening = Verified(mean.repeat_interleave(samples, 0), repeated)
 
     def propose(self, plan: list[int]) -> Proposal:
         """As many patches as the plan says, never past a row's horizon or the end of its window's segment.
@@ -82,7 +83,8 @@ class RaggedBatch:
         k = int(limit.max())
         noise = self.rule.noise(Place(self.series, self.held - self.context_len, self.spread), k + 1, self.emitted)
         if not k:
-            return Proposal(limit, noise)
+            nothing = self.emitted[:, :0]
+            return Proposal(limit, noise, nothing, nothing)
 
         def draw(i: int, mean: Tensor, log_var: Tensor | None) -> Tensor:
             return self.rule.draw(noise, i, mean, log_var)
@@ -94,9 +96,7 @@ class RaggedBatch:
         if self.opening is not None:
             opening, self.opening = self.opening, None
             return opening
-        new = self._pending(self.target)
-        if proposal.patches is not None:
-            new = torch.cat((new, proposal.patches), 1)
+        new = torch.cat((self._pending(self.target), proposal.patches), 1)
         return Verified(*self.target.extend(new, proposal.k + 1))
 
     def advance(self, proposal: Proposal, verdict: Verdict) -> None:

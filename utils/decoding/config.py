@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 from leapcast.models.errors import UserError
 from leapcast.utils.decoding.covariance import Calibration
@@ -31,10 +32,16 @@ class SpeculativeConfig:
     seed: int = 0
 
     def __post_init__(self):
-        if self.mode not in RULES:
+        if not isinstance(self.mode, str) or self.mode not in RULES:
             raise UserError(f"`mode` {self.mode!r}: give {' or '.join(RULES)}")
         if self.rollout not in ("cached", "sliding"):
             raise UserError(f"`rollout` {self.rollout!r}: give cached or sliding")
+        for name in ("k", "max_draws", "renorm_every", "attention_window"):
+            if isinstance(value := getattr(self, name), bool) or not isinstance(value, Integral):
+                raise UserError(f"`{name}` {value!r}: give a whole number")
+        for name in ("sigma", "accept_bias", "accept_mse_tol"):
+            if not isinstance(value := getattr(self, name), (Real, Calibration) if name == "sigma" else Real):
+                raise UserError(f"`{name}` {value!r}: give a number{', or calibrated' * (name == 'sigma')}")
         if not 1 <= self.k <= MOST_PROPOSED:
             raise UserError(f"`k` {self.k}: from 1 to {MOST_PROPOSED} patches can be proposed per round")
         if not isinstance(self.sigma, Calibration) and not 0 < self.sigma < math.inf:

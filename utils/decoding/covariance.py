@@ -61,7 +61,7 @@ class Calibration:
     def __init__(self, matrices: Tensor):
         self.factor = torch.linalg.cholesky(matrices.double())
         self.inverse = torch.linalg.inv(self.factor)
-        self._cast = {}
+        self._cast: dict[tuple, Tensor] = {}
 
     def cast(self, name: str, like: Tensor) -> Tensor:
         """``factor`` or ``inverse`` on this device and of this type, copied there once."""
@@ -89,11 +89,17 @@ class Spread:
 
     def colour(self, z: Tensor) -> Tensor:
         """Σ^½ z, ``[B, n, C, P]``."""
-        return z * self.sigma if self.scale is None else self._apply(self.sigma.cast("factor", z), z) * self.scale
+        if not isinstance(self.sigma, Calibration):
+            return z * self.sigma
+        assert self.scale is not None
+        return self._apply(self.sigma.cast("factor", z), z) * self.scale
 
     def whiten(self, x: Tensor) -> Tensor:
         """Σ^-½ x, ``[B, n, C, P]``."""
-        return x / self.sigma if self.scale is None else self._apply(self.sigma.cast("inverse", x), x / self.scale)
+        if not isinstance(self.sigma, Calibration):
+            return x / self.sigma
+        assert self.scale is not None
+        return self._apply(self.sigma.cast("inverse", x), x / self.scale)
 
     def select(self, rows: Tensor) -> "Spread":
         """That of these rows, in this order."""

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from leapcast.models.sessions.base import DraftSession, Draw, Session, mean_draw
+from leapcast.models.sessions.base import Draw, Session, mean_draw
 
 
-def autoregress(session, context: Tensor, steps: int, draw: Draw = mean_draw, samples: int = 1) -> Tensor:
+def autoregress(session: Session, context: Tensor, steps: int, draw: Draw = mean_draw, samples: int = 1) -> Tensor:
     """A model's own rollout, one pass per patch: what "the target alone" means.
 
     Args:
@@ -20,16 +20,17 @@ def autoregress(session, context: Tensor, steps: int, draw: Draw = mean_draw, sa
     """
     if samples == 1:
         return session.propose(context, steps, draw)[0]
-    moments = session.extend(context, 1)
+    mean, log_var = session.extend(context, 1)
     session.repeat(samples)
-    first = draw(0, *(None if m is None else m.repeat_interleave(samples, 0) for m in moments))
+    repeated = None if log_var is None else log_var.repeat_interleave(samples, 0)
+    first = draw(0, mean.repeat_interleave(samples, 0), repeated)
     if steps == 1:
         return first
     others = session.propose(first, steps - 1, lambda i, *moments: draw(i + 1, *moments))[0]
     return torch.cat((first, others), 1)
 
 
-def autoregress_heads(session: Session, heads: DraftSession, block: int, context: Tensor, steps: int) -> Tensor:
+def autoregress_heads(session: Session, heads: Session, block: int, context: Tensor, steps: int) -> Tensor:
     """Target and heads in turn, nothing verified: one target pass for 1 + ``block`` patches.
 
     Args:
@@ -39,7 +40,8 @@ def autoregress_heads(session: Session, heads: DraftSession, block: int, context
     Returns:
         ``[B, steps, C, P]``
     """
-    pending, patches = context, []
+    pending = context
+    patches: list[Tensor] = []
     while len(patches) < steps:
         mean, _ = session.extend(pending, 1)
         left = min(steps - len(patches) - 1, block)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,14 +24,14 @@ class Proposal:
     """k patches for each row, of which row b has room for the first ``limit[b]``."""
 
     limit: Tensor  # [b], on the host
-    noise: object  # what the rule drew for k + 1 patches
-    patches: Tensor | None = None  # [b, k, C, P]; None where k is 0
-    mean: Tensor | None = None  # the draft's, likewise
-    log_var: Tensor | None = None  # None too for a draft without one
+    noise: Any  # what the rule drew for k + 1 patches
+    patches: Tensor  # [b, k, C, P]
+    mean: Tensor  # the draft's, likewise
+    log_var: Tensor | None = None  # None for a draft without one
 
     @property
     def k(self) -> int:
-        return 0 if self.patches is None else self.patches.shape[1]
+        return self.patches.shape[1]
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Verdict:
     accepted: Tensor  # [b], on the host
     limit: Tensor  # [b], on the host, of the proposal
     emitted: Tensor  # [b, k + 1, C, P]
-    squared: Tensor | None = None  # [b, k], mean squared distances of the draft's means from the target's
+    squared: Tensor  # [b, k], mean squared distances of the draft's means from the target's
     distances: Tensor | None = None  # [tested], ‖δ‖ of each tested proposal (one covariance only)
     bound_hits: Tensor | int = 0  # residual draws that ended at their bound
 

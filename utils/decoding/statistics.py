@@ -31,9 +31,8 @@ class Statistics:
 
     @classmethod
     def empty(cls, k: int, device: torch.device | str = "cpu") -> "Statistics":
-        counts = (torch.zeros(k, dtype=torch.long) for _ in range(2))
-        squared = torch.zeros(k, dtype=torch.double, device=device)
-        return cls(*counts, squared, rounds=torch.zeros(k + 1, dtype=torch.long))
+        accepted, attempted, rounds = (torch.zeros(size, dtype=torch.long) for size in (k, k, k + 1))
+        return cls(accepted, attempted, torch.zeros(k, dtype=torch.double, device=device), rounds)
 
     @classmethod
     def alone(cls, k: int, rows: int, steps: int) -> "Statistics":

@@ -96,7 +96,7 @@ def batch_time(
     table = rates[: len(rates) // rows * rows].repeat(draws, 1, 1).unflatten(0, (-1, rows))
     (_, _, steps, most), generator = table.shape, torch.Generator().manual_seed(0)
     most = min(most, max(k for k, price in enumerate(later) if price < math.inf))
-    left, seconds = torch.full(table.shape[:2], steps), 0.0
+    left, seconds = torch.full(table.shape[:2], steps), torch.zeros(len(table), dtype=torch.double)
     while (left > 0).any():
         begun = left.amax() == steps
         prices = torch.tensor(first if begun else later, dtype=torch.double)

@@ -27,7 +27,8 @@ class PhaseTimer:
     """Seconds spent in each named phase: the decoder's ``trace``."""
 
     def __init__(self, device: torch.device):
-        self.device, self.seconds = device, defaultdict(float)
+        self.device = device
+        self.seconds: dict[str, float] = defaultdict(float)
 
     @contextmanager
     def __call__(self, phase: str):

@@ -42,6 +42,7 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
     """Nobody else on this machine writes there until this is left, or the process ends, however it ends."""
+    new = [part for part in (folder, *folder.parents) if not os.path.exists(part)]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY)
@@ -54,6 +55,9 @@ def alone_in(folder: Path) -> Iterator[None]:
             if not _running(left.name.removeprefix(TEMPORARY).split(".")[0]):
                 left.unlink()
     except OSError as error:
+        for part in new:  # nothing half-made is left
+            with suppress(OSError):
+                part.rmdir()
         raise Interrupted(
             f"cannot write to {folder} ({error.strerror}): free or unlock it, or give another folder"
         ) from error

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import torch
 
-import leapcast
 from leapcast.models.errors import Interrupted
 
-ROOT = Path(leapcast.__file__).parents[1]
+ROOT = Path(__file__).absolute().parents[3]  # of the package
 
 
 @contextmanager

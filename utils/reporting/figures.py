@@ -256,7 +256,7 @@ def benchmark_figure(file: Path, rows: list[dict]) -> None:
                 axes.set(xticks=[], yticks=[])
                 continue
             axes.axhline(1, color="#444444", linewidth=0.8)
-            axes.set(xlabel="rows a batch", ylabel=quantities[quantity])
+            axes.set(xlabel="rows per batch", ylabel=quantities[quantity])
             _plain_logarithmic(axes, sorted({row["batch"] for row in rows}))
     if legend:
         figure.legend(legend.values(), legend, loc="outside lower center", ncols=2 * len(horizons), frameon=False)
@@ -292,7 +292,7 @@ def growth_figure(file: Path, rows: list[dict]) -> None:
     methods = list(dict.fromkeys(row["method"] for row in rows))
     units = {
         "horizon": "horizon, patches",
-        "batch": "rows a batch",
+        "batch": "rows per batch",
         "variables": "variables together",
         "K": "K, patches",
     }
@@ -318,7 +318,7 @@ def growth_figure(file: Path, rows: list[dict]) -> None:
                 axes.set_axis_off()
                 continue
             _plain_logarithmic(axes, sorted({row["value"] for row in here}))
-            axes.set(title=f"{short(target)}: {name}", xlabel=units[name], ylabel="ms a batch")
+            axes.set(title=f"{short(target)}: {name}", xlabel=units[name], ylabel="ms per batch")
     figure.legend(legend.values(), legend, loc="outside lower center", ncols=len(methods), frameon=False)
     figure.suptitle("measured (marks) and predicted (lines)")
     figure.savefig(file, dpi=100)

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 import leapcast
+from leapcast.utils.decoding.rules import RULES
 
 SCHEMA = 1
 
@@ -60,7 +61,7 @@ def table(records: list[dict]) -> str:
 
     def own(record: dict) -> list[str]:
         """The target alone under the record's rollout, in its mode: its means, or its own sample paths."""
-        sampled = record["acceptance"] and record["args"]["spec_mode"] == "sample"
+        sampled = record["acceptance"] and RULES[record["args"]["spec_mode"]].draws
         cached = record["args"]["rollout"] == "cached"
         name = ("target cached" if cached else "target sliding, last output only") + (", sampled" if sampled else "")
         timing = record["timing"]["target_cached" if cached else "target_sliding_lean"]

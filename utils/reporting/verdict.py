@@ -2,6 +2,7 @@
 
 import math
 
+from leapcast.utils.decoding.rules import RULES
 from leapcast.utils.decoding.timing import speedup
 
 OWN = {"cached": "target_cached", "sliding": "target_sliding_lean"}  # the target alone under a run's own rollout
@@ -91,6 +92,6 @@ def _draft_alone(record: dict) -> list[str]:
     if faster <= 1 + SAME:
         return []
     what = f"MSE {_over(draft['mse'], own['mse'])}, {faster:.3g} x as fast as speculation"
-    if record["args"]["spec_mode"] == "point":
+    if not RULES[record["args"]["spec_mode"]].draws:
         return [f"the draft alone is as accurate and faster ({what}): use it"]
     return [f"where a point forecast is enough, the draft alone is as accurate and faster ({what})"]

@@ -19,7 +19,6 @@ class Rule:
         learned: whether the target has learned variances.
     """
 
-    name: ClassVar[str]  # of ``--spec_mode``
     help: ClassVar[str]  # what it is for, in a few words
     draws: ClassVar[bool]  # whether it emits sample paths, of which there may be several, or means
     emits_proposals: ClassVar[bool]  # whether an accepted proposal is itself what is emitted

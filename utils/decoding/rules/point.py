@@ -17,7 +17,7 @@ class Point(Rule):
     from the target's own over many patches has no bound.
     """
 
-    name, draws, emits_proposals = "point", False, False
+    draws, emits_proposals = False, False
     help = "emit the target's means, each on a prefix off by at most the tolerance"
     settings = ("accept_mse_tol",)
     default_tolerance = 0.005
@@ -30,8 +30,6 @@ class Point(Rule):
         return self.config.accept_mse_tol <= 0
 
     def judge(self, proposal: Proposal, verified: Verified) -> Verdict:
-        if not proposal.k:
-            return Verdict(proposal.limit, proposal.limit, verified.mean)
         squared = squared_distance(proposal, verified)
         accepted = acceptance.leading(squared <= self.config.accept_mse_tol).cpu().minimum(proposal.limit)
         return Verdict(accepted, proposal.limit, verified.mean, squared)

@@ -35,7 +35,7 @@ class Sample(Rule):
     target's is known only after proposing: a rejected proposal is replaced by a draw from the residual.
     """
 
-    name, draws, emits_proposals = "sample", True, True
+    draws, emits_proposals = True, True
     help = "draw sample paths, without loss where bias is 1 and the tolerance 0"
     settings = ("sigma", "accept_bias", "accept_mse_tol", "max_draws")
     default_tolerance = 0.0
@@ -78,7 +78,7 @@ class Sample(Rule):
         k, limit, drawn = proposal.k, proposal.limit, proposal.noise
         emitted = self.own(drawn, verified)
         if not k:
-            return Verdict(limit, limit, emitted)
+            return Verdict(limit, limit, emitted, emitted.new_empty(len(limit), 0))
         config, key = self.config, (drawn.key[0], drawn.key[1][:, :k])
         log_u = noise.uniform(config.seed, noise.ACCEPTANCE, *key, 1).squeeze(-1).log()
         delta = None
@@ -131,7 +131,8 @@ class Sample(Rule):
         log_var = proposal.log_var
         if log_var is None:
             log_var = torch.full_like(proposal.mean, 2 * math.log(self.config.sigma))
-        target = tuple(moment[:, : proposal.k].flatten(2) for moment in (verified.mean, verified.log_var))
+        assert verified.log_var is not None, "only targets with learned variances come here"
+        target = verified.mean[:, : proposal.k].flatten(2), verified.log_var[:, : proposal.k].flatten(2)
         return target, (proposal.mean.flatten(2), log_var.flatten(2))
 
     def _residual(self, proposal: Proposal, moments: tuple, rows: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:

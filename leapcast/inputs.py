@@ -1,0 +1,92 @@
+"""Data as users have them: frames, series, arrays and lists of these, and their scale."""
+
+import operator
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from leapcast.data_provider.histories import History, Table
+from leapcast.models.errors import UserError
+
+
+@dataclass
+class Item:
+    """One of the things that are forecast.
+
+    Attributes:
+        table: of a frame.
+        dimensions: of an array.
+    """
+
+    histories: Iterable[History]
+    table: Table | None = None
+    dimensions: int = 0
+
+    @classmethod
+    def of(cls, data, columns, time_column, id_column, missing: str) -> "Item":
+        if isinstance(data, pd.Series):
+            data = data.to_frame("value" if data.name is None else data.name)
+        if isinstance(data, pd.DataFrame):
+            table = Table(data, columns, time_column, id_column, missing)
+            return cls(table.histories(), table)
+        if columns or time_column or id_column or missing != "error":
+            raise UserError("`columns`, `time_column`, `id_column` and `missing` are of frames: leave them out")
+        data = data.detach().cpu() if isinstance(data, Tensor) else data
+        try:
+            values = np.asarray(data)
+            if np.ma.is_masked(data):
+                raise UserError("the data have masked values: fill them, or give a frame and `missing` interpolate")
+            values = values.astype(np.float64, casting="unsafe" if values.dtype == object else "same_kind")
+        except (TypeError, ValueError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(f"data of type {type(data).__name__}: give a frame, or an array of numbers") from error
+        if values.ndim not in (1, 2, 3) or 0 in values.shape:
+            raise UserError(f"data of shape {list(values.shape)}: give [L], [L, C], [B, L, C] or a frame")
+        if not np.isfinite(values).all():
+            raise UserError(
+                "the data have NaN or infinite values: fill them, or give a frame and `missing` interpolate"
+            )
+        several = values.reshape(1, -1, 1) if values.ndim == 1 else values[None] if values.ndim == 2 else values
+        times = pd.RangeIndex(several.shape[1])
+        return cls([History(i, None, times, 1, own, 1.0) for i, own in enumerate(several)], None, values.ndim)
+
+
+def is_series(data) -> bool:
+    """Whether an item of a list is a series of its own, not a number or a row of numbers."""
+    return isinstance(data, pd.DataFrame | pd.Series) or (isinstance(data, np.ndarray | Tensor) and data.ndim > 0)
+
+
+def whole(name: str, value, least: int = 1) -> int:
+    """A whole number of Python from one of any library."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool) or not least <= number < 2**63:
+        most = " and below 2^63" if number is not None and number >= 2**63 else ""
+        raise UserError(f"`{name}` {value!r}: give a whole number of at least {least}{most}")
+    return number
+
+
+def standardise(windows: np.ndarray, context: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Each column of each window in standard deviations of its context, from the mean of its context.
+
+    Args:
+        windows: ``[B, T, C]`` float64, beginning with ``context`` rows.
+
+    Returns:
+        the same shape, 0 where the context is constant; mean and standard deviation, each ``[B, 1, C]``.
+    """
+    first = windows[:, :1]
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused where it comes out
+        change = windows - first  # small where the values are large: nothing of them is lost in their squares
+        # by a power of two, which rounds nothing: the squares of the smallest would be 0, those of the largest infinite
+        unit = np.ldexp(1.0, np.frexp(np.abs(change[:, :context]).max(1, keepdims=True))[1] - 1)
+        change = change / unit
+        mean, scale = (np.asarray(f(change[:, :context], axis=1, keepdims=True)) for f in (np.mean, np.std))
+        scaled = np.divide(change - mean, scale, out=np.zeros_like(change), where=scale > 0)
+    return scaled, first + mean * unit, scale * unit
