@@ -38,6 +38,10 @@ class ExpDecode(ExpBasic):
         if self.context % self.patch_len:
             raise UserError(f"--seq_len {self.context} must be a multiple of the checkpoint's patch, {self.patch_len}")
 
+    def setting(self) -> str:
+        """The name of the run's folder."""
+        raise NotImplementedError
+
     def options(self) -> dict:
         """Of :class:`SpeculativeConfig`, what the arguments say whatever the mode."""
         args = self.args

@@ -4,9 +4,10 @@ import json
 import math
 import time
 from collections import deque
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +42,8 @@ NOT_TRAINING |= {"missing", "backend", "ray_address", "workers", "max_minutes", 
 class ExpForecast(ExpBasic):
     """Next-patch training, or with ``--train_rollout F`` along the model's own rollouts of F patches."""
 
+    model: Any  # what is trained
+
     def sizes(self) -> dict:
         """The fields of the model's configuration that do not come from the arguments."""
         return {"seq_len": self.args.seq_len or 672, "channels": self.channels() or "joint"}
@@ -70,7 +73,7 @@ class ExpForecast(ExpBasic):
         torch.manual_seed(self.args.seed)
         return module.Model(module.Config(**values)).to(self.device)
 
-    def check_block(self, model: type, patches: int) -> None:
+    def check_block(self, model: type[Any], patches: int) -> None:
         """Refuse what a draft that proposes ``patches`` in one call cannot be trained for."""
         name, least = self.args.model, patches + model.reads_target
         if model.reads_target and not self.args.distill:
@@ -207,7 +210,7 @@ class ExpForecast(ExpBasic):
             state["stale"] = 0 if error < state["best"] else state["stale"] + 1
             state["best"] = min(error, state["best"])
 
-    def average(self, mean: Tensor, new: Tensor, count: Tensor) -> Tensor:
+    def average(self, mean: Tensor, new: Tensor, count: Tensor | int) -> Tensor:
         """Exponential, over fewer steps at the start: the first weights, which are random, must fade."""
         return mean.lerp(new, 1 - min(self.args.ema_decay, (1 + int(count)) / (10 + int(count))))
 
@@ -246,7 +249,7 @@ class ExpForecast(ExpBasic):
             saved = checkpoint.read_state(resume_path, self.device)
         except UserError:
             saved = None
-        if not resumable(saved):
+        if saved is None or not resumable(saved):
             raise UserError(f"{resume_path} is damaged, or not what an interrupted training leaves: {advice}")
         if different := self.left_by_another(saved["args"], identity):
             raise UserError(f"{folder} holds another training ({'; '.join(different)}): {advice}")
@@ -322,7 +325,7 @@ class ExpForecast(ExpBasic):
         # the draft that has to imitate it (Izmailov et al. 2018, https://arxiv.org/abs/1803.05407).
         average = AveragedModel(self.model, avg_fn=self.average)
         identity = self.identity()
-        state = {"args": identity, "step": 0, "seconds": 0.0, "best": math.inf, "stale": 0, "history": []}
+        state: dict = {"args": identity, "step": 0, "seconds": 0.0, "best": math.inf, "stale": 0, "history": []}
         saved = self.left(folder, identity)
         if saved:
             try:
@@ -349,7 +352,9 @@ class ExpForecast(ExpBasic):
             return None
         if saved:
             self.say(f"continuing at step {state['step']}")
-        logged, recent, shown = [], deque(maxlen=LOG_EVERY), {}
+        logged: list[Tensor] = []
+        recent: deque[Tensor] = deque(maxlen=LOG_EVERY)
+        shown: dict[str, str] = {}
         earlier, started = state["seconds"], time.monotonic()
         try:
             writer = None if rank else self.curves(folder / "tensorboard", state["step"] + 1)
@@ -409,8 +414,9 @@ class ExpForecast(ExpBasic):
         losses = ddp.together(self.model, self.loss)
         ends, stopped = started + 60 * (args.max_minutes or math.inf), 0  # by --max_minutes: 1, by Ctrl-C: 2
         alone = ddp.world() == 1  # several processes must stop at the same step
+        stoppable: AbstractContextManager[list] = nullcontext([]) if alone else undisturbed()
         with (
-            nullcontext([]) if alone else undisturbed() as heard,
+            stoppable as heard,
             tqdm(total=total, initial=state["step"], desc=args.model, unit="step", disable=rank > 0) as bar,
         ):
             try:

@@ -18,7 +18,7 @@ MOST_STATE = 2**24  # bytes of a file that says what an interrupted run has done
 FORMULA = "=+-@＝＋－＠"  # what begins with one is run by spreadsheets
 
 
-def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     """``write(temporary path)``, then rename to ``path``: a reader sees the old file or the whole new one."""
     temporary = None
     try:
@@ -111,7 +111,7 @@ class Growing:
 
     def __init__(self, path: Path, identity: dict, valid: Callable[[object], bool] = lambda done: True):
         self.path, self.identity, self.done = path, json.loads(json.dumps(identity)), None
-        self.other = None
+        self.other: str | None = None
         self.part, self.state = path.with_name(f".{path.name}.part"), path.with_name(f".{path.name}.json")
         text, size = None, 0
         try:

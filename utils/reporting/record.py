@@ -81,7 +81,7 @@ def table(records: list[dict]) -> str:
         lines.append(line("target sliding, last output only", sliding, timing["target_sliding_lean"]))
     if accuracy["reference"]:
         lines.append(line("reference sliding", accuracy["reference"], None))
-    alone = {}
+    alone: dict[str, str] = {}
     for record in records:
         if record["accuracy"]["draft"]:
             name = record["models"]["draft"]["model"]
