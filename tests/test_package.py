@@ -50,8 +50,14 @@ def test_every_public_name_is_found():
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """A folder as ``site-packages``, with this package installed by pip from a copy of the clone, without network."""
+    """A folder as ``site-packages``, with this package installed by pip from a copy of the clone, without network.
+
+    It lies in a repository of somebody else.
+    """
     work = tmp_path_factory.mktemp("installation")
+    git = ["git", "-c", "user.name=x", "-c", "user.email=x@example.org"]
+    subprocess.run([*git, "init", "--quiet"], cwd=work, check=True)
+    subprocess.run([*git, "commit", "--quiet", "--allow-empty", "--message", "not ours"], cwd=work, check=True)
     ignored = shutil.ignore_patterns(".*", "__pycache__", "results", "checkpoints", "dataset", "build", "*.egg-info")
     shutil.copytree(ROOT, work / "clone", symlinks=True, ignore=ignored)
     pip = ["-m", "pip", "--disable-pip-version-check", "--quiet"]
@@ -100,8 +106,10 @@ def test_the_installed_package_is_used_from_another_folder_and_without_tensorboa
     code = f"""import runpy
 import sys
 from pathlib import Path
+import torch
 import leapcast
 from leapcast import SpeculativeConfig, SpeculativeDecoder, SpeculativeForecaster
+from leapcast.utils.reporting.record import environment
 assert Path(leapcast.__file__).is_relative_to({str(site)!r})
 assert SpeculativeDecoder.__module__ == "leapcast.utils.speculative_decoder"
 sys.argv = ["leapcast", *{command.split()!r}]
@@ -111,9 +119,10 @@ except SystemExit as done:
     assert done.code == 0
 forecaster = SpeculativeForecaster.from_pretrained("checkpoints/target/checkpoint.pth")
 print(forecaster.forecast([float(i % 24) for i in range(48)], 8).values.shape)
+print(environment(torch.device("cpu"))["git_commit"])
 assert not {OURS!r} & sys.modules.keys()"""
     path = f"{tmp_path / 'path'}{os.pathsep}{site}"
     lines = python("-c", code, folder=tmp_path, path=path).splitlines()
     assert len([line for line in lines if "pip install tensorboard" in line]) == 1
     assert not (tmp_path / "checkpoints/target/tensorboard").exists()
-    assert lines[-1] == "(8,)"
+    assert lines[-2:] == ["(8,)", "None"]  # the commit is not that of the repository around
