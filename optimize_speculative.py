@@ -9,7 +9,7 @@ import math
 import random
 import statistics
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -19,53 +19,103 @@ import torch
 from tqdm import tqdm
 
 from leapcast.data_provider.data_loader import Windows
-from leapcast.exp.arguments import build_parser, real, sigma, whole
-from leapcast.exp.exp_sweep import SWEPT, ExpSweep, grid, label, lists, meant, plain, presets
+from leapcast.exp.arguments import Parser, build_parser, real, sigma, whole
+from leapcast.exp.exp_sweep import SWEPT, ExpSweep, grid, label, lists, meant, presets
+from leapcast.exp.identity import (
+    DECODED,
+    GRID,
+    INPUTS,
+    NEITHER,
+    advice,
+    again,
+    chosen,
+    contents,
+    plain,
+    refuse_another,
+)
 from leapcast.exp.workers import ray_actors, search, serial
-from leapcast.models.errors import UserError, kept, one_line
+from leapcast.models.errors import Interrupted, UserError, kept, one_line
 from leapcast.utils.analysis.operating_point import METRICS, Objective, pareto
 from leapcast.utils.io.files import alone_in, write_atomic, write_json
 from leapcast.utils.reporting.record import SCHEMA, environment, now
 
 RESULTS, TABLE, BEST = "optimization_results.json", "optimization_results_processed.csv", "best_config.json"
-# arguments that may differ between a sweep and its continuation: places, and what is known by its contents
-FREE = ("checkpoint", "spec_draft_ckpt", "checkpoints", "root_path", "data_path", "results", "setting", "output")
-FREE += ("resume", "backend", "ray_address", "workers", "objective", "predict_only", "trials", *SWEPT.values())
-FREE += ("baselines", "columns", "time_column", "id_column", "missing")  # the digest of the data tells
-FREE += ("output_token_len", "max_minutes", "overwrite")  # of training
-FREE += ("threads", "device", "preset", "sigmas", "biases", "mse_tols", "ks")  # what they come to is compared
 FEW_BATCHES = 5  # with fewer, speeds are rough
-PLACES = ("root_path", "checkpoints", "results", "setting", "split", "max_windows", "threads", "device")  # of a run
-PLACES += ("backend", "ray_address", "workers", "baselines")
+OF_MEASURING = {"root_path", "split", "max_windows"}  # not of the operating point
 
 
 def tolerance(text: str) -> float:
     return real(-1e6, math.inf)(text)
 
 
-def sweep_parser() -> ArgumentParser:
+def sweep_parser() -> Parser:
     parser = build_parser()
     parser.prog, parser.description = "optimize_speculative.py", __doc__.splitlines()[0]
     # what the sweep sets itself is None until it does
     parser.set_defaults(split="val", max_windows=256, use_speculative=True, **dict.fromkeys(SWEPT.values()))
-    g = parser.add_argument_group("sweep (any other argument of run.py holds for every configuration)")
-    add = g.add_argument
-    add("--preset", choices=presets(), default="original", help="original: the first attempt's 192 configurations")
-    add("--sigmas", nargs="+", type=sigma, metavar="S", help="numbers, or calibrated (default: the preset's)")
-    add("--biases", nargs="+", type=real(1, 1e6), metavar="B", help="factors on p/q, 1 is lossless")
-    add("--mse_tols", nargs="+", type=tolerance, metavar="T", help="tolerances; inf accepts everything")
-    add("--ks", nargs="+", type=whole(1), metavar="K", help="patches proposed per round")
-    add("--decoder", choices=["ours", "reference"], default="ours", help="reference: the public scheme")
-    add("--output", default="results/optimization", help="folder of the results")
-    add("--resume", action="store_true", help="go on with the sweep in --output")
-    add("--predict_only", action="store_true", help="write and print what the closed forms say, measure nothing")
+    g = parser.group("sweep (any other argument of run.py holds for every configuration)")
+    add = g.add_argument  # what the lists come to is compared, not how they were given
+    add(
+        "--preset",
+        choices=presets(),
+        default="original",
+        help="original: the first attempt's 192 configurations",
+        changes=DECODED,
+        names=GRID,
+    )
+    add(
+        "--sigmas",
+        nargs="+",
+        type=sigma,
+        metavar="S",
+        help="numbers, or calibrated (default: the preset's)",
+        changes=DECODED,
+        names=GRID,
+    )
+    add(
+        "--biases",
+        nargs="+",
+        type=real(1, 1e6),
+        metavar="B",
+        help="factors on p/q, 1 is lossless",
+        changes=DECODED,
+        names=GRID,
+    )
+    add(
+        "--mse_tols",
+        nargs="+",
+        type=tolerance,
+        metavar="T",
+        help="tolerances; inf accepts everything",
+        changes=DECODED,
+        names=GRID,
+    )
+    add("--ks", nargs="+", type=whole(1), metavar="K", help="patches proposed per round", changes=DECODED, names=GRID)
+    add(
+        "--decoder", choices=["ours", "reference"], default="ours", help="reference: the public scheme", changes=DECODED
+    )
+    add("--output", default="results/optimization", help="folder of the results", changes=NEITHER)
+    add("--resume", action="store_true", help="changes nothing: the same sweep goes on", changes=NEITHER)
+    add(
+        "--predict_only",
+        action="store_true",
+        help="write and print what the closed forms say, measure nothing",
+        changes=NEITHER,
+    )
     add(
         "--objective",
         help=f'as in "max speedup s.t. mse<=1.01", of {", ".join(METRICS)}; mse, mae and crps are ratios to the '
         "target's own. It is chosen on validation and confirmed on test",
+        changes=NEITHER,
     )
-    add("--search", choices=["grid", "optuna"], default="grid", help="optuna: --trials points between the grid's ends")
-    add("--trials", type=whole(1), default=50, help="configurations that optuna tries")
+    add(
+        "--search",
+        choices=["grid", "optuna"],
+        default="grid",
+        help="optuna: --trials points between the grid's ends",
+        changes=DECODED,
+    )
+    add("--trials", type=whole(1), default=50, help="configurations that optuna tries", changes=NEITHER)
     return parser
 
 
@@ -114,34 +164,41 @@ class Sweep:
     """The results of a sweep, in memory and on disk."""
 
     def __init__(self, args: Namespace, experiment: ExpSweep):
-        """An empty one, or that which --resume names. The results of another sweep are refused."""
+        """That which was stopped in ``--output``, or an empty one. The results of another sweep are refused."""
         self.args, self.path, self.experiment = args, Path(args.output) / RESULTS, experiment
         self.records, self.prices = {}, {}
         self.total = args.trials if args.search == "optuna" else len(grid(args))
-        given = {f"--{name}": value for name, value in vars(args).items() if name not in FREE}
-        self.identity = given | {
+        parser = sweep_parser()
+        given = chosen(parser, args, DECODED)
+        self.identity = {name: value for name, value in given.items() if name not in SWEPT.values()}
+        self.identity[INPUTS] = contents(experiment.models) | {
+            "data file": experiment.series.digest(),
             "grid": plain(lists(args)),
-            **dict(zip(("target", "draft", "data file"), experiment.contents(), strict=True)),
+            # on which the speeds depend
             "device": environment(experiment.device)["device"],
             "number of threads": torch.get_num_threads(),
         }
         self.created = now()
+        if args.overwrite:
+            try:
+                for name in (RESULTS, TABLE, BEST):
+                    (self.path.parent / name).unlink(missing_ok=True)
+            except OSError as error:
+                raise Interrupted(
+                    f"cannot write to {self.path.parent} ({error.strerror}): free or unlock it"
+                ) from error
         if not self.path.exists():
             return
         try:
             old = json.loads(self.path.read_text())
-            identity, self.created, self.prices = old["identity"], old["created"], old["prices"]
-            usual = {f"--{name}": value for name, value in vars(sweep_parser().parse_args([])).items()}
-            known = usual | identity  # what an older version did not know yet
-            changed = [name for name, value in self.identity.items() if value != known.get(name)]
+            identity, self.created, self.prices = in_parts(old["identity"]), old["created"], old["prices"]
             records = {record["number"]: record for record in old["records"] if not record["error"]}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{self.path} is no results file of a sweep: give another --output") from error
-        if changed:
-            raise UserError(f"{self.path} was measured with another {', '.join(changed)}: give another --output")
-        if not args.resume:
-            raise UserError(f"{self.path} has {len(records)} records: add --resume to go on, or give another --output")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{self.path} is no results file of a sweep: {advice('--output')}") from error
+        refuse_another(parser, self.path, "sweep", identity, self.identity, "--output")
         self.records = records
+        if records:
+            experiment.say(f"continuing after {len(records)} configurations")
 
     def add(self, record: dict) -> None:
         """All is on disk when this returns."""
@@ -168,6 +225,14 @@ class Sweep:
         except UserError:
             return ""
         return f"best {objective.metric} {objective.value(best):.3g} ({label(best['setting'])})"
+
+
+def in_parts(identity: dict) -> dict:
+    """An identity as it is now, of one whose arguments began with dashes and stood among the digests."""
+    if INPUTS in identity:
+        return identity
+    given = {name.removeprefix("--"): value for name, value in identity.items() if name.startswith("--")}
+    return given | {INPUTS: {name: value for name, value in identity.items() if not name.startswith("--")}}
 
 
 def baselines(records: list[dict]) -> dict:
@@ -236,14 +301,16 @@ def confirm(experiment: ExpSweep, best: dict, objective: Objective) -> dict:
     tested = experiment.run(best["number"], setting)
     if tested["error"]:
         raise UserError(f"{label(setting)} failed on the test part: {tested['error']}")
-    defaults, used = vars(build_parser().parse_args([])), tested["args"] | {"num_samples": experiment.samples}
+    parser, used = build_parser(), tested["args"] | {"num_samples": experiment.samples}
+    defaults = vars(parser.parse_args([]))
+    taken = {name for name, own in parser.declared.items() if own.touches(DECODED)} - OF_MEASURING
     told = {name: {"val": METRICS[name](best), "test": METRICS[name](tested)} for name in METRICS}
     return {
         "schema": SCHEMA,
         "created": now(),
         "objective": objective.text,
         "number": best["number"],
-        "arguments": {name: v for name, v in used.items() if v != defaults[name] and name not in PLACES},
+        "arguments": {name: v for name, v in used.items() if v != defaults[name] and name in taken},
         "metrics": told,
         "missed_on_test": plain(objective.missed(tested)),
     }
@@ -292,7 +359,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if args.objective:
         Windows(experiment.series, "test", experiment.context, args.test_pred_len)  # refuses where there are none
-    with alone_in(folder), kept("what was measured is kept; go on with --resume"):
+    with alone_in(folder), kept(f"what was measured is kept; {again(args)}"):
         sweep = Sweep(args, experiment)
         measure(experiment, sweep)
         conclude(experiment, sweep.sorted(), folder)

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from leapcast.data_provider.data_factory import EMBEDDED, NAMES
+from leapcast.exp.identity import BOTH, DATA, DECODED, LEARNED, MODEL, NEITHER, Declared
 from leapcast.models import DRAFT, MODELS, TARGET
 from leapcast.models.errors import UserError
 from leapcast.utils.decoding.rules import MEANS, PATHS, RULES
@@ -74,8 +75,31 @@ def folder_name(text: str) -> str:
 
 
 class Parser(argparse.ArgumentParser):
+    """``declared``: for every argument what it changes."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.declared: dict[str, Declared] = {}
+
+    def group(self, title: str) -> "Group":
+        return Group(self, title)
+
     def error(self, message: str):
         self.exit(2, f"error: {' '.join(message.split())} (see --help)\n")  # arguments may have line breaks
+
+
+class Group:
+    """Arguments under one title of the help, each of which declares what it changes."""
+
+    def __init__(self, parser: Parser, title: str):
+        self.declared, self.group = parser.declared, parser.add_argument_group(title)
+
+    def add_argument(self, *flags: str, changes: str | None, names: str | None = None, **options) -> None:
+        """As argparse does. ``changes``: LEARNED, DECODED, BOTH or NEITHER, as told in :mod:`exp.identity`.
+
+        ``names``: DATA or MODEL, where not this value counts but the contents of what it names.
+        """
+        self.declared[self.group.add_argument(*flags, **options).dest] = Declared(changes, names)
 
 
 class Formatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -111,7 +135,7 @@ def settled(args: argparse.Namespace) -> argparse.Namespace:
     return args
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     parser = Parser(
         prog="run.py",
         description="Train Timer-XL targets and drafts, and forecast with speculative decoding.",
@@ -119,185 +143,346 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
 
-    g = parser.add_argument_group("task")
+    g = parser.group("task")
     g.add_argument(
         "--task_name",
         choices=["forecast", "pretrain", "predict"],
         default="forecast",
         help="forecast trains, or tests on a split; pretrain trains on several files; predict goes past the data's end",
+        changes=LEARNED,
     )
-    g.add_argument("--is_training", type=int, choices=[0, 1], default=0, help="1 trains --model, 0 tests a checkpoint")
     g.add_argument(
-        "--setting", type=folder_name, help="name of the run's folders (default: made from data, model, norm and seed)"
+        "--is_training",
+        type=int,
+        choices=[0, 1],
+        default=0,
+        help="1 trains --model, 0 tests a checkpoint",
+        changes=NEITHER,
     )
-    g.add_argument("--seed", type=whole(0), default=2021, help="seed of training and of sampling")
-    g.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="auto: CUDA where there is one")
-    g.add_argument("--threads", type=whole(0), default=0, help="CPU threads; 0 leaves them to torch")
     g.add_argument(
-        "--amp", choices=["off", "bf16"], default="off", help="testing: bf16 runs networks and caches in bfloat16"
+        "--setting",
+        type=folder_name,
+        help="name of the run's folders (default: made from data, model, norm and seed)",
+        changes=NEITHER,
+    )
+    g.add_argument("--seed", type=whole(0), default=2021, help="seed of training and of sampling", changes=BOTH)
+    g.add_argument(
+        "--device",
+        choices=["auto", "cpu", "cuda"],
+        default="auto",
+        help="auto: CUDA where there is one",
+        changes=NEITHER,
+    )
+    g.add_argument("--threads", type=whole(0), default=0, help="CPU threads; 0 leaves them to torch", changes=NEITHER)
+    g.add_argument(
+        "--amp",
+        choices=["off", "bf16"],
+        default="off",
+        help="testing: bf16 runs networks and caches in bfloat16",
+        changes=DECODED,
     )
     g.add_argument(
         "--compile",
         action="store_true",
         help="testing: compile the draft's passes (takes minutes; pays at batch 1, costs elsewhere)",
+        changes=DECODED,
     )
-    g.add_argument("--checkpoints", default="checkpoints", help="folder of checkpoints")
-    g.add_argument("--results", default="results", help="folder of results")
+    g.add_argument("--checkpoints", default="checkpoints", help="folder of checkpoints", changes=NEITHER)
+    g.add_argument("--results", default="results", help="folder of results", changes=NEITHER)
 
-    g = parser.add_argument_group("data")
-    g.add_argument("--data", choices=NAMES, default=EMBEDDED, help="data set; custom reads --data_path")
-    g.add_argument("--root_path", default="dataset/", help="folder of data files")
+    g = parser.group("data")
+    g.add_argument(
+        "--data", choices=NAMES, default=EMBEDDED, help="data set; custom reads --data_path", changes=BOTH, names=DATA
+    )
+    g.add_argument("--root_path", default="dataset/", help="folder of data files", changes=BOTH, names=DATA)
     g.add_argument(
         "--data_path",
         help="file below --root_path (default: the data set's usual name); pretrain: a,b,c mixes several; "
         "predict: or as it is",
+        changes=BOTH,
+        names=DATA,
     )
-    g.add_argument("--data_weights", type=weights, help="pretrain: share of each file, as in 2,1,1 (default: equal)")
-    g.add_argument("--seq_len", type=whole(1), help="context in time steps (default: 672; in testing the checkpoint's)")
-    g.add_argument("--test_pred_len", type=whole(1), default=720, help="horizon in time steps")
-    g.add_argument("--split", choices=["val", "test"], default="test", help="which part is forecast in testing")
-    g.add_argument("--max_windows", type=whole(1), help="test on this many evenly spaced windows (default: all)")
-    g.add_argument("--batch_size", type=whole(1), default=32, help="windows in a batch")
+    g.add_argument(
+        "--data_weights",
+        type=weights,
+        help="pretrain: share of each file, as in 2,1,1 (default: equal)",
+        changes=LEARNED,
+    )
+    g.add_argument(
+        "--seq_len",
+        type=whole(1),
+        help="context in time steps (default: 672; in testing the checkpoint's)",
+        changes=BOTH,
+    )
+    g.add_argument("--test_pred_len", type=whole(1), default=720, help="horizon in time steps", changes=DECODED)
+    g.add_argument(
+        "--split", choices=["val", "test"], default="test", help="which part is forecast in testing", changes=DECODED
+    )
+    g.add_argument(
+        "--max_windows", type=whole(1), help="test on this many evenly spaced windows (default: all)", changes=DECODED
+    )
+    g.add_argument("--batch_size", type=whole(1), default=32, help="windows in a batch", changes=BOTH)
 
-    g = parser.add_argument_group("model (training; a checkpoint carries its own)")
+    g = parser.group("model (training; a checkpoint carries its own)")
     trained = [name for name, entry in MODELS.items() if entry.trainable]
-    g.add_argument("--model", choices=trained, default=TARGET, help="which network to train")
-    g.add_argument("--input_token_len", type=whole(1), default=96, help="patch in time steps")
-    g.add_argument("--output_token_len", type=whole(1), help="must be, and is by default, --input_token_len")
-    g.add_argument("--d_model", type=whole(1), default=512, help="width")
-    g.add_argument("--n_heads", type=whole(1), default=8, help="attention heads")
-    g.add_argument("--d_ff", type=whole(1), default=2048, help="width of the feed-forward layers")
-    g.add_argument("--e_layers", type=whole(1), default=1, help="layers")
-    g.add_argument("--dropout", type=real(0, 0.99), default=0.1, help="dropout in training")
-    g.add_argument("--activation", choices=["relu", "gelu"], default="relu", help="of the feed-forward layers")
-    g.add_argument("--norm", choices=["causal", "window", "none"], default="causal", help="normalisation of patches")
-    g.add_argument("--rope_index", choices=["time", "flat"], default="time", help="flat: as in the public code")
+    g.add_argument("--model", choices=trained, default=TARGET, help="which network to train", changes=LEARNED)
+    g.add_argument("--input_token_len", type=whole(1), default=96, help="patch in time steps", changes=LEARNED)
+    g.add_argument(
+        "--output_token_len", type=whole(1), help="must be, and is by default, --input_token_len", changes=NEITHER
+    )
+    g.add_argument("--d_model", type=whole(1), default=512, help="width", changes=LEARNED)
+    g.add_argument("--n_heads", type=whole(1), default=8, help="attention heads", changes=LEARNED)
+    g.add_argument("--d_ff", type=whole(1), default=2048, help="width of the feed-forward layers", changes=LEARNED)
+    g.add_argument("--e_layers", type=whole(1), default=1, help="layers", changes=LEARNED)
+    g.add_argument("--dropout", type=real(0, 0.99), default=0.1, help="dropout in training", changes=LEARNED)
+    g.add_argument(
+        "--activation", choices=["relu", "gelu"], default="relu", help="of the feed-forward layers", changes=LEARNED
+    )
+    g.add_argument(
+        "--norm",
+        choices=["causal", "window", "none"],
+        default="causal",
+        help="normalisation of patches",
+        changes=LEARNED,
+    )
+    g.add_argument(
+        "--rope_index", choices=["time", "flat"], default="time", help="flat: as in the public code", changes=LEARNED
+    )
     g.add_argument(
         "--channels",
         choices=["joint", "independent"],
         help="variables together or apart (default: joint; pretraining: apart)",
+        changes=LEARNED,
     )
-    g.add_argument("--stochastic_head", action="store_true", help="also predict a log-variance per value")
+    g.add_argument(
+        "--stochastic_head", action="store_true", help="also predict a log-variance per value", changes=LEARNED
+    )
     for size in ("d_model", "n_heads", "d_ff", "e_layers"):
         g.add_argument(
             f"--draft_scale_{size}",
             type=real(0, 100, excluded=True),
             default=0.5,
             help=f"timer_xl_draft: factor on --{size}",
+            changes=LEARNED,
         )
 
-    g.add_argument("--block_patches", type=whole(1), default=7, help="patches that a block draft proposes in one call")
-    g.add_argument("--season", type=whole(1), help="seasonal_naive: time steps (default: a day, or found in the data)")
-
-    g = parser.add_argument_group("training")
-    g.add_argument("--train_epochs", type=whole(1), default=2, help="epochs")
-    g.add_argument("--learning_rate", type=real(0, 10, excluded=True), default=1e-4, help="of Adam")
     g.add_argument(
-        "--ema_decay", type=real(0, 0.99999), default=0.99, help="of the running average of weights that is kept"
+        "--block_patches",
+        type=whole(1),
+        default=7,
+        help="patches that a block draft proposes in one call",
+        changes=BOTH,
     )
-    g.add_argument("--lr_schedule", choices=["cosine", "step"], default="cosine", help="step halves it every epoch")
     g.add_argument(
-        "--patience", type=whole(1), default=3, help="epochs without a better validation loss before stopping"
+        "--season",
+        type=whole(1),
+        help="seasonal_naive: time steps (default: a day, or found in the data)",
+        changes=DECODED,
+    )
+
+    g = parser.group("training")
+    g.add_argument("--train_epochs", type=whole(1), default=2, help="epochs", changes=LEARNED)
+    g.add_argument("--learning_rate", type=real(0, 10, excluded=True), default=1e-4, help="of Adam", changes=LEARNED)
+    g.add_argument(
+        "--ema_decay",
+        type=real(0, 0.99999),
+        default=0.99,
+        help="of the running average of weights that is kept",
+        changes=LEARNED,
+    )
+    g.add_argument(
+        "--lr_schedule",
+        choices=["cosine", "step"],
+        default="cosine",
+        help="step halves it every epoch",
+        changes=LEARNED,
+    )
+    g.add_argument(
+        "--patience",
+        type=whole(1),
+        default=3,
+        help="epochs without a better validation loss before stopping",
+        changes=LEARNED,
     )
     g.add_argument(
         "--max_minutes",
         type=real(0, 1e6, excluded=True),
         help="stop the training after so many minutes, validated and saved; the same command goes on for as many more "
         "(the learning rate follows --train_epochs all the same)",
+        changes=NEITHER,
     )
     g.add_argument(
         "--overwrite",
         action="store_true",
-        help="begin anew over what another training, or the same one, has left in the folder",
+        help="begin anew over what another run, or the same one, has left in the folder (training, predict, sweeps)",
+        changes=NEITHER,
     )
     g.add_argument(
-        "--train_rollout", type=whole(1), default=1, help="F: train along rollouts of F patches; 1: next patch"
+        "--train_rollout",
+        type=whole(1),
+        default=1,
+        help="F: train along rollouts of F patches; 1: next patch",
+        changes=LEARNED,
     )
-    g.add_argument("--distill", action="store_true", help="learn the means of --distill_target_ckpt, not the data")
+    g.add_argument(
+        "--distill", action="store_true", help="learn the means of --distill_target_ckpt, not the data", changes=LEARNED
+    )
     g.add_argument(
         "--distill_loss",
         choices=["mse", "acceptance"],
         default="mse",
         help="distance of means, or -log of sample mode's acceptance at --spec_sigma, along the target's sample paths",
-    )
-    g.add_argument("--distill_target_ckpt", help="target to distil (default: the newest that fits)")
-
-    g = parser.add_argument_group("forecast")
-    g.add_argument("--checkpoint", help="target to test, or weights to start training from (default: newest / none)")
-    g.add_argument("--reference_ckpt", help="another target, reported under its sliding rollout")
-    g.add_argument("--rollout", choices=["cached", "sliding"], default="cached", help="how the target is continued")
-    g.add_argument(
-        "--renorm_every", type=whole(0), default=0, help="form the window anew every R patches (norm window)"
+        changes=LEARNED,
     )
     g.add_argument(
-        "--attention_window", type=whole(0), default=0, help="patches back that a query sees; 0: all (cached)"
+        "--distill_target_ckpt", help="target to distil (default: the newest that fits)", changes=LEARNED, names=MODEL
     )
 
-    g = parser.add_argument_group("predict (forecasts past the end of --data_path, CSV or Parquet)")
-    g.add_argument("--columns", type=names, help="what to forecast, as in a,b (default: all but time and id)")
-    g.add_argument("--time_column", help="time stamps, dates or whole numbers (default: found)")
-    g.add_argument("--id_column", help="tells series apart that stand one below the other; they are streamed")
+    g = parser.group("forecast")
+    g.add_argument(
+        "--checkpoint",
+        help="target to test, or weights to start training from (default: newest / none)",
+        changes=BOTH,
+        names=MODEL,
+    )
+    g.add_argument(
+        "--reference_ckpt", help="another target, reported under its sliding rollout", changes=DECODED, names=MODEL
+    )
+    g.add_argument(
+        "--rollout",
+        choices=["cached", "sliding"],
+        default="cached",
+        help="how the target is continued",
+        changes=DECODED,
+    )
+    g.add_argument(
+        "--renorm_every",
+        type=whole(0),
+        default=0,
+        help="form the window anew every R patches (norm window)",
+        changes=DECODED,
+    )
+    g.add_argument(
+        "--attention_window",
+        type=whole(0),
+        default=0,
+        help="patches back that a query sees; 0: all (cached)",
+        changes=DECODED,
+    )
+
+    g = parser.group("predict (forecasts past the end of --data_path, CSV or Parquet)")
+    g.add_argument(
+        "--columns",
+        type=names,
+        help="what to forecast, as in a,b (default: all but time and id)",
+        changes=BOTH,
+        names=DATA,
+    )
+    g.add_argument(
+        "--time_column", help="time stamps, dates or whole numbers (default: found)", changes=BOTH, names=DATA
+    )
+    g.add_argument(
+        "--id_column",
+        help="tells series apart that stand one below the other; they are streamed",
+        changes=BOTH,
+        names=DATA,
+    )
     g.add_argument(
         "--missing",
         choices=["error", "interpolate"],
         default="error",
         help="gaps and NaN: refuse them, or fill them linearly (the ends with the nearest value)",
+        changes=BOTH,
+        names=DATA,
     )
 
-    g = parser.add_argument_group("several machines (predict, and the sweep)")
-    g.add_argument("--backend", choices=["serial", "ray"], default="serial", help="this process, or a Ray cluster")
-    g.add_argument("--ray_address", help="of a running cluster (default: Ray is started on this machine)")
-    g.add_argument("--workers", type=whole(1), default=2, help="actors of Ray, with --threads cores each")
-
-    g = parser.add_argument_group("speculative decoding (sigma and mse_tol in units of the standardised data)")
+    g = parser.group("several machines (predict, and the sweep)")
     g.add_argument(
-        "--use_speculative", action="store_true", help="decode with a draft; the baselines are run beside it"
+        "--backend", choices=["serial", "ray"], default="serial", help="this process, or a Ray cluster", changes=NEITHER
+    )
+    g.add_argument(
+        "--ray_address", help="of a running cluster (default: Ray is started on this machine)", changes=NEITHER
+    )
+    g.add_argument(
+        "--workers", type=whole(1), default=2, help="actors of Ray, with --threads cores each", changes=NEITHER
+    )
+
+    g = parser.group("speculative decoding (sigma and mse_tol in units of the standardised data)")
+    g.add_argument(
+        "--use_speculative",
+        action="store_true",
+        help="decode with a draft; the baselines are run beside it",
+        changes=DECODED,
     )
     g.add_argument(
         "--baselines",
         type=baselines,
         help=f"testing: what is run beside it, of {','.join(BASELINES)}, or all or none; the target's sliding rollouts "
         "take long (default: the target under --rollout, and the draft alone)",
+        changes=DECODED,
     )
     drafts = [name for name, entry in MODELS.items() if entry.draft]
     g.add_argument(
         "--spec_draft_model",
         choices=drafts,
         help=f"which draft proposes (default: that of --spec_draft_ckpt, else {DRAFT})",
+        changes=DECODED,
+        names=MODEL,
     )
-    g.add_argument("--spec_draft_ckpt", help="its checkpoint (default: the newest that fits the target)")
+    g.add_argument(
+        "--spec_draft_ckpt",
+        help="its checkpoint (default: the newest that fits the target)",
+        changes=DECODED,
+        names=MODEL,
+    )
     g.add_argument(
         "--spec_mode",
         choices=list(RULES),
         default=PATHS,
         help="; ".join(f"{name}: {rule.help}" for name, rule in RULES.items())
         + f" (predict: {MEANS}, or with --num_samples above 1 {PATHS})",
+        changes=DECODED,
     )
-    g.add_argument("--spec_k", type=int, default=3, help="K: patches proposed per round")
+    g.add_argument("--spec_k", type=int, default=3, help="K: patches proposed per round", changes=DECODED)
     g.add_argument(
         "--spec_sigma",
         type=sigma,
         default=0.5,
         help="standard deviation of both models' patches, or: calibrated (predict: calibrated)",
+        changes=BOTH,
     )
-    g.add_argument("--num_samples", type=whole(1), default=1, help="S: sample paths of each window (sample mode)")
-    g.add_argument("--spec_accept_bias", type=float, default=1.0, help="factor on the ratio p/q; 1 is lossless")
+    g.add_argument(
+        "--num_samples", type=whole(1), default=1, help="S: sample paths of each window (sample mode)", changes=DECODED
+    )
+    g.add_argument(
+        "--spec_accept_bias", type=float, default=1.0, help="factor on the ratio p/q; 1 is lossless", changes=DECODED
+    )
     g.add_argument(
         "--spec_accept_mse_tol",
         type=float,
         help="accept below this mean square (default: sample 0 = off, point 0.005); a bound of each patch, not of the "
         "forecast: over many patches it drifts, by what the record says (accuracy.drift)",
+        changes=DECODED,
     )
     g.add_argument(
         "--spec_config",
         metavar="FILE",
         help="best_config.json of a sweep: its operating point and models become the defaults of this run",
+        changes=NEITHER,
     )
-    g.add_argument("--spec_max_draws", type=int, default=256, help="bound on residual draws (learned variances)")
+    g.add_argument(
+        "--spec_max_draws", type=int, default=256, help="bound on residual draws (learned variances)", changes=DECODED
+    )
     g.add_argument(
         "--spec_adaptive",
         action="store_true",
         help="every round proposes what is expected to be quickest: --spec_k patches at most, perhaps none",
+        changes=DECODED,
     )
-    g.add_argument("--trace_inference_breakdown", action="store_true", help="time drafting, verifying and accepting")
+    g.add_argument(
+        "--trace_inference_breakdown",
+        action="store_true",
+        help="time drafting, verifying and accepting",
+        changes=NEITHER,
+    )
     return parser

@@ -10,7 +10,9 @@ from types import SimpleNamespace
 
 from leapcast.data_provider import seasons
 from leapcast.data_provider.data_factory import DATASETS, EMBEDDED, season
+from leapcast.exp.arguments import build_parser
 from leapcast.exp.exp_basic import ExpBasic
+from leapcast.exp.identity import DECODED, INPUTS, chosen, contents, differences, plain
 from leapcast.models import DRAFT, MODELS, TARGET
 from leapcast.models.errors import UserError
 from leapcast.utils.decoding.checks import check_draft
@@ -19,10 +21,6 @@ from leapcast.utils.decoding.covariance import Calibration
 from leapcast.utils.decoding.rules import MEANS, RULES
 from leapcast.utils.io import checkpoint
 from leapcast.utils.reporting.record import SCHEMA, environment, now
-
-# arguments that may differ between two runs that are the same: places, and what contents or names tell
-PLACES = {"backend", "ray_address", "workers", "threads", "device", "setting", "results", "checkpoints", "checkpoint"}
-PLACES |= {"spec_draft_ckpt", "reference_ckpt", "spec_config", "spec_accept_mse_tol", "trace_inference_breakdown"}
 
 
 class ExpDecode(ExpBasic):
@@ -110,18 +108,32 @@ class ExpDecode(ExpBasic):
 
         Digits follow where that name's ``record`` is of a run with other models or arguments.
         """
-        args = self.args
-        folder = Path(args.results) / self.setting()
-        # none is there, or it tells nothing
-        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            other = json.loads((folder / record).read_text()) if (folder / record).is_file() else {}
-            own = json.loads(json.dumps({name: vars(args)[name] for name in vars(args) if name not in PLACES}))
-            models = [model["sha256"] for model in self.models.values()]
-            same = all(other["args"].get(name, value) == value for name, value in own.items())
-            if not args.setting and not (same and [m["sha256"] for m in other["models"].values()] == models):
-                digest = hashlib.sha256(json.dumps([own, models], sort_keys=True).encode()).hexdigest()
-                folder = folder.with_name(f"{folder.name}_{digest[:6]}")
+        folder = Path(self.args.results) / self.setting()
+        left = self.recorded(folder / record)
+        if not self.args.setting and left is not None and differences(build_parser(), left, self.identity()):
+            folder = folder.with_name(f"{folder.name}_{self.digits()}")
         return folder
+
+    def identity(self) -> dict:
+        """By what a finished run is known again: its data by their place, since they may have grown."""
+        args = self.args
+        allowed = plain(tolerance(args.spec_mode, args.spec_accept_mse_tol))  # as in records
+        given = chosen(build_parser(), args, DECODED, places=True) | {"spec_accept_mse_tol": allowed}
+        return given | {INPUTS: contents(self.models)}
+
+    def recorded(self, path: Path) -> dict | None:
+        """The identity of the run that left this record; None where there is none, or it tells nothing."""
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            if path.is_file():  # a pipe would have no end
+                record = json.loads(path.read_text())
+                return dict(record["args"]) | {INPUTS: contents(record["models"])}
+        return None
+
+    def digits(self) -> str:
+        """Of the name of a folder. An argument that has its default does not count: a new one changes no name."""
+        identity, usual = self.identity(), vars(build_parser().parse_args([]))
+        told = {name: value for name, value in identity.items() if name not in usual or value != plain(usual[name])}
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:6]
 
     def emitted(self, config: SpeculativeConfig, each: str) -> str:
         """What the forecast is, in one line; ``each``: window or series."""

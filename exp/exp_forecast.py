@@ -18,6 +18,7 @@ from tqdm import tqdm
 from leapcast.data_provider.data_loader import Series, Windows
 from leapcast.exp.arguments import build_parser
 from leapcast.exp.exp_basic import ExpBasic
+from leapcast.exp.identity import INPUTS, LEARNED, advice, again, chosen, contents, refuse_another
 from leapcast.models import MODELS
 from leapcast.models.errors import Interrupted, UserError, kept, undisturbed
 from leapcast.models.layers.patches import to_patches, to_rows, windows_of
@@ -31,12 +32,6 @@ from leapcast.utils.reporting.figures import training_figure
 
 SAVE_EVERY_S = 60
 LOG_EVERY = 20  # steps
-# Arguments that do not change what is learned; files are known by their contents.
-NOT_TRAINING = {"is_training", "setting", "device", "threads", "checkpoints", "results", "checkpoint"}
-NOT_TRAINING |= {"data", "root_path", "data_path", "test_pred_len", "split", "max_windows", "distill_target_ckpt"}
-NOT_TRAINING |= {"reference_ckpt", "rollout", "renorm_every", "attention_window", "use_speculative", "num_samples"}
-NOT_TRAINING |= {"season", "trace_inference_breakdown", "amp", "compile", "columns", "time_column", "id_column"}
-NOT_TRAINING |= {"missing", "backend", "ray_address", "workers", "max_minutes", "overwrite", "baselines"}
 
 
 class ExpForecast(ExpBasic):
@@ -203,7 +198,7 @@ class ExpForecast(ExpBasic):
         epoch += within / batches if within else 0
         if error < lowest(state["history"]) and ddp.rank() == 0:
             training = {"data": self.data_name(), "epoch": epoch, "val_loss": error, "args": vars(self.args)}
-            training["inputs"] = state["args"]["inputs"]
+            training["inputs"] = list(state["args"][INPUTS].values())
             checkpoint.save(path, self.args.model, average.module, training)
         state["history"].append({"step": state["step"], "epoch": epoch, "val_loss": error})
         if not within:
@@ -216,45 +211,31 @@ class ExpForecast(ExpBasic):
 
     def identity(self) -> dict:
         """What two runs must have in common for the one to go on where the other stopped."""
-        args = vars(self.args)
-        wanted = {k: v for k, v in args.items() if k not in NOT_TRAINING and not k.startswith("spec_")}
-        if self.args.distill_loss == "acceptance":
-            wanted["spec_sigma"] = self.args.spec_sigma
-        inputs = [series.digest() for series in self.parts] + [model["sha256"] for model in self.models.values()]
-        return wanted | {"inputs": inputs, "batch_size": self.args.batch_size * ddp.world()}
-
-    def left_by_another(self, saved: dict, identity: dict) -> list[str]:
-        """In what the training that ``saved`` these arguments differs from this one.
-
-        What it did not know yet (an argument of a newer version) it had by default.
-        """
-        parser, told = build_parser(), []
-        for name, value in identity.items():
-            old = saved.get(name, parser.get_default(name))
-            if old != value:
-                told.append("other data or models" if name == "inputs" else f"--{name} {old}, now {value}")
-        return told
+        identity = chosen(build_parser(), self.args, LEARNED)
+        if self.args.distill_loss != "acceptance":  # what is learned does not depend on it
+            del identity["spec_sigma"]
+        data = {f"data file {i}" if i > 1 else "data file": s.digest() for i, s in enumerate(self.parts, 1)}
+        identity["batch_size"] = self.args.batch_size * ddp.world()
+        return identity | {INPUTS: data | contents(self.models)}
 
     def left(self, folder: Path, identity: dict) -> dict | None:
         """The state in which this training was stopped before; None where it begins. Another one is not overwritten."""
         resume_path, best_path = folder / "resume.pth", folder / "checkpoint.pth"
-        advice = "add --overwrite to begin anew, or give another --setting"
         if self.args.overwrite:
             return None
         if not resume_path.is_file():
             if best_path.is_file():
-                raise UserError(f"{best_path} is there without the state of its training (resume.pth): {advice}")
+                raise UserError(f"{best_path} is there without the state of its training (resume.pth): {advice()}")
             return None
         try:
             saved = checkpoint.read_state(resume_path, self.device)
         except UserError:
             saved = None
         if saved is None or not resumable(saved):
-            raise UserError(f"{resume_path} is damaged, or not what an interrupted training leaves: {advice}")
-        if different := self.left_by_another(saved["args"], identity):
-            raise UserError(f"{folder} holds another training ({'; '.join(different)}): {advice}")
+            raise UserError(f"{resume_path} is damaged, or not what an interrupted training leaves: {advice()}")
+        refuse_another(build_parser(), folder, "training", saved["args"], identity)
         if lowest(saved["history"]) < math.inf and not best_path.is_file():
-            raise UserError(f"{best_path}, the best so far of the training in {folder}, is missing: {advice}")
+            raise UserError(f"{best_path}, the best so far of the training in {folder}, is missing: {advice()}")
         return saved
 
     def setting(self) -> str:
@@ -294,10 +275,9 @@ class ExpForecast(ExpBasic):
         best_path = folder / "checkpoint.pth"
         if str(best_path) in [model["path"] for model in self.models.values()]:
             raise UserError(f"{best_path} would be overwritten by what is trained from it: give another --setting")
-        again = f"the same command {'without --overwrite ' if args.overwrite else ''}goes on"
-        with alone_in(folder) if rank == 0 else nullcontext(), kept(f"what was saved last is kept; {again}"):
+        with alone_in(folder) if rank == 0 else nullcontext(), kept(f"what was saved last is kept; {again(args)}"):
             self.say(f"training {args.model} on {len(train)} windows, {total} steps -> {best_path}")
-            interrupted = self.run(train, val, batches, total, folder, again)
+            interrupted = self.run(train, val, batches, total, folder)
         ddp.finish()
         if interrupted:
             raise KeyboardInterrupt(interrupted)
@@ -312,7 +292,7 @@ class ExpForecast(ExpBasic):
             return None
         return SummaryWriter(folder, purge_step=step)
 
-    def run(self, train: Windows, val: Windows, batches: int, total: int, folder: Path, again: str) -> str | None:
+    def run(self, train: Windows, val: Windows, batches: int, total: int, folder: Path) -> str | None:
         """The steps of training, ``batches`` an epoch, from where an earlier run was stopped.
 
         Ctrl-C ends it after a step, validated and saved: what is kept is returned, in words.
@@ -470,7 +450,7 @@ class ExpForecast(ExpBasic):
                 writer.close()
         if stopped == 2:
             found = f", best validation loss {best:.4f}" if best < math.inf else ""
-            return f"training is kept up to {where}{found} -> {folder}; {again}"
+            return f"training is kept up to {where}{found} -> {folder}; {again(args)}"
         if rank:
             return None
         draw()
@@ -481,7 +461,7 @@ class ExpForecast(ExpBasic):
             epochs = f"{args.patience} epochs" if args.patience > 1 else "1 epoch"
             self.say(f"stopped early: no better validation loss in {epochs} ({where})")
         elif state["step"] < total:
-            self.say(f"stopped at {where} by --max_minutes {args.max_minutes:g}; {again}")
+            self.say(f"stopped at {where} by --max_minutes {args.max_minutes:g}; {again(args)}")
         self.say(f"best validation loss {best:.4f} -> {best_path}")
         return None
 

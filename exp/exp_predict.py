@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from copy import copy
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from tqdm import tqdm
 
 from leapcast.data_provider.data_factory import EMBEDDED, UNDATED, locate, nyc_weather
 from leapcast.data_provider.histories import History, Table, short, told_filled
+from leapcast.exp.arguments import build_parser
 from leapcast.exp.exp_decode import ExpDecode
+from leapcast.exp.identity import INPUTS, again, refuse_another
 from leapcast.exp.ray_data import ray_decode
 from leapcast.forecaster import SpeculativeForecaster, batches, check_names
 from leapcast.models.errors import Interrupted, UserError, kept
@@ -32,9 +35,6 @@ FILLED = ("filled", "gappy", "long_gaps")  # values; series with some; series wi
 KEPT = ("series", "seconds", *COUNTED, *FILLED, "quoted")  # of what is done, for a run that goes on
 PANELS = 8  # of the picture
 TRIALS, TRIAL_SECONDS = 4, 2.0  # of the target alone and of speculation, for the verdict; one of each in any case
-# arguments that may differ between a run that was killed and the one that goes on
-FREE = {"backend", "ray_address", "workers", "threads", "device", "setting", "results", "checkpoints"}
-FREE |= {"max_minutes", "overwrite"}  # of training
 
 
 class ExpPredict(ExpDecode):
@@ -91,7 +91,10 @@ class ExpPredict(ExpDecode):
         return [history.values for history in first], first[0].step
 
     def predict(self) -> Path:
-        """Forecast every series of the table; a run that was killed goes on with the series it had not reached."""
+        """Forecast every series of the table; a run that was killed goes on with the series it had not reached.
+
+        Another run's folder, finished or not, is refused without ``--overwrite``.
+        """
         args, folder = self.args, self.folder("forecast.json")
         path = folder / "forecast.csv"
         first = list(islice(self.table.histories(), args.batch_size))  # most errors show before anything is written
@@ -109,12 +112,13 @@ class ExpPredict(ExpDecode):
             raise UserError(f"column {name!r} is written as {harmless(name)!r} is called: rename one of them")
         self.say(self.emitted(self.config, "series"))
         new = [part for part in (folder, *folder.parents) if not os.path.exists(part)]
-        with alone_in(folder), kept("what was forecast is kept; the same command goes on"):
+        with alone_in(folder), kept(f"what was forecast is kept; {again(args)}"):
             # a table of fewer series than a batch has no more than these
             most = len(first) if len(first) < args.batch_size else None
-            file = Growing(path, self.identity(), lambda done: counted(done, most))
-            if file.other:
-                self.say(f"what an interrupted run has left is {file.other}: beginning anew")
+            valid, check = partial(counted, most=most), partial(self.refuse_another, folder)
+            file = Growing(path, self.half_done(), valid, check, args.overwrite)
+            if file.damaged:
+                self.say("what an interrupted run has left is damaged or not whole: beginning anew")
             try:
                 counts, drawn = self.forecast(file, first, sigma)
             except (UserError, KeyboardInterrupt) as error:
@@ -250,11 +254,22 @@ class ExpPredict(ExpDecode):
     def hashes(self) -> list[str]:
         return [model["sha256"] for model in self.models.values()]
 
-    def identity(self) -> dict:
-        source = self.table.source
-        file = [source.stat().st_size, source.stat().st_mtime_ns] if isinstance(source, Path) else None
-        args = {name: str(value) for name, value in vars(self.args).items() if name not in FREE}
-        return args | {"inputs": [file, self.hashes()]}
+    def refuse_another(self, folder: Path, left: dict | None) -> None:
+        """Raise where the folder is of another run; ``left``: the identity of the one that was interrupted there."""
+        if left is not None:
+            refuse_another(build_parser(), folder, "half-done forecast", left, self.half_done())
+        elif (finished := self.recorded(folder / "forecast.json")) is not None:
+            refuse_another(build_parser(), folder, "forecast", finished, self.identity())
+
+    def half_done(self) -> dict:
+        """The identity of this run until it is finished: so long the table must not change.
+
+        It may be too long to be read twice, and is known by its size and time.
+        """
+        source, identity = self.table.source, self.identity()
+        file = source.stat() if isinstance(source, Path) else None
+        told = file and f"{file.st_size} bytes, last written {file.st_mtime_ns} ns after 1970"
+        return identity | {INPUTS: identity[INPUTS] | {"data file": told}}
 
     def setting(self) -> str:
         args = self.args

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from leapcast.data_provider.data_loader import Windows
 from leapcast.exp.arguments import build_parser
 from leapcast.exp.exp_speculative import ExpSpeculative
+from leapcast.exp.identity import plain
 from leapcast.models.errors import UserError
 from leapcast.models.layers.patches import to_rows, windows_together
 from leapcast.utils.analysis.metrics import Accuracy
@@ -60,17 +61,8 @@ def lists(args: Namespace) -> list[dict]:
     return [part | {n: values for n, values in given.items() if part[n] != [None]} for part in presets()[args.preset]]
 
 
-def plain(value):
-    """The same for JSON, which has no infinity: the text "inf" stands for it."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [plain(item) for item in value]
-    return "inf" if value == math.inf else value
-
-
 def meant(values: dict) -> dict:
-    """What :func:`plain` was made from."""
+    """What :func:`exp.identity.plain` was made from."""
     return {name: math.inf if value == "inf" else value for name, value in values.items()}
 
 

@@ -8,7 +8,8 @@ import os
 from argparse import Namespace
 from collections.abc import Iterator
 
-from leapcast.exp.exp_sweep import SWEPT, ExpSweep, lists, meant, plain
+from leapcast.exp.exp_sweep import SWEPT, ExpSweep, lists, meant
+from leapcast.exp.identity import plain
 from leapcast.models.errors import UserError
 from leapcast.utils.analysis.operating_point import Objective
 from leapcast.utils.parallel.ray import cluster, optional

@@ -1,5 +1,10 @@
+"""What tests share: fixtures. Plain functions stand in tests/helpers.py."""
+
 import hashlib
 import http.server
+import multiprocessing
+import os
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -9,33 +14,13 @@ import torch
 from huggingface_hub import constants
 from hypothesis import settings
 
-from leapcast.models import timer_xl
+import run
+from leapcast.exp import exp_sweep
+from tests.helpers import GRID, SMALL, series_file, sweep, train
 
-SHARED = Path(__file__).parents[2] / "shared"
 settings.register_profile("project", deadline=None, derandomize=True)  # no test depends on wall-clock time
 settings.load_profile("project")
 torch.set_num_threads(1)  # the models are tiny
-
-
-def shared(part: str) -> Path:
-    """A folder beside the project; where it is absent the test is skipped, and says so."""
-    folder = SHARED / part
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is absent")
-    return folder
-
-
-def tiny(seed: int = 0, d_model: int = 16, dtype=torch.float64, **config) -> timer_xl.Model:
-    """A Timer-XL with random weights, patch 4 and context 12 unless told."""
-    torch.manual_seed(seed)
-    sizes = {"input_token_len": 4, "output_token_len": 4, "seq_len": 12, "n_heads": 2, "d_ff": 24, "e_layers": 2}
-    return timer_xl.Model(timer_xl.Config(d_model=d_model, **(sizes | config))).to(dtype).eval()
-
-
-def walk(batch: int, length: int, variables: int, seed: int = 0, dtype=torch.float64) -> torch.Tensor:
-    """Random walks ``[B, L, C]``."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(batch, length, variables, generator=generator, dtype=dtype).cumsum(1)
 
 
 class StandIn(http.server.ThreadingHTTPServer):
@@ -92,3 +77,74 @@ def stand_in(monkeypatch, tmp_path):
     monkeypatch.setattr(time, "sleep", lambda seconds: None)  # between the attempts to reach a hub that is gone
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def server():
+    """Starts processes that have imported everything already, to be killed or to end as new ones do.
+
+    Returns:
+        as the module multiprocessing: ``Process``, ``Pipe``.
+    """
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["tests.helpers"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))  # where it looks for modules, as a new process does
+        first = server.Process(target=int)
+        first.start()
+        first.join()
+    return server
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A folder with data, a trained target and a distilled draft. Nothing is written to it: see ``workplace``."""
+    folder = tmp_path_factory.mktemp("trained")
+    series_file(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert run.main([*train(), *SMALL, "--setting", "target"]) == 0
+        assert run.main([*train(), *SMALL, "--setting", "draft", "--model", "timer_xl_draft", "--distill"]) == 0
+        assert run.main([*train(), *SMALL, "--setting", "flat", "--rope_index", "flat"]) == 0
+        for setting, stamp in (("flat", 1), ("target", 2), ("draft", 3)):  # "newest" does not hang on the clock
+            os.utime(folder / "checkpoints" / setting / "checkpoint.pth", (stamp, stamp))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def workplace(trained, tmp_path_factory):
+    """A copy of what was trained, for the tests of one module."""
+    return shutil.copytree(trained, tmp_path_factory.mktemp("work"), dirs_exist_ok=True)
+
+
+@pytest.fixture
+def here(workplace, monkeypatch):
+    monkeypatch.chdir(workplace)
+    return workplace
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Sweeps measure on few windows, and time each rollout once."""
+    monkeypatch.setattr(exp_sweep, "CALIBRATION_WINDOWS", 8)
+    monkeypatch.setattr("leapcast.utils.decoding.adaptive.SECONDS", 0.0)
+
+
+@pytest.fixture(scope="session")
+def whole(trained, tmp_path_factory):
+    """An unbroken sweep of 16 configurations."""
+    folder, output = tmp_path_factory.mktemp("swept"), tmp_path_factory.mktemp("whole")
+    shutil.copytree(trained, folder, dirs_exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(exp_sweep, "CALIBRATION_WINDOWS", 8)
+        assert sweep(output, *GRID) == 0
+    return output
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A new folder with a small series, to train in."""
+    series_file(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -6,6 +6,7 @@ Whatever comes must be read, or refused by a UserError (or, by the parser, exit 
 import contextlib
 import io
 import random
+import re
 import sys
 import tempfile
 import time
@@ -86,9 +87,7 @@ CELLS += ['"', "'", ";", "\t", "\r", "\ufeff", "1.5", "-0.0", "NaT", "NULL", "#N
 
 
 def parser(chance: random.Random) -> None:
-    flags = [
-        action.option_strings[-1] for action in optimize_speculative.sweep_parser()._actions if action.option_strings
-    ]
+    flags = re.findall(r"--\w+", optimize_speculative.sweep_parser().format_usage())
     argv = []
     for _ in range(chance.randrange(8)):
         if chance.random() < 0.9:

@@ -21,8 +21,7 @@ from leapcast.models.timer_xl import Config as Target
 from leapcast.utils.decoding.round import Proposal, Verdict, Verified
 from leapcast.utils.decoding.rules import RULES, Rule
 from leapcast.utils.decoding.rules.base import squared_distance
-from tests.conftest import tiny, walk
-from tests.test_run import data, here, workplace  # noqa: F401
+from tests.helpers import data, tiny, walk
 
 ROOT = Path(__file__).parents[1]
 # what a part may import, beside itself: scripts and sweeps -> exp -> leapcast's face -> data_provider, utils -> models
@@ -112,7 +111,7 @@ def toys(monkeypatch):
 
 
 @pytest.mark.usefixtures("toys")
-def test_a_toy_rule_and_a_toy_draft_are_known_to_all_commands(here, capsys):  # noqa: F811
+def test_a_toy_rule_and_a_toy_draft_are_known_to_all_commands(here, capsys):
     toy = ["--spec_mode", "toy", "--spec_draft_model", "last", "--spec_k", "2"]
     assert run.main([*data(), "--use_speculative", *toy, "--test_pred_len", "18", "--max_windows", "6"]) == 0
     assert "speculative toy, last, K 2" in capsys.readouterr().out

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 import run
-from tests.test_run import SMALL, here, train, workplace  # noqa: F401
+from tests.helpers import SMALL, train
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
 HOW = [*SMALL, "--dropout", "0", "--batch_size", "16"]
 
@@ -39,7 +40,7 @@ def same(first: dict, second: dict) -> None:
         torch.testing.assert_close(second[name], value, rtol=1e-3, atol=1e-5)
 
 
-def test_two_processes_learn_what_one_learns_and_go_on_after_one_was_lost(here):  # noqa: F811
+def test_two_processes_learn_what_one_learns_and_go_on_after_one_was_lost(here):
     how = [*train(), *HOW, "--train_epochs", "4"]
     code, out = torchrun(*how, "--setting", "two")
     assert code == 0, out
@@ -60,7 +61,7 @@ def test_two_processes_learn_what_one_learns_and_go_on_after_one_was_lost(here):
         assert torch.equal(weights("broken")[name], value), name
 
 
-def test_two_processes_distil_what_one_distils(here):  # noqa: F811
+def test_two_processes_distil_what_one_distils(here):
     how = [*train(), *HOW, "--model", "timer_xl_draft", "--distill", "--train_rollout", "2"]
     how += ["--distill_target_ckpt", "checkpoints/target/checkpoint.pth"]
     code, out = torchrun(*how, "--setting", "two_drafts")
@@ -70,7 +71,7 @@ def test_two_processes_distil_what_one_distils(here):  # noqa: F811
     same(weights("one_draft"), weights("two_drafts"))
 
 
-def test_torchrun_is_for_training(here, monkeypatch, capsys):  # noqa: F811
+def test_torchrun_is_for_training(here, monkeypatch, capsys):
     for name, value in (("TORCHELASTIC_RUN_ID", "1"), ("WORLD_SIZE", "2"), ("RANK", "0")):
         monkeypatch.setenv(name, value)
     assert run.main(["--data", "custom", "--root_path", ".", "--data_path", "waves.csv"]) == 2

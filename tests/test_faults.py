@@ -1,7 +1,6 @@
 """Faults of machines and users: runs that are killed, full disks, damaged files, hostile tables."""
 
 import json
-import multiprocessing
 import os
 import random
 import re
@@ -16,19 +15,7 @@ import torch
 
 import run
 from tests.dying import die_before
-from tests.exp.test_predict import long
-from tests.test_run import SMALL, data, here, series_file, train, workplace  # noqa: F401
-
-SERVER = multiprocessing.get_context("forkserver")  # a process that has imported torch forks those to be killed
-SERVER.set_forkserver_preload(["tests.test_faults"])
-
-
-@pytest.fixture(autouse=True, scope="module")
-def importable():
-    """The server of forks looks for modules as a new process does."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
-        yield
+from tests.helpers import SMALL, data, long, series_file, train
 
 
 def child(folder: str, argv: list[str], log, event: int | None, limit: int | None) -> None:
@@ -48,25 +35,30 @@ def child(folder: str, argv: list[str], log, event: int | None, limit: int | Non
     sys.exit(code)
 
 
-def process(folder: Path, argv: list[str], event: int | None = None, limit: int | None = None) -> tuple[int, str]:
+@pytest.fixture
+def process(server):
     """run.py in a process of its own: exit code and what it said.
 
     Args:
         event: it kills itself before this one, see :mod:`tests.dying`.
         limit: bytes that a file may have, as on a full disk.
     """
-    log, own = SERVER.Pipe(duplex=False)
-    running = SERVER.Process(target=child, args=(str(folder), argv, own, event, limit))
-    running.start()
-    own.close()
-    said = b""
-    while part := os.read(log.fileno(), 65536):
-        said += part
-    running.join()
-    return running.exitcode, said.decode()
+
+    def call(folder: Path, argv: list[str], event: int | None = None, limit: int | None = None) -> tuple[int, str]:
+        log, own = server.Pipe(duplex=False)
+        running = server.Process(target=child, args=(str(folder), argv, own, event, limit))
+        running.start()
+        own.close()
+        said = b""
+        while part := os.read(log.fileno(), 65536):
+            said += part
+        running.join()
+        return running.exitcode, said.decode()
+
+    return call
 
 
-def killed_again_and_again(folder: Path, argv: list[str], times: int, most: int) -> None:
+def killed_again_and_again(process, folder: Path, argv: list[str], times: int, most: int) -> None:
     """Each time before a random event, of the first ``most``."""
     chance = random.Random(0)
     for _ in range(times):
@@ -78,12 +70,13 @@ def weights(path: Path) -> dict:
     return torch.load(path, weights_only=True)["state_dict"]
 
 
-def test_training_killed_at_ten_moments_ends_with_the_same_weights(here, tmp_path):  # noqa: F811
+@pytest.mark.slow
+def test_training_killed_at_ten_moments_ends_with_the_same_weights(process, tmp_path):
     series_file(tmp_path)
     argv = [*train(), *SMALL, "--train_epochs", "12", "--batch_size", "16"]
     assert process(tmp_path, [*argv, "--setting", "whole"])[0] == 0
     folder = tmp_path / "checkpoints/broken"
-    killed_again_and_again(tmp_path, [*argv, "--setting", "broken"], 10, 30)
+    killed_again_and_again(process, tmp_path, [*argv, "--setting", "broken"], 10, 30)
     code, said = process(tmp_path, [*argv, "--setting", "broken"])
     assert code == 0
     assert "continuing at step" in said
@@ -96,13 +89,14 @@ def test_training_killed_at_ten_moments_ends_with_the_same_weights(here, tmp_pat
     assert not [path.name for path in folder.iterdir() if path.name.startswith(".")], "half-written files are removed"
 
 
-def test_predictions_killed_again_and_again_end_with_the_same_file(here):  # noqa: F811
+@pytest.mark.slow
+def test_predictions_killed_again_and_again_end_with_the_same_file(here, process):
     long("many.csv", series=60)
     argv = ["--task_name", "predict", "--data_path", "many.csv", "--id_column", "id", "--batch_size", "1"]
     argv += ["--checkpoint", "checkpoints/target/checkpoint.pth", "--test_pred_len", "10"]
     assert run.main([*argv, "--setting", "whole"]) == 0
     folder = here / "results/broken_many"
-    killed_again_and_again(here, [*argv, "--setting", "broken_many"], 3, 20)
+    killed_again_and_again(process, here, [*argv, "--setting", "broken_many"], 3, 20)
     assert run.main([*argv, "--setting", "broken_many"]) == 0
     assert (folder / "forecast.csv").read_bytes() == (here / "results/whole/forecast.csv").read_bytes()
 
@@ -118,7 +112,7 @@ FULL = {
 
 
 @pytest.mark.parametrize("case", FULL)
-def test_a_full_disk_ends_in_one_line_and_no_half_file(case, here):  # noqa: F811
+def test_a_full_disk_ends_in_one_line_and_no_half_file(case, here, process):
     argv, limit = FULL[case]
     code, told = process(here, argv(), limit=limit)
     assert code == 2, told
@@ -129,7 +123,7 @@ def test_a_full_disk_ends_in_one_line_and_no_half_file(case, here):  # noqa: F81
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "other"])
-def test_a_damaged_resume_file_is_refused(damage, here, capsys):  # noqa: F811
+def test_a_damaged_resume_file_is_refused(damage, here, capsys):
     folder = here / f"checkpoints/resume_{damage}"
     assert run.main([*train(), *SMALL, "--setting", folder.name]) == 0
     path = folder / "resume.pth"
@@ -145,7 +139,7 @@ def test_a_damaged_resume_file_is_refused(damage, here, capsys):  # noqa: F811
 
 
 @pytest.mark.parametrize("content", [{}, {"format": 1}, {"format": 1, "model": "timer_xl", "training": {}}, [1], 3])
-def test_files_that_are_almost_checkpoints_are_refused(content, here, capsys):  # noqa: F811
+def test_files_that_are_almost_checkpoints_are_refused(content, here, capsys):
     (here / "checkpoints/almost").mkdir(exist_ok=True)
     path = here / "checkpoints/almost/checkpoint.pth"
     torch.save(content, path)
@@ -159,7 +153,7 @@ def test_files_that_are_almost_checkpoints_are_refused(content, here, capsys):  
     path.unlink()
 
 
-def test_a_damaged_calibration_is_made_again(here):  # noqa: F811
+def test_a_damaged_calibration_is_made_again(here):
     how = [*data(), "--use_speculative", "--spec_sigma", "calibrated", "--test_pred_len", "8", "--max_windows", "2"]
     how += ["--checkpoint", "checkpoints/target/checkpoint.pth"]
     path = here / "checkpoints/target/calibration.pth"
@@ -193,7 +187,7 @@ TABLES = {
 
 @pytest.mark.parametrize("case", TABLES)
 @pytest.mark.parametrize("training", [True, False])
-def test_hostile_tables_are_refused(case, training, here, capsys):  # noqa: F811
+def test_hostile_tables_are_refused(case, training, here, capsys):
     change, expected = TABLES[case]
     series_file(here, name="hostile.csv", change=change)
     argv = [*train("hostile.csv"), *SMALL] if training else [*data("hostile.csv"), "--test_pred_len", "8"]
@@ -206,7 +200,8 @@ def test_hostile_tables_are_refused(case, training, here, capsys):  # noqa: F811
     assert set(here.rglob("*")) == before
 
 
-def test_a_hundred_thousand_columns_are_refused(here, capsys):  # noqa: F811
+@pytest.mark.slow
+def test_a_hundred_thousand_columns_are_refused(here, capsys):
     names = ",".join(map(str, range(100_000)))
     rows = "".join(f"2020-01-{day:02},{','.join('0' * 100_000)}\n" for day in range(1, 31))
     (here / "wide.csv").write_text(f"date,{names}\n{rows}")
@@ -214,13 +209,13 @@ def test_a_hundred_thousand_columns_are_refused(here, capsys):  # noqa: F811
     assert "100000 variables together" in capsys.readouterr().err
 
 
-def test_files_that_are_not_utf8_are_refused(here, capsys):  # noqa: F811
+def test_files_that_are_not_utf8_are_refused(here, capsys):
     (here / "latin.csv").write_bytes("date,é\n2020-01-01,1\n".encode("latin-1"))
     assert run.main([*data("latin.csv")]) == 2
     assert "cannot read" in capsys.readouterr().err
 
 
-def test_constant_columns_give_numbers(here):  # noqa: F811
+def test_constant_columns_give_numbers(here):
     series_file(here, name="constant.csv", change=constant)
     assert run.main([*train("constant.csv"), *SMALL, "--setting", "constant"]) == 0
     how = ["--checkpoint", "checkpoints/constant/checkpoint.pth", "--use_speculative", "--test_pred_len", "8"]
@@ -233,7 +228,7 @@ def test_constant_columns_give_numbers(here):  # noqa: F811
 
 
 @pytest.mark.parametrize(("horizon", "k", "batch"), [(1, 5, 1), (3, 99, 4), (8, 99, 1), (18, 2, 4)])
-def test_odd_horizons_k_and_batches(here, horizon, k, batch):  # noqa: F811
+def test_odd_horizons_k_and_batches(here, horizon, k, batch):
     how = ["--use_speculative", "--spec_mode", "point", "--spec_k", str(k), "--batch_size", str(batch)]
     how += ["--test_pred_len", str(horizon), "--max_windows", "5", "--setting", "odd"]
     assert run.main([*data(), *how]) == 0

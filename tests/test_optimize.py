@@ -7,7 +7,6 @@ import math
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -21,27 +20,12 @@ from leapcast.exp import exp_sweep
 from leapcast.exp.exp_sweep import ExpSweep
 from leapcast.models.errors import UserError
 from leapcast.utils.analysis.operating_point import Objective
-from tests.test_run import data, here, workplace  # noqa: F401
+from leapcast.utils.decoding import adaptive
+from tests.helpers import GRID, SWEPT, data, results, sweep
 
-ROOT = Path(__file__).parents[1]
-SMALL = ["--test_pred_len", "12", "--max_windows", "6", "--batch_size", "4", "--threads", "1"]
-GRID = ["--sigmas", "0.5", "2", "--biases", "1", "3", "--mse_tols", "0", "1", "--ks", "1", "2"]
+pytestmark = pytest.mark.usefixtures("few")
 TIMES = {"created", "timing", "speedup", "speedup_total", "speedup_medians_and_totals_agree", "pareto", "environment"}
 TIMES |= {"verdict"}
-
-
-@pytest.fixture(autouse=True)
-def few(monkeypatch):
-    monkeypatch.setattr(exp_sweep, "CALIBRATION_WINDOWS", 8)
-    monkeypatch.setattr("leapcast.utils.decoding.adaptive.SECONDS", 0.0)
-
-
-def sweep(output, *options):
-    return optimize_speculative.main([*data(), *SMALL, "--output", str(output), *options])
-
-
-def results(output) -> dict:
-    return json.loads((Path(output) / "optimization_results.json").read_text())
 
 
 def timeless(output) -> list[dict]:
@@ -53,17 +37,6 @@ def timeless(output) -> list[dict]:
     return [{key: value for key, value in record.items() if key not in TIMES} for record in records]
 
 
-@pytest.fixture(scope="module")
-def whole(workplace, tmp_path_factory):  # noqa: F811
-    """An unbroken sweep of 16 configurations."""
-    folder = tmp_path_factory.mktemp("whole")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(workplace)
-        patch.setattr(exp_sweep, "CALIBRATION_WINDOWS", 8)
-        assert sweep(folder, *GRID) == 0
-    return folder
-
-
 def test_the_original_grid_has_192_configurations():
     settings = exp_sweep.grid(optimize_speculative.parse([]))
     assert len(settings) == 192
@@ -73,7 +46,7 @@ def test_the_original_grid_has_192_configurations():
     assert all(setting["sigma"] is None for setting in full if setting["mode"] == "point")
 
 
-def test_a_sweep_leaves_records_like_those_of_run_py(here, whole):  # noqa: F811
+def test_a_sweep_leaves_records_like_those_of_run_py(here, whole):
     told = results(whole)
     assert [record["number"] for record in told["records"]] == list(range(16))
     assert {"target_cached", "target_sliding", "draft"} == set(told["baselines"])
@@ -82,7 +55,7 @@ def test_a_sweep_leaves_records_like_those_of_run_py(here, whole):  # noqa: F811
     assert record["args"]["spec_sigma"] == setting["sigma"]
     options = ["--spec_sigma", setting["sigma"], "--spec_accept_bias", setting["bias"], "--spec_k", setting["k"]]
     options += ["--spec_accept_mse_tol", setting["mse_tol"], "--split", "val", "--setting", "same"]
-    assert run.main([*data(), "--use_speculative", *map(str, options), *SMALL[:2]]) == 0
+    assert run.main([*data(), "--use_speculative", *map(str, options), *SWEPT[:2]]) == 0
     single = json.loads(Path("results/same/metrics.json").read_text())
     assert set(single) <= set(record)
     assert record["data"]["windows"] == 6
@@ -95,13 +68,13 @@ def test_a_sweep_leaves_records_like_those_of_run_py(here, whole):  # noqa: F811
     assert table.loc[table["lossless"], "bias"].eq(1).all()
 
 
-def test_a_record_is_that_of_run_py_on_the_same_windows(here, whole):  # noqa: F811
+def test_a_record_is_that_of_run_py_on_the_same_windows(here, whole):
     """The second half of validation is what --split val measures; here it is compared on the test part."""
-    args = optimize_speculative.parse([*data(), *SMALL, *GRID, "--split", "test"])
+    args = optimize_speculative.parse([*data(), *SWEPT, *GRID, "--split", "test"])
     record = ExpSweep(args).run(0, {"mode": "sample", "sigma": 0.5, "bias": 3.0, "mse_tol": 0.0, "k": 2})
     options = ["--spec_sigma", "0.5", "--spec_accept_bias", "3", "--spec_k", "2", "--setting", "one"]
     options += ["--baselines", "all"]
-    assert run.main([*data(), "--use_speculative", *options, *SMALL]) == 0
+    assert run.main([*data(), "--use_speculative", *options, *SWEPT]) == 0
     single = json.loads(Path("results/one/metrics.json").read_text())
     for name in ("speculative", "target", "target_sliding", "draft"):
         assert record["accuracy"][name] == pytest.approx(single["accuracy"][name])
@@ -109,27 +82,34 @@ def test_a_record_is_that_of_run_py_on_the_same_windows(here, whole):  # noqa: F
         assert record["acceptance"][name] == single["acceptance"][name]
 
 
-def test_killed_at_random_moments_and_resumed_it_ends_with_the_same_records(here, whole, tmp_path):  # noqa: F811
-    command = [sys.executable, str(ROOT / "tests" / "small_sweep.py"), *data(), *SMALL, *GRID]
-    command += ["--output", str(tmp_path), "--resume"]
+def short_sweep(folder, output):
+    """In a process that is killed."""
+    os.chdir(folder)
+    exp_sweep.CALIBRATION_WINDOWS, adaptive.SECONDS = 8, 0.0
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+        sys.exit(sweep(output, *GRID))
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_and_resumed_it_ends_with_the_same_records(here, whole, tmp_path, server):
     chance, path = random.Random(1), tmp_path / "optimization_results.json"
     for wanted in sorted(chance.sample(range(1, 16), 5)):  # moments are told by progress, not by a clock
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while process.poll() is None and not (path.is_file() and len(results(tmp_path)["records"]) >= wanted):
+        process = server.Process(target=short_sweep, args=(here, tmp_path))
+        process.start()
+        while process.is_alive() and not (path.is_file() and len(results(tmp_path)["records"]) >= wanted):
             time.sleep(0.002 + 0.02 * chance.random())
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.join()
         assert len(results(tmp_path)["records"]) < 16 or wanted == 15
-    assert sweep(tmp_path, *GRID, "--resume") == 0
+    assert sweep(tmp_path, *GRID) == 0
     assert timeless(tmp_path) == timeless(whole)
 
 
-def test_results_of_another_sweep_are_refused(here, whole, tmp_path, capsys):  # noqa: F811
+def test_results_of_another_sweep_are_refused(here, whole, tmp_path, capsys):
     for options, reason in [
-        (GRID, "add --resume"),
-        ([*GRID, "--resume", "--sigmas", "0.5", "1"], "another grid"),
-        ([*GRID, "--resume", "--seed", "1"], "another --seed"),
-        ([*GRID, "--resume", "--checkpoint", "checkpoints/flat/checkpoint.pth", "--rollout", "sliding"], "target"),
+        ([*GRID, "--sigmas", "0.5", "1"], "holds another sweep (other grid): add --overwrite"),
+        ([*GRID, "--seed", "1"], "another sweep (--seed 2021, now 1): add --overwrite"),
+        ([*GRID, "--checkpoint", "checkpoints/flat/checkpoint.pth", "--rollout", "sliding"], "other target"),
     ]:
         assert sweep(whole, *options) == 2
         line = capsys.readouterr().err.strip().splitlines()[-1]
@@ -140,17 +120,22 @@ def test_results_of_another_sweep_are_refused(here, whole, tmp_path, capsys):  #
     assert "no results file" in capsys.readouterr().err
 
 
-def test_a_sweep_of_before_there_was_an_argument_goes_on(here, whole, tmp_path, capsys):  # noqa: F811
+@pytest.mark.parametrize("dashes", [False, True])
+def test_a_sweep_of_before_there_was_an_argument_goes_on(here, whole, tmp_path, capsys, dashes):
     old = results(whole)
-    del old["identity"]["--amp"]
-    old["identity"]["--output_token_len"] = 96
+    identity = old["identity"]
+    del identity["amp"]
+    if dashes:
+        identity = {f"--{name}": value for name, value in identity.items() if name != "inputs"} | identity["inputs"]
+        identity["--output_token_len"] = 96
+        old["identity"] = identity
     (tmp_path / "optimization_results.json").write_text(json.dumps(old))
-    assert sweep(tmp_path, *GRID, "--resume", "--amp", "bf16") == 2
-    assert "another --amp:" in capsys.readouterr().err
-    assert sweep(tmp_path, *GRID, "--resume") == 0
+    assert sweep(tmp_path, *GRID, "--amp", "bf16") == 2
+    assert "(--amp off, now bf16)" in capsys.readouterr().err
+    assert sweep(tmp_path, *GRID) == 0
 
 
-def test_two_sweeps_do_not_write_to_one_folder(here, tmp_path, capsys):  # noqa: F811
+def test_two_sweeps_do_not_write_to_one_folder(here, tmp_path, capsys):
     handle = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
     assert sweep(tmp_path, *GRID) == 2
@@ -158,17 +143,17 @@ def test_two_sweeps_do_not_write_to_one_folder(here, tmp_path, capsys):  # noqa:
     os.close(handle)
 
 
-def test_a_changed_data_file_is_refused(here, tmp_path, capsys, monkeypatch):  # noqa: F811
+def test_a_changed_data_file_is_refused(here, tmp_path, capsys, monkeypatch):
     assert sweep(tmp_path, "--sigmas", "1", "--biases", "1", "--mse_tols", "0", "--ks", "1") == 0
     table = pd.read_csv("waves.csv", index_col=0)
     (table + 0.5 * (table.index == table.index[-1])[:, None]).to_csv("other.csv")
-    options = [*data("other.csv"), "--checkpoint", "checkpoints/target/checkpoint.pth", "--resume"]
+    options = [*data("other.csv"), "--checkpoint", "checkpoints/target/checkpoint.pth"]
     options += ["--spec_draft_ckpt", "checkpoints/draft/checkpoint.pth", "--sigmas", "1"]
     assert sweep(tmp_path, *options, "--biases", "1", "--mse_tols", "0", "--ks", "1") == 2
-    assert "another data file" in capsys.readouterr().err
+    assert "other data file" in capsys.readouterr().err
 
 
-def test_a_failing_configuration_is_recorded_and_the_rest_goes_on(here, tmp_path, monkeypatch):  # noqa: F811
+def test_a_failing_configuration_is_recorded_and_the_rest_goes_on(here, tmp_path, monkeypatch):
     measured = ExpSweep.measured
 
     def failing(self, setting):
@@ -181,11 +166,11 @@ def test_a_failing_configuration_is_recorded_and_the_rest_goes_on(here, tmp_path
     assert sweep(tmp_path, *one) == 0
     assert [record["error"] for record in results(tmp_path)["records"]] == [None, "RuntimeError: out of memory"]
     monkeypatch.setattr(ExpSweep, "measured", measured)
-    assert sweep(tmp_path, *one, "--resume") == 0
+    assert sweep(tmp_path, *one, "--resume") == 0, "a flag of older versions that changes nothing"
     assert [record["error"] for record in results(tmp_path)["records"]] == [None, None], "what failed is tried again"
 
 
-def test_predict_only_measures_nothing(here, tmp_path, monkeypatch, capsys):  # noqa: F811
+def test_predict_only_measures_nothing(here, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(ExpSweep, "measured", None)
     assert sweep(tmp_path, "--preset", "full", "--predict_only") == 0
     table = pd.read_csv(tmp_path / "predictions.csv")
@@ -194,7 +179,7 @@ def test_predict_only_measures_nothing(here, tmp_path, monkeypatch, capsys):  # 
     assert not (tmp_path / "optimization_results.json").exists()
 
 
-def test_ctrl_c_while_predicting_is_told_in_a_line_of_its_own(here, tmp_path, monkeypatch, capsys):  # noqa: F811
+def test_ctrl_c_while_predicting_is_told_in_a_line_of_its_own(here, tmp_path, monkeypatch, capsys):
     def stopped(self, setting):
         raise KeyboardInterrupt
 
@@ -204,7 +189,7 @@ def test_ctrl_c_while_predicting_is_told_in_a_line_of_its_own(here, tmp_path, mo
     assert lines[-1].startswith("stopped: ")
 
 
-def test_the_chosen_point_is_confirmed_and_taken_by_run_py(here, tmp_path, capsys):  # noqa: F811
+def test_the_chosen_point_is_confirmed_and_taken_by_run_py(here, tmp_path, capsys):
     options = ["--preset", "point", "--mse_tols", "0", "0.05", "inf", "--ks", "1", "2"]
     assert sweep(tmp_path, *options, "--objective", "max acceptance s.t. mse<=5") == 0
     out = capsys.readouterr().out
@@ -217,25 +202,25 @@ def test_the_chosen_point_is_confirmed_and_taken_by_run_py(here, tmp_path, capsy
     records = results(tmp_path)["records"]
     assert [record["accuracy"]["drift"] for record in records] == pytest.approx(table["drift"].tolist(), rel=1e-5)
     assert all(" x " in record["verdict"] for record in records)
-    assert run.main([*data(), "--spec_config", str(tmp_path / "best_config.json"), *SMALL, "--setting", "best"]) == 0
+    assert run.main([*data(), "--spec_config", str(tmp_path / "best_config.json"), *SWEPT, "--setting", "best"]) == 0
     record = json.loads(Path("results/best/metrics.json").read_text())
     assert record["args"]["spec_mode"] == "point"
     assert record["args"]["spec_k"] == best["arguments"]["spec_k"]
     ratio = record["accuracy"]["speculative"]["mse"] / record["accuracy"]["target"]["mse"]
     assert ratio == pytest.approx(best["metrics"]["mse"]["test"])
-    explicit = [*data(), "--spec_config", str(tmp_path / "best_config.json"), *SMALL, "--spec_k", "1"]
+    explicit = [*data(), "--spec_config", str(tmp_path / "best_config.json"), *SWEPT, "--spec_k", "1"]
     assert run.main([*explicit, "--setting", "own"]) == 0
     assert json.loads(Path("results/own/metrics.json").read_text())["args"]["spec_k"] == 1, "the command line wins"
 
 
-def test_an_objective_that_nothing_holds_says_what_is_nearest(here, tmp_path, capsys):  # noqa: F811
+def test_an_objective_that_nothing_holds_says_what_is_nearest(here, tmp_path, capsys):
     one = ["--sigmas", "2", "--biases", "1", "--mse_tols", "0", "--ks", "1"]
     assert sweep(tmp_path, *one, "--objective", "max speedup s.t. mse<=1.0") == 2
     assert "misses mse<=1 by" in capsys.readouterr().err
     assert len(results(tmp_path)["records"]) == 1, "what was measured is kept"
 
 
-def test_paths_are_swept_by_crps(here, tmp_path):  # noqa: F811
+def test_paths_are_swept_by_crps(here, tmp_path):
     options = ["--sigmas", "0.5", "calibrated", "--biases", "1", "--mse_tols", "0", "--ks", "1", "--num_samples", "5"]
     assert sweep(tmp_path, *options, "--objective", "max acceptance s.t. crps<=2") == 0
     best = json.loads((tmp_path / "best_config.json").read_text())
@@ -243,8 +228,8 @@ def test_paths_are_swept_by_crps(here, tmp_path):  # noqa: F811
     assert 0.5 < best["metrics"]["crps"]["test"] < 2
 
 
-def test_one_configuration_leaves_nothing_to_the_next(here):  # noqa: F811
-    args = optimize_speculative.parse([*data(), *SMALL, "--preset", "full", "--decoder", "reference"])
+def test_one_configuration_leaves_nothing_to_the_next(here):
+    args = optimize_speculative.parse([*data(), *SWEPT, "--preset", "full", "--decoder", "reference"])
     experiment = ExpSweep(args)
     point = {"mode": "point", "sigma": None, "bias": None, "mse_tol": 0.0, "k": 1}
     first = experiment.run(0, point)
@@ -255,7 +240,7 @@ def test_one_configuration_leaves_nothing_to_the_next(here):  # noqa: F811
     assert first["acceptance"]["rms_distance_by_position"][0] > 0
 
 
-def test_optuna_goes_on_where_it_stopped(here, tmp_path):  # noqa: F811
+def test_optuna_goes_on_where_it_stopped(here, tmp_path):
     pytest.importorskip("optuna")
     options = ["--search", "optuna", "--preset", "full", "--objective", "max acceptance s.t. mse<=2"]
     options += ["--mse_tols", "0", "inf"]
@@ -269,7 +254,7 @@ def test_optuna_goes_on_where_it_stopped(here, tmp_path):  # noqa: F811
 
 
 @pytest.mark.parametrize("options", [["--sigmas", "0.5"], ["--preset", "point"]])
-def test_the_reference_at_one_patch_proposes_past_the_horizon(here, tmp_path, options):  # noqa: F811
+def test_the_reference_at_one_patch_proposes_past_the_horizon(here, tmp_path, options):
     horizon = ["--decoder", "reference", "--test_pred_len", "4", *options]
     assert sweep(tmp_path, *horizon, "--mse_tols", "0", "inf", "--ks", "2") == 0
     for record in results(tmp_path)["records"]:
@@ -298,7 +283,7 @@ def test_the_reference_at_one_patch_proposes_past_the_horizon(here, tmp_path, op
         (["--preset", "point", "--sigmas", "1"], "has no sigma"),
         (["--reference_ckpt", "checkpoints/target/checkpoint.pth"], "run.py"),
         (["--baselines", "all"], "run.py"),
-        (["--backend", "ray", "--workers", "999"], "has room for"),
+        pytest.param(["--backend", "ray", "--workers", "999"], "has room for", marks=pytest.mark.slow),
         (["--backend", "ray", "--ray_address", "127.0.0.1:1"], "no Ray cluster answers"),
         (["--is_training", "1"], "trains nothing"),
         (["--spec_config", "best_config.json"], "run.py"),
@@ -306,11 +291,11 @@ def test_the_reference_at_one_patch_proposes_past_the_horizon(here, tmp_path, op
         (["--decoder", "reference", "--spec_draft_model", "seasonal_naive"], "patch by patch"),
     ],
 )
-def test_bad_arguments_end_in_one_line(options, reason, here, capsys):  # noqa: F811
+def test_bad_arguments_end_in_one_line(options, reason, here, capsys):
     if "ray" in options:
         pytest.importorskip("ray")
     try:
-        code = optimize_speculative.main([*data(), *SMALL, "--output", "refused", *options])
+        code = optimize_speculative.main([*data(), *SWEPT, "--output", "refused", *options])
     except SystemExit as ended:
         code = ended.code
     assert code == 2
@@ -321,7 +306,7 @@ def test_bad_arguments_end_in_one_line(options, reason, here, capsys):  # noqa: 
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"arguments": {"no_such": 1}}', '{"arguments": 3}'])
-def test_a_spec_config_of_another_kind_is_refused(content, here, tmp_path, capsys):  # noqa: F811
+def test_a_spec_config_of_another_kind_is_refused(content, here, tmp_path, capsys):
     (tmp_path / "best.json").write_text(content)
     assert run.main([*data(), "--spec_config", str(tmp_path / "best.json")]) == 2
     assert "--spec_config" in capsys.readouterr().err
@@ -347,20 +332,33 @@ def test_objectives_and_the_pareto_front():
     assert Objective.parse("max speedup s.t. crps<=1").missed(records[0]) == {"crps<=1": math.inf}
 
 
-def test_two_ray_workers_give_the_same_records_though_one_is_killed(here, whole, tmp_path, monkeypatch):  # noqa: F811
+def command(pid: int) -> bytes:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
+
+def descendants(pid: int):
+    """Processes that this one has started, they again, and so on."""
+    with contextlib.suppress(OSError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            for child in map(int, (thread / "children").read_text().split()):
+                yield child
+                yield from descendants(child)
+
+
+@pytest.mark.slow
+def test_two_ray_workers_give_the_same_records_though_one_is_killed(here, whole, tmp_path, monkeypatch):
     pytest.importorskip("ray")
-    killed, begun = [], time.time()
+    killed = []
     add = optimize_speculative.Sweep.add
 
     def killing(self, found):
         add(self, found)
         if len(self.records) == 3:
-            for process in Path("/proc").glob("[0-9]*"):
-                with contextlib.suppress(OSError):
-                    ours = process.stat().st_ctime >= begun - 1
-                    if ours and (process / "cmdline").read_bytes().startswith(b"ray::Worker") and not killed:
-                        os.kill(int(process.name), signal.SIGKILL)
-                        killed.append(process.name)
+            worker = next(pid for pid in descendants(os.getpid()) if command(pid).startswith(b"ray::Worker"))
+            os.kill(worker, signal.SIGKILL)
+            killed.append(worker)
 
     monkeypatch.setattr(optimize_speculative.Sweep, "add", killing)
     assert sweep(tmp_path, *GRID, "--backend", "ray", "--workers", "2") == 0

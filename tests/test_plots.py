@@ -12,9 +12,9 @@ import plot_optimization_results
 import run
 from leapcast.exp.exp_predict import ExpPredict
 from leapcast.utils.reporting.figures import drafts_figure, forecast_figure, plt, prediction_figure, short
-from tests.test_optimize import few, results, sweep, whole  # noqa: F401
-from tests.test_run import data, here, series_file, workplace  # noqa: F401
+from tests.helpers import data, results, series_file, sweep
 
+pytestmark = pytest.mark.usefixtures("few")
 FILE = "optimization_results.json"
 
 
@@ -33,7 +33,7 @@ def shows(axes) -> bool:
     return bool(axes.images or axes.collections) or any(len(line.get_xydata()) for line in axes.lines)
 
 
-def test_both_pictures_and_the_sentences_of_a_sweep(whole, tmp_path, capsys):  # noqa: F811
+def test_both_pictures_and_the_sentences_of_a_sweep(whole, tmp_path, capsys):
     analysis, insights = tmp_path / "analysis.png", tmp_path / "insights.png"
     given = ["--results", str(whole / FILE), "--output"]
     assert plot_optimization_results.main([*given, str(analysis)]) == 0
@@ -92,7 +92,7 @@ def test_both_pictures_and_the_sentences_of_a_sweep(whole, tmp_path, capsys):  #
         ),
     ],
 )
-def test_sweeps_of_all_kinds_are_drawn_and_no_panel_is_empty(options, left, here, tmp_path, capsys, figures):  # noqa: F811
+def test_sweeps_of_all_kinds_are_drawn_and_no_panel_is_empty(options, left, here, tmp_path, capsys, figures):
     assert sweep(tmp_path, *options) == 0
     for program, told in zip((plot_optimization_results, plot_key_insights), left, strict=True):
         capsys.readouterr()
@@ -108,7 +108,7 @@ def test_sweeps_of_all_kinds_are_drawn_and_no_panel_is_empty(options, left, here
 
 
 @pytest.mark.parametrize("times", [0.5, 1.5])
-def test_findings_say_where_nothing_is_faster_than_the_target_alone(whole, times):  # noqa: F811
+def test_findings_say_where_nothing_is_faster_than_the_target_alone(whole, times):
     told = results(whole)
     for record in told["records"]:
         record["speedup"]["vs_target_cached"] = times
@@ -118,7 +118,7 @@ def test_findings_say_where_nothing_is_faster_than_the_target_alone(whole, times
     assert any(line.startswith("speeds are of 1 batch and rough") for line in said)
 
 
-def test_where_no_panel_has_anything_none_is_drawn(whole, tmp_path, capsys):  # noqa: F811
+def test_where_no_panel_has_anything_none_is_drawn(whole, tmp_path, capsys):
     told = results(whole)
     for record in told["records"]:
         record["setting"]["sigma"], record["acceptance"]["rate"] = "calibrated", None
@@ -128,7 +128,7 @@ def test_where_no_panel_has_anything_none_is_drawn(whole, tmp_path, capsys):  # 
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
 
 
-def test_searches_with_many_values_leave_out_their_heat_map(whole, tmp_path, capsys, figures):  # noqa: F811
+def test_searches_with_many_values_leave_out_their_heat_map(whole, tmp_path, capsys, figures):
     told = results(whole)
     for i, record in enumerate(told["records"]):
         record["setting"]["sigma"] = 0.1 + 0.1 * i
@@ -188,7 +188,7 @@ def test_a_long_name_takes_no_more_room_than_another(tmp_path, figures):
 @pytest.mark.parametrize(
     ("columns", "told"), [(2, ""), (8, ""), (9, "the first 8 of 9 columns"), (21, "the first 8 of 21 columns")]
 )
-def test_a_picture_of_some_columns_says_so(columns, told, here, capsys, figures):  # noqa: F811
+def test_a_picture_of_some_columns_says_so(columns, told, here, capsys, figures):
     series_file(here, 40, "wide.csv", lambda t: pd.concat([t["a"].rename(f"a{i}") for i in range(columns)], axis=1))
     given = ["--task_name", "predict", "--data_path", "wide.csv", "--checkpoint", "checkpoints/target/checkpoint.pth"]
     assert run.main([*given, "--test_pred_len", "8", "--setting", "wide"]) == 0
@@ -209,13 +209,23 @@ def test_a_picture_of_some_columns_says_so(columns, told, here, capsys, figures)
         (5, 2, 2, "the first 2 of 5 series, the first of 2 columns"),
     ],
 )
-def test_a_picture_of_some_series_says_so(series, columns, batch, told, here, capsys, figures):  # noqa: F811
+def test_a_picture_of_some_series_says_so(series, columns, batch, told, here, capsys, figures):
     times = pd.date_range("2020-01-01", periods=12, freq="h")
     values = {f"a{i}": np.sin(np.arange(12 * series)) for i in range(columns)}
     table = pd.DataFrame({"id": np.repeat(np.arange(series), 12), "date": np.tile(times, series)} | values)
     table.to_csv("long.csv", index=False)
     given = ["--task_name", "predict", "--data_path", "long.csv", "--checkpoint", "checkpoints/target/checkpoint.pth"]
-    given += ["--id_column", "id", "--batch_size", str(batch), "--test_pred_len", "4", "--setting", "long"]
+    given += [
+        "--id_column",
+        "id",
+        "--batch_size",
+        str(batch),
+        "--test_pred_len",
+        "4",
+        "--setting",
+        "long",
+        "--overwrite",
+    ]
     assert run.main(given) == 0
     said = capsys.readouterr().out.splitlines()[-1]
     assert (f"forecast.png ({told}), " in said) == bool(told)
@@ -228,7 +238,7 @@ def test_many_series_are_told_readably():
 
 
 @pytest.mark.parametrize(("variables", "told"), [(1, ""), (2, ""), (3, "2 of 3 variables"), (7, "2 of 7 variables")])
-def test_a_picture_of_some_variables_says_so(variables, told, here, capsys, figures):  # noqa: F811
+def test_a_picture_of_some_variables_says_so(variables, told, here, capsys, figures):
     series_file(here, 260, "many.csv", lambda t: pd.concat([t["a"].rename(f"a{i}") for i in range(variables)], axis=1))
     given = [*data("many.csv"), "--checkpoint", "checkpoints/target/checkpoint.pth", "--test_pred_len", "8"]
     assert run.main([*given, "--max_windows", "2", "--setting", "many"]) == 0

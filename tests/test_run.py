@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
@@ -18,48 +17,7 @@ import run
 from leapcast.exp.arguments import parse
 from leapcast.exp.exp_speculative import ExpSpeculative
 from scripts import export
-
-SMALL = ["--seq_len", "12", "--input_token_len", "4", "--output_token_len", "4", "--d_model", "16", "--n_heads", "2"]
-SMALL += ["--d_ff", "16", "--train_epochs", "1", "--batch_size", "64"]
-
-
-def series_file(folder, rows=260, name="waves.csv", change=lambda table: table):
-    time = np.arange(rows)
-    noise = np.random.default_rng(0).normal(0, 0.1, (rows, 2))
-    table = pd.DataFrame(
-        {"a": np.sin(time / 3) + noise[:, 0], "b": np.cos(time / 5) + noise[:, 1]},
-        index=pd.date_range("2020-01-01", periods=rows, freq="h", name="date"),
-    )
-    change(table).to_csv(folder / name)
-
-
-@pytest.fixture(scope="module")
-def workplace(tmp_path_factory):
-    """A folder with data, a trained target and a distilled draft."""
-    folder = tmp_path_factory.mktemp("work")
-    series_file(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        assert run.main([*train(), *SMALL, "--setting", "target"]) == 0
-        assert run.main([*train(), *SMALL, "--setting", "draft", "--model", "timer_xl_draft", "--distill"]) == 0
-        assert run.main([*train(), *SMALL, "--setting", "flat", "--rope_index", "flat"]) == 0
-        for setting, stamp in (("flat", 1), ("target", 2), ("draft", 3)):  # "newest" does not hang on the clock
-            os.utime(folder / "checkpoints" / setting / "checkpoint.pth", (stamp, stamp))
-    return folder
-
-
-@pytest.fixture
-def here(workplace, monkeypatch):
-    monkeypatch.chdir(workplace)
-    return workplace
-
-
-def data(name="waves.csv"):
-    return ["--data", "custom", "--root_path", ".", "--data_path", name]
-
-
-def train(name="waves.csv"):
-    return ["--is_training", "1", *data(name)]
+from tests.helpers import SMALL, data, series_file, train
 
 
 def test_speculative_run_leaves_the_whole_record(here, capsys):
@@ -287,7 +245,7 @@ def test_the_season_of_a_table_of_ones_own_is_found_and_told(here, capsys, task)
     name = "metrics" if task == "test" else "forecast"
     record = json.loads((here / f"results/rhythm_{task}/{name}.json").read_text())
     assert record["models"]["draft"]["config"]["season"] == 9
-    assert run.main([*how, *models, "--season", "4", "--setting", f"rhythm_{task}"]) == 0
+    assert run.main([*how, *models, "--season", "4", "--setting", f"rhythm_{task}_4"]) == 0
     assert "--season chooses" not in capsys.readouterr().out
 
 
@@ -499,7 +457,7 @@ INTERRUPTED = {
     "export": ("scripts.export.checkpoint.export", lambda: export.main(["a", "b"])),
     "table": ("scripts.quickstart.table.table", lambda: importlib.import_module("scripts.quickstart.table").main()),
 }
-KEPT = {"sweep": "what was measured is kept; go on with --resume"}
+KEPT = {"sweep": "what was measured is kept; the same command goes on"}
 KEPT |= {"start of training": "what was saved last is kept; the same command goes on"}
 FROM = ["--checkpoint", "checkpoints/target/checkpoint.pth", "--setting", "from"]
 KNOWN = ["--checkpoint", "checkpoints/target/checkpoint.pth", "--spec_draft_ckpt", "checkpoints/draft/checkpoint.pth"]

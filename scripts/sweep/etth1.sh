@@ -9,7 +9,7 @@ PARTS=${*:-original test reference96 reference720 point}
 sweep() { # name, then options; goes on where it was stopped
     local folder=results/sweep/$1
     shift
-    python optimize_speculative.py --data ETTh1 --root_path "$ROOT" --threads 2 --resume --output "$folder" \
+    python optimize_speculative.py --data ETTh1 --root_path "$ROOT" --threads 2 --output "$folder" \
         --checkpoint checkpoints/ETTh1_timer_xl_causal_joint_2021/checkpoint.pth "$@"
     python plot_optimization_results.py --results "$folder/optimization_results.json"
     python plot_key_insights.py --results "$folder/optimization_results.json" | tee "$folder/findings.txt"

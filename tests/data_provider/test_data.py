@@ -9,7 +9,7 @@ from leapcast.data_provider import data_factory
 from leapcast.data_provider.data_factory import DATASETS, HUB, load_series, season
 from leapcast.data_provider.data_loader import Mixture, Series, Windows, read_table
 from leapcast.models.errors import UserError
-from tests.conftest import shared
+from tests.helpers import shared
 
 
 def test_nyc_weather_is_a_full_hourly_grid():

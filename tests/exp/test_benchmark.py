@@ -11,7 +11,7 @@ from leapcast.models.errors import UserError
 from leapcast.utils.io import checkpoint
 from scripts.benchmark import benchmark, cells, growth
 from scripts.benchmark.cells import ExpBenchmark, fitting
-from tests.test_run import series_file
+from tests.helpers import series_file
 
 SIZES = {"input_token_len": 4, "output_token_len": 4, "seq_len": 12, "d_model": 16, "n_heads": 2, "d_ff": 24}
 

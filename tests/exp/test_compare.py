@@ -5,7 +5,7 @@ import pytest
 
 from leapcast.models.errors import UserError
 from scripts.distill import compare_drafts, comparison
-from tests.exp.test_training import TARGET, fit, folder  # noqa: F401
+from tests.helpers import TARGET, fit
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def small(monkeypatch):
     monkeypatch.setattr(compare_drafts, "arguments", with_file)
 
 
-def test_a_comparison_is_written_and_what_is_measured_is_kept(folder, small, capsys):  # noqa: F811
+def test_a_comparison_is_written_and_what_is_measured_is_kept(folder, small, capsys):
     fit("target")
     heads = ["--model", "multi_patch", *TARGET[:3], "--block_patches", "2", "--train_rollout", "3"]
     with pytest.raises(UserError, match="no checkpoint"):

@@ -12,11 +12,11 @@ import torch
 import run
 from leapcast.exp import exp_predict
 from leapcast.utils.io.files import Growing, alone_in
-from tests.test_run import SMALL, here, series_file, train, workplace  # noqa: F401
+from tests.helpers import SMALL, long, series_file, train
 
 
 @pytest.fixture
-def predict(here):  # noqa: F811
+def predict(here):
     """Predict with the small target, and this draft."""
     draft = ["--spec_draft_ckpt", "checkpoints/draft/checkpoint.pth"]
 
@@ -30,18 +30,11 @@ def predict(here):  # noqa: F811
     return call
 
 
-def long(path, series=7, rows=20, change=lambda table: table):
-    rng = np.random.default_rng(0)
-    times = pd.date_range("2020-01-01", periods=rows, freq="h")
-    parts = [
-        pd.DataFrame({"id": f"s{i}", "date": times, "a": rng.normal(size=rows), "b": rng.normal(size=rows)})
-        for i in range(series)
-    ]
-    change(pd.concat(parts, ignore_index=True)).to_csv(path, index=False)
-    return path
+def contents(setting) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in Path("results", setting).iterdir()}
 
 
-def test_a_table_is_continued(here, predict, capsys):  # noqa: F811
+def test_a_table_is_continued(here, predict, capsys):
     assert predict("waves.csv", "wide") == 0
     assert "of the draft's proposals accepted" in capsys.readouterr().out
     found = pd.read_csv("results/wide/forecast.csv", parse_dates=["date"])
@@ -60,7 +53,7 @@ def test_a_table_is_continued(here, predict, capsys):  # noqa: F811
     assert json.loads((here / "results/column/forecast.json").read_text())["lossless"] is True
 
 
-def test_the_embedded_data_are_predicted_by_default(here, predict):  # noqa: F811
+def test_the_embedded_data_are_predicted_by_default(here, predict):
     given = ["--task_name", "predict", "--setting", "nyc", "--test_pred_len", "5", "--columns", "JFK_temp"]
     assert run.main([*given, "--checkpoint", "checkpoints/target/checkpoint.pth"]) == 0
     found = pd.read_csv("results/nyc/forecast.csv")
@@ -73,8 +66,8 @@ def flat(table):
 
 
 @pytest.mark.parametrize("options", [[], ["--spec_accept_mse_tol", "inf"], ["--num_samples", "3"]])
-def test_the_verdict_is_measured_beside_and_changes_no_forecast(here, predict, options, monkeypatch, capsys):  # noqa: F811
-    how = ["--id_column", "id", "--batch_size", "3", *options]
+def test_the_verdict_is_measured_beside_and_changes_no_forecast(here, predict, options, monkeypatch, capsys):
+    how = ["--id_column", "id", "--batch_size", "3", "--overwrite", *options]
     long("flat.csv", change=flat)
     assert predict("flat.csv", "beside", *how) == 0
     out = capsys.readouterr().out
@@ -85,7 +78,7 @@ def test_the_verdict_is_measured_beside_and_changes_no_forecast(here, predict, o
     assert record["beside"]["series"] == 3
     assert record["speedup"]["vs_target_cached"] > 0
     if "inf" in options:  # far from the target: in standard deviations of the context, without the constant column
-        assert predict("flat.csv", "own", *how[:4], "--spec_accept_mse_tol", "0") == 0
+        assert predict("flat.csv", "own", *how[:5], "--spec_accept_mse_tol", "0") == 0
         ours, own = (pd.read_csv(f"results/{name}/forecast.csv") for name in ("beside", "own"))
         context = pd.read_csv("flat.csv").groupby("id").tail(12).groupby("id")["a"].std(ddof=0)
         distance = (ours["a"] - own["a"]) / ours["id"].map(context)
@@ -99,7 +92,7 @@ def test_the_verdict_is_measured_beside_and_changes_no_forecast(here, predict, o
     assert "speculation is slower here: 0.50 x" in Path("results/without/forecast.json").read_text()
 
 
-def test_a_run_that_goes_on_keeps_what_was_measured_beside(here, predict, monkeypatch):  # noqa: F811
+def test_a_run_that_goes_on_keeps_what_was_measured_beside(here, predict, monkeypatch):
     how = ["--id_column", "id", "--batch_size", "2"]
     long("long.csv")
     append = Growing.append
@@ -120,19 +113,19 @@ def test_a_run_that_goes_on_keeps_what_was_measured_beside(here, predict, monkey
     assert record["accuracy"]["drift"] == known["drift"]
 
 
-def test_a_forecast_of_one_patch_says_that_the_target_ran_alone(here, predict, capsys):  # noqa: F811
+def test_a_forecast_of_one_patch_says_that_the_target_ran_alone(here, predict, capsys):
     assert predict("waves.csv", "one", "--test_pred_len", "4") == 0
     out = capsys.readouterr().out
     assert "the target ran alone (nothing was proposed: the horizon is one patch)" in out
     assert "patches per target pass" not in out
-    assert predict("waves.csv", "one", "--test_pred_len", "8", "--spec_mode", "sample") == 0
+    assert predict("waves.csv", "two", "--test_pred_len", "8", "--spec_mode", "sample") == 0
     out = capsys.readouterr().out
     assert "one sample path per series: values carry noise" in out
     assert "patches per target pass" in out
 
 
 @pytest.mark.parametrize("samples", [1, 3])
-def test_killed_and_started_again_is_as_unbroken(here, predict, monkeypatch, samples):  # noqa: F811
+def test_killed_and_started_again_is_as_unbroken(here, predict, monkeypatch, samples):
     how = ["--id_column", "id", "--batch_size", "2", "--num_samples", str(samples)]
     long("long.csv")
     assert predict("long.csv", f"whole{samples}", *how) == 0
@@ -158,26 +151,33 @@ def test_killed_and_started_again_is_as_unbroken(here, predict, monkeypatch, sam
     assert sorted(os.listdir(broken)) == ["forecast.csv", "forecast.json", "forecast.png"]
 
 
-def test_stopped_before_the_first_batch_nothing_is_left(here, predict, monkeypatch, capsys):  # noqa: F811
+def test_stopped_before_the_first_batch_nothing_is_left(here, predict, monkeypatch, capsys):
     monkeypatch.setattr(Growing, "append", lambda *rest: (_ for _ in ()).throw(KeyboardInterrupt))
     assert predict("waves.csv", "nothing") == 130
     assert "stopped: what was forecast is kept; the same command goes on" in capsys.readouterr().err
     assert not (here / "results/nothing").exists()
 
 
-def test_what_was_left_by_another_run_is_not_used(here, predict, monkeypatch):  # noqa: F811
+def test_what_was_left_by_another_run_is_not_used(here, predict, monkeypatch, capsys):
     how = ["--id_column", "id", "--batch_size", "2"]
     long("long.csv")
     with monkeypatch.context() as patch:
         patch.setattr(Growing, "finish", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
         assert predict("long.csv", "changed", *how) == 130
     long("long.csv", series=3)
-    assert predict("long.csv", "changed", *how) == 0
+    before = contents("changed")
+    capsys.readouterr()
+    assert predict("long.csv", "changed", *how) == 2
+    (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert "results/changed holds another half-done forecast (other data file): add --overwrite" in error
+    assert contents("changed") == before
+    assert predict("long.csv", "changed", *how, "--overwrite") == 0
     assert len(pd.read_csv("results/changed/forecast.csv")) == 30
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error:.*operator only received 1 input", "ignore::DeprecationWarning:ray")
-def test_ray_gives_what_one_process_gives(here, predict, capsys):  # noqa: F811
+def test_ray_gives_what_one_process_gives(here, predict, capsys):
     pytest.importorskip("ray")
     how = ["--id_column", "id", "--batch_size", "2", "--num_samples", "3"]
     long("long.csv")
@@ -232,7 +232,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_ends_in_one_line_and_leaves_nothing(case, here, predict, capsys):  # noqa: F811
+def test_bad_input_ends_in_one_line_and_leaves_nothing(case, here, predict, capsys):
     change, options, expected = BAD[case]
     long("bad.csv", change=change)
     before = set(here.rglob("*"))
@@ -244,7 +244,7 @@ def test_bad_input_ends_in_one_line_and_leaves_nothing(case, here, predict, caps
     assert set(here.rglob("*")) == before
 
 
-def test_a_tolerance_without_bound_and_names_with_dollars(here, predict):  # noqa: F811
+def test_a_tolerance_without_bound_and_names_with_dollars(here, predict):
     long("money.csv", change=lambda table: table.rename(columns={"a": "cost_$_per_$^{"}))
     how = ["--id_column", "id", "--spec_accept_mse_tol", "inf", "--batch_size", "3"]
     assert predict("money.csv", "money", *how) == 0
@@ -253,7 +253,7 @@ def test_a_tolerance_without_bound_and_names_with_dollars(here, predict):  # noq
     assert record["args"]["spec_accept_mse_tol"] == "inf"
 
 
-def test_what_a_killed_run_has_left_outlives_errors_that_are_not_of_the_data(here, predict, monkeypatch):  # noqa: F811
+def test_what_a_killed_run_has_left_outlives_errors_that_are_not_of_the_data(here, predict, monkeypatch):
     how = ["--id_column", "id", "--batch_size", "2"]
     long("long.csv")
     append = Growing.append
@@ -271,7 +271,7 @@ def test_what_a_killed_run_has_left_outlives_errors_that_are_not_of_the_data(her
     assert len(pd.read_csv("results/left/forecast.csv")) == 70
 
 
-def test_killed_during_the_picture_nothing_is_done_again(here, predict, monkeypatch, capsys):  # noqa: F811
+def test_killed_during_the_picture_nothing_is_done_again(here, predict, monkeypatch, capsys):
     how = ["--id_column", "id", "--batch_size", "2"]
     long("long.csv")
     with monkeypatch.context() as patch:
@@ -283,7 +283,7 @@ def test_killed_during_the_picture_nothing_is_done_again(here, predict, monkeypa
     assert len(pd.read_csv("results/picture/forecast.csv")) == 70
 
 
-def test_named_data_are_continued_by_the_models_that_know_their_name(here, capsys):  # noqa: F811
+def test_named_data_are_continued_by_the_models_that_know_their_name(here, capsys):
     (here / "weather").mkdir()
     series_file(here / "weather", name="weather.csv")
     assert run.main(["--is_training", "1", "--data", "Weather", "--root_path", ".", *SMALL]) == 0
@@ -293,7 +293,7 @@ def test_named_data_are_continued_by_the_models_that_know_their_name(here, capsy
     assert "checkpoints/Weather_timer_xl" in capsys.readouterr().out
 
 
-def test_two_runs_of_one_setting_do_not_meet(here, predict, capsys):  # noqa: F811
+def test_two_runs_of_one_setting_do_not_meet(here, predict, capsys):
     with alone_in(here / "results/taken"):
         assert predict("waves.csv", "taken") == 2
     assert "another run writes" in capsys.readouterr().err
@@ -303,14 +303,14 @@ def test_two_runs_of_one_setting_do_not_meet(here, predict, capsys):  # noqa: F8
 
 
 @pytest.mark.parametrize(("horizon", "k"), [(1, 3), (4, 9), (5, 1)])
-def test_horizons_of_one_step_and_k_beyond_the_horizon(here, predict, horizon, k):  # noqa: F811
-    assert predict("waves.csv", "edge", "--test_pred_len", str(horizon), "--spec_k", str(k)) == 0
-    assert len(pd.read_csv("results/edge/forecast.csv")) == horizon
+def test_horizons_of_one_step_and_k_beyond_the_horizon(here, predict, horizon, k):
+    assert predict("waves.csv", f"edge{horizon}", "--test_pred_len", str(horizon), "--spec_k", str(k)) == 0
+    assert len(pd.read_csv(f"results/edge{horizon}/forecast.csv")) == horizon
     assert torch.get_default_dtype() == torch.float32
 
 
 @pytest.mark.parametrize("kind", ["list", "counts", "link", "state link"])
-def test_what_stands_in_the_place_of_an_interrupted_run(here, predict, monkeypatch, capsys, kind):  # noqa: F811
+def test_what_stands_in_the_place_of_an_interrupted_run(here, predict, monkeypatch, capsys, kind):
     how = ["--id_column", "id", "--batch_size", "2"]
     long("long.csv")
     with monkeypatch.context() as patch:
@@ -337,7 +337,7 @@ def test_what_stands_in_the_place_of_an_interrupted_run(here, predict, monkeypat
     assert len(pd.read_csv(f"results/{kind}/forecast.csv")) == 70
 
 
-def test_what_is_filled_is_told(here, predict, capsys):  # noqa: F811
+def test_what_is_filled_is_told(here, predict, capsys):
     table = pd.read_csv("waves.csv")
     table.loc[60:159, "a"] = np.nan
     table.to_csv("dead.csv", index=False)
@@ -350,7 +350,7 @@ def test_what_is_filled_is_told(here, predict, capsys):  # noqa: F811
     assert "filled" not in capsys.readouterr().out
 
 
-def test_what_is_filled_in_a_long_table_is_one_line_at_the_end(here, predict, monkeypatch, capsys):  # noqa: F811
+def test_what_is_filled_in_a_long_table_is_one_line_at_the_end(here, predict, monkeypatch, capsys):
     def gaps(table):
         table.loc[[3, 25, 26, 27, 130], "b"] = np.nan
         return table.drop(index=range(65, 67))
@@ -373,7 +373,7 @@ def test_what_is_filled_in_a_long_table_is_one_line_at_the_end(here, predict, mo
     assert "9 values in 4 of 7 series" in capsys.readouterr().out
 
 
-def test_names_that_a_spreadsheet_would_run_have_an_apostrophe(here, predict, capsys):  # noqa: F811
+def test_names_that_a_spreadsheet_would_run_have_an_apostrophe(here, predict, capsys):
     def hostile(table):
         table["id"] = table["id"].replace({"s0": "=1+1", "s3": "@x", "s4": "-5", "s5": "+cmd|' /C calc'!A0"})
         return table.rename(columns={"a": "=cmd", "b": "-1"})
@@ -394,7 +394,7 @@ def test_names_that_a_spreadsheet_would_run_have_an_apostrophe(here, predict, ca
 
 
 @pytest.mark.parametrize("left", ["deep", "pipe"])
-def test_a_record_that_tells_nothing_is_passed_over(left, here):  # noqa: F811
+def test_a_record_that_tells_nothing_is_passed_over(left, here):
     argv = ["--task_name", "predict", "--data_path", "waves.csv", "--checkpoint", "checkpoints/target/checkpoint.pth"]
     argv += ["--test_pred_len", "4", "--results", f"results/{left}"]
     assert run.main(argv) == 0

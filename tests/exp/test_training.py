@@ -11,28 +11,7 @@ import torch
 import run
 from leapcast.exp import exp_forecast
 from leapcast.exp.exp_distill import ExpDistill
-from tests.test_run import SMALL, data, series_file, train
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    series_file(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def weights(setting):
-    return torch.load(f"checkpoints/{setting}/checkpoint.pth", weights_only=True)["state_dict"]
-
-
-def same(a, b):
-    return all(torch.equal(a[key], b[key]) for key in a)
-
-
-def fit(setting, *options):
-    assert run.main([*train(), *SMALL, "--setting", setting, "--batch_size", "16", *options]) == 0
-    return weights(setting)
-
+from tests.helpers import SMALL, TARGET, data, fit, same, series_file, train, weights
 
 VARIANTS = {
     "next patch": [],
@@ -124,9 +103,6 @@ def test_training_leaves_a_log_a_curve_and_events(folder):
     assert [entry["epoch"] for entry in entries if "val_loss" in entry] == [1, 2]
     assert (folder / "checkpoints/logged/training_curve.png").stat().st_size > 5_000
     assert list((folder / "checkpoints/logged/tensorboard").glob("events*"))
-
-
-TARGET = ["--distill", "--distill_target_ckpt", "checkpoints/target/checkpoint.pth", "--block_patches", "3"]
 
 
 @pytest.mark.parametrize("norm", ["causal", "window"])
@@ -314,8 +290,8 @@ OTHER = {
     "rate": (["--learning_rate", "0.5"], "--learning_rate 0.0001, now 0.5"),
     "norm": (["--norm", "window"], "--norm causal, now window"),
     "head": (["--stochastic_head"], "--stochastic_head False, now True"),
-    "data": (["--data_path", "other.csv"], "other data or models"),
-    "start": (["--checkpoint", "checkpoints/start/checkpoint.pth"], "other data or models"),
+    "data": (["--data_path", "other.csv"], "other data file"),
+    "start": (["--checkpoint", "checkpoints/start/checkpoint.pth"], "other weights"),
 }
 
 

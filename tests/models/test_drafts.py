@@ -1,28 +1,16 @@
 """Drafts that propose a block: what they say, and that decoding with them stays the target's."""
 
-from dataclasses import asdict
-from types import SimpleNamespace
-
 import pytest
 import torch
 
-from leapcast.models import dlinear, multi_patch, seasonal_naive, ttm
+from leapcast.models import multi_patch
 from leapcast.models.errors import UserError
 from leapcast.models.layers.patches import to_patches
 from leapcast.models.sessions.base import mean_draw
 from leapcast.utils.decoding.config import SpeculativeConfig
 from leapcast.utils.decoding.rollout import autoregress
 from leapcast.utils.speculative_decoder import SpeculativeDecoder
-from tests.conftest import tiny, walk
-from tests.utils.test_speculative_decoder import own_rollout
-
-BLOCKS = {"dlinear": dlinear, "ttm": ttm, "seasonal_naive": seasonal_naive, "multi_patch": multi_patch}
-
-
-def block(name: str, target, **own):
-    torch.manual_seed(3)
-    sizes = asdict(target.config) | {"block_patches": 3, "season": 6} | own
-    return BLOCKS[name].Model(BLOCKS[name].Config.of(SimpleNamespace(**sizes))).double().eval()
+from tests.helpers import BLOCKS, block, own_rollout, tiny, walk
 
 
 @pytest.mark.parametrize("name", BLOCKS)

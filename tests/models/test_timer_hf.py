@@ -11,7 +11,7 @@ from leapcast.models.sessions.sliding import SlidingSession
 from leapcast.utils.decoding.config import SpeculativeConfig
 from leapcast.utils.decoding.rollout import autoregress
 from leapcast.utils.io import checkpoint
-from tests.conftest import shared
+from tests.helpers import shared
 
 
 def public():

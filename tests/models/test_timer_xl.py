@@ -9,7 +9,7 @@ from leapcast.models.layers.patches import from_patches, to_patches
 from leapcast.models.sessions.sliding import SlidingSession
 from leapcast.utils.decoding.config import SpeculativeConfig
 from leapcast.utils.decoding.rollout import autoregress
-from tests.conftest import shared, tiny, walk
+from tests.helpers import shared, tiny, walk
 
 VECTORS = ["openltm_multivariate_1layer", "openltm_multivariate_2layer_nonorm", "openltm_univariate_2layer"]
 

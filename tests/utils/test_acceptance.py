@@ -8,7 +8,7 @@ from scipy.stats import norm
 
 from leapcast.utils.decoding import acceptance, noise, theory
 
-DRAWS = 200_000
+DRAWS, SIZE = 200_000, 96
 
 
 def draws(count: int, size: int, seed: int = 0):
@@ -19,12 +19,16 @@ def draws(count: int, size: int, seed: int = 0):
     return z, noise.uniform(seed, noise.ACCEPTANCE, series, patch, 1)[:, 0, 0].log()
 
 
+@pytest.fixture(scope="module")
+def many():
+    return draws(DRAWS, SIZE)
+
+
 @pytest.mark.parametrize("distance", [0.0, 0.3, 1.0, 3.0])
 @pytest.mark.parametrize("bias", [1.0, 2.0, 10.0])
-def test_acceptance_rate_is_the_closed_form(distance, bias):
-    size = 96
-    delta = torch.full((size,), distance / math.sqrt(size), dtype=torch.float64)
-    z, log_u = draws(DRAWS, size)
+def test_acceptance_rate_is_the_closed_form(distance, bias, many):
+    delta = torch.full((SIZE,), distance / math.sqrt(SIZE), dtype=torch.float64)
+    z, log_u = many
     measured = acceptance.accept_shared(z, delta, log_u, bias).double().mean().item()
     expected = theory.acceptance_rate(torch.tensor(distance, dtype=torch.float64), bias).item()
     if bias == 1:

@@ -21,7 +21,7 @@ from leapcast.models import MODELS, timer_hf, timer_xl
 from leapcast.models.errors import UserError
 from leapcast.utils.decoding.covariance import calibrate
 from leapcast.utils.io import checkpoint
-from tests.conftest import tiny
+from tests.helpers import tiny
 
 CPU = torch.device("cpu")
 FLAGS = SimpleNamespace(norm="causal", activation="relu", seq_len=None, channels=None)
@@ -210,7 +210,7 @@ def overlapping(path: Path) -> None:
             again = copy.copy(weight)
             again.filename = weight.filename + str(number)
             archive.filelist.append(again)
-        archive._didModify = True
+        archive.comment = b""  # that the directory is written again
 
 
 def twice(path: Path) -> None:

@@ -3,7 +3,7 @@ import torch
 
 from leapcast.models.layers.patches import to_patches, to_rows
 from leapcast.utils.decoding.covariance import Calibration, Spread, calibrate, context_scale
-from tests.conftest import walk
+from tests.helpers import walk
 
 
 def matrices(variables=2, size=4):

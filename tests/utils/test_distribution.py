@@ -14,8 +14,7 @@ from leapcast.utils.decoding import acceptance, batch, noise
 from leapcast.utils.decoding.config import SpeculativeConfig
 from leapcast.utils.decoding.covariance import EPS, Calibration, Spread
 from leapcast.utils.speculative_decoder import SpeculativeDecoder
-from tests.conftest import tiny, walk
-from tests.models.test_drafts import block
+from tests.helpers import block, tiny, walk
 
 PATHS, STEPS, VARIABLES, SIGMA = 10_000, 4, 2, 1.5
 SOUND, WRONG = 1e-3, 1e-9  # the chance of what was found: at least and at most

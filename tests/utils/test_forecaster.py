@@ -16,7 +16,7 @@ from leapcast.utils.decoding.config import SpeculativeConfig
 from leapcast.utils.decoding.rollout import autoregress
 from leapcast.utils.decoding.target_alone import target_alone
 from leapcast.utils.io import checkpoint
-from tests.conftest import tiny, walk
+from tests.helpers import tiny, walk
 
 README = Path(__file__).parents[2] / "README.md"
 

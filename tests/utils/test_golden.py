@@ -18,7 +18,7 @@ from leapcast.utils.decoding.config import SpeculativeConfig
 from leapcast.utils.decoding.covariance import Calibration
 from leapcast.utils.decoding.target_alone import target_alone
 from leapcast.utils.speculative_decoder import SpeculativeDecoder
-from tests.conftest import walk
+from tests.helpers import walk
 
 RECORDED = Path(__file__).with_name("golden.json")
 SIZES = {"input_token_len": 4, "output_token_len": 4, "seq_len": 12, "d_model": 16, "n_heads": 2, "d_ff": 24}

@@ -13,7 +13,7 @@ from leapcast.models.timer_xl import Config
 from leapcast.utils.decoding.config import SpeculativeConfig
 from leapcast.utils.decoding.rollout import autoregress
 from leapcast.utils.speculative_decoder import SpeculativeDecoder
-from tests.conftest import tiny, walk
+from tests.helpers import tiny, walk
 
 WIDE = {"d_model": 264, "d_ff": 272, "n_heads": 2, "dtype": torch.float32}  # wide enough to be packed
 CONTEXT = walk(3, 12, 2, dtype=torch.float32)
@@ -83,6 +83,7 @@ def test_without_a_toolchain_compile_says_so_once_and_goes_on(monkeypatch, capsy
     inference._toolchain.cache_clear()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 def test_compiled_passes_say_the_same(monkeypatch):
     monkeypatch.setattr(torch._inductor.config, "freezing", False)  # put back afterwards

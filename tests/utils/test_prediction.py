@@ -9,7 +9,7 @@ from leapcast.utils.analysis.prediction import Outlook, joined, watch
 from leapcast.utils.decoding.adaptive import Prices
 from leapcast.utils.decoding.config import SpeculativeConfig
 from leapcast.utils.speculative_decoder import SpeculativeDecoder
-from tests.conftest import tiny, walk
+from tests.helpers import tiny, walk
 
 STEPS, K = 6, 3
 FREE = Prices([1.0] * (K + 1), [1.0] * (K + 1))

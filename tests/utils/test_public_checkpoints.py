@@ -12,8 +12,7 @@ from leapcast.models import timer_hf
 from leapcast.models.errors import UserError
 from leapcast.utils.io import checkpoint
 from scripts import export
-from tests.conftest import shared
-from tests.test_run import data, here, workplace  # noqa: F401
+from tests.helpers import data, shared
 
 CPU = torch.device("cpu")
 SIZES = {"input_token_len": 4, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
@@ -56,7 +55,7 @@ def test_a_public_state_dict_is_read_as_it_is(name, tmp_path):
         torch.testing.assert_close(model(vector["x"]), vector["y"], rtol=1e-4, atol=1e-5)
 
 
-def test_our_models_go_out_as_a_folder_and_come_back(here, tmp_path):  # noqa: F811
+def test_our_models_go_out_as_a_folder_and_come_back(here, tmp_path):
     path = here / "checkpoints/target/checkpoint.pth"
     assert export.main([str(path), str(tmp_path / "out")]) == 0
     assert export.main(["none.pth", str(tmp_path / "none")]) == 2
@@ -67,7 +66,7 @@ def test_our_models_go_out_as_a_folder_and_come_back(here, tmp_path):  # noqa: F
     assert run.main([*data(), "--checkpoint", str(tmp_path / "out"), "--max_windows", "2", "--test_pred_len", "8"]) == 0
 
 
-def test_a_public_model_is_a_target_for_drafts_of_all_kinds(here, public):  # noqa: F811
+def test_a_public_model_is_a_target_for_drafts_of_all_kinds(here, public):
     target = ["--model", "timer_hf", "--checkpoint", str(public[0]), "--seq_len", "12", "--test_pred_len", "16"]
     target += ["--max_windows", "4", "--batch_size", "2"]
     teach = ["--is_training", "1", *data(), "--distill", "--distill_target_ckpt", str(public[0]), "--seq_len", "12"]

@@ -11,7 +11,7 @@ from leapcast.models.sessions.sliding import SlidingSession
 from leapcast.utils.decoding.config import SpeculativeConfig
 from leapcast.utils.decoding.reference import reference_speculative
 from leapcast.utils.decoding.rollout import autoregress
-from tests.conftest import tiny, walk
+from tests.helpers import tiny, walk
 
 POINT = SpeculativeConfig("point", 3)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import ks_2samp, kstest
 
 from leapcast.models.errors import UserError
-from leapcast.models.layers.patches import from_patches, from_rows, put, row_series, take, to_patches, to_rows
+from leapcast.models.layers.patches import from_patches, put, take, to_patches, to_rows
 from leapcast.models.sessions.base import BaseSession
 from leapcast.utils.decoding import acceptance
 from leapcast.utils.decoding.adaptive import Prices, make_decoder
@@ -19,18 +19,9 @@ from leapcast.utils.decoding.covariance import Calibration, Spread, context_scal
 from leapcast.utils.decoding.rollout import autoregress
 from leapcast.utils.decoding.target_alone import target_alone, target_draw
 from leapcast.utils.speculative_decoder import SpeculativeDecoder
-from tests.conftest import tiny, walk
+from tests.helpers import own_rollout, tiny, walk
 
 # ---------------------------------------------------------------- point mode: the target's own rollout, exactly
-
-
-def own_rollout(target, x, steps, config):
-    channels = target.config.channels
-    rows = to_patches(to_rows(x, channels), 4)
-    session = target.open_target(rows, rows.shape[1] + steps, config)
-    draw = target_draw(config, row_series(torch.arange(len(x)), channels, x.shape[2]), rows)
-    patches = autoregress(session, rows, steps, draw)
-    return from_rows(from_patches(patches), channels, x.shape[2])
 
 
 @pytest.mark.parametrize(

@@ -102,45 +102,51 @@ def open_plain(path: Path, flags: int) -> int:
 class Growing:
     """A file that grows batch by batch and appears whole: ``done`` says what an interrupted run has left of it.
 
-    What was killed goes on after its last whole batch where ``identity`` is the same and ``valid(done)`` holds; else
-    it begins anew, and ``other`` says what was wrong with what is there (None: nothing is).
+    What was killed goes on after its last whole batch where ``valid(done)`` holds; else it begins anew, and ``damaged``
+    says whether anything was there. ``check`` gets the identity that the interrupted run has left, or None, and raises
+    where that run is another; nothing is touched then. ``anew``: what is there is not looked at.
 
     Raises:
         Interrupted: the file cannot be written, or a link stands in its place.
     """
 
-    def __init__(self, path: Path, identity: dict, valid: Callable[[object], bool] = lambda done: True):
-        self.path, self.identity, self.done = path, json.loads(json.dumps(identity)), None
-        self.other: str | None = None
+    def __init__(
+        self,
+        path: Path,
+        identity: dict,
+        valid: Callable[[object], bool] = lambda done: True,
+        check: Callable[[dict | None], None] = lambda left: None,
+        anew: bool = False,
+    ):
+        self.path, self.identity, self.done = path, identity, None
         self.part, self.state = path.with_name(f".{path.name}.part"), path.with_name(f".{path.name}.json")
         text, size = None, 0
         try:
             with suppress(FileNotFoundError), os.fdopen(open_plain(self.state, os.O_RDONLY), "rb") as file:
                 text = file.read(MOST_STATE + 1)
+            left = self._left(text) if text is not None and not anew else None
+            if not anew:
+                check(left and left["identity"])
             self.file = os.fdopen(open_plain(self.part, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab", buffering=0)
-            if text is not None:
-                self.done, size = self._left(text, valid)
+            if left and 0 < left["bytes"] <= os.fstat(self.file.fileno()).st_size and valid(left["done"]):
+                self.done, size = left["done"], left["bytes"]
+            self.damaged = text is not None and not anew and self.done is None
             self.file.truncate(size)
+            if self.done is None:
+                self.state.unlink(missing_ok=True)
         except OSError as error:
             raise Interrupted(f"cannot write {path}: {error.strerror}; free or unlock it") from error
 
-    def _left(self, text: bytes, valid: Callable[[object], bool]) -> tuple:
-        """What has been done, and the bytes it has left; None and 0 where that cannot be used, and ``other``."""
-        self.other = "damaged or not whole"
+    @staticmethod
+    def _left(text: bytes) -> dict | None:
+        """The state that an interrupted run has left; None where it is damaged."""
         try:
             state = json.loads(text) if len(text) <= MOST_STATE else None
         except (ValueError, RecursionError):
-            return None, 0
+            return None
         if not isinstance(state, dict) or not {"identity", "bytes", "done"} <= state.keys():
-            return None, 0
-        if state["identity"] != self.identity:
-            self.other = "of other arguments, data or models"
-            return None, 0
-        size = state["bytes"]
-        if type(size) is not int or not 0 < size <= os.fstat(self.file.fileno()).st_size or not valid(state["done"]):
-            return None, 0
-        self.other = None
-        return state["done"], size
+            return None
+        return state if isinstance(state["identity"], dict) and type(state["bytes"]) is int else None
 
     def append(self, text: str, done) -> None:
         """Add a batch; ``done`` (JSON) is what has been done with it."""
