@@ -56,7 +56,8 @@ def regular(times: pd.Index, values: np.ndarray, told: str, first: int, table: L
                     return freq, times, values
         return _duration(times, common), times, values
     found, counts = np.unique(steps, return_counts=True)
-    common, grids = int(found[counts.argmax()]), []
+    common = int(found[counts.argmax()])
+    grids: list[tuple] = []  # rule in words, step, time stamps
     if (numbers[-1] - numbers[0]) // common < most:
         whole = np.arange(numbers[0], numbers[-1] + 1, common)
         grids = [(None, _duration(times, common), _like(times, whole))]

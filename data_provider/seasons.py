@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 DAY = 86_400  # seconds
-NAMES = {3_600: "hourly", DAY: "daily", 7 * DAY: "weekly"}  # data, by the seconds of a step
+NAMES: dict[float, str] = {3_600: "hourly", DAY: "daily", 7 * DAY: "weekly"}  # data, by the seconds of a step
 CALENDAR = {"B": ("business-day", 5), "M": ("monthly", 12), "Q": ("quarterly", 4)}  # by how a frequency begins
 SEASONS = 3  # that a series must have for one to be seen
 LEAST = 0.25  # autocorrelation of a season
@@ -41,7 +41,8 @@ def find(series: list[np.ndarray], step, most: int) -> Season:
     parts = [_chosen(part) for part in series]
     kind, likely = candidates(step)
     seen = {lag: value for lag in likely if lag <= most and (value := autocorrelation(parts, lag)) is not None}
-    length, peaks = _best(parts, seen, CHANCE), {}
+    length = _best(parts, seen, CHANCE)
+    peaks: dict[int, float] = {}
     for lag in _peaks(parts, most):  # which noise may have moved
         near = {i: autocorrelation(parts, i) for i in (lag, lag - 1, lag + 1) if 2 <= i <= most}
         lag, value = max(near.items(), key=lambda pair: -1 if pair[1] is None else pair[1])

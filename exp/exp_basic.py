@@ -10,7 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from leapcast.data_provider.data_factory import load_series
-from leapcast.data_provider.data_loader import Series, Windows
+from leapcast.data_provider.data_loader import Windows
 from leapcast.models import MODELS, name_of
 from leapcast.models.errors import UserError, flagged
 from leapcast.models.inference import find_device
@@ -39,13 +39,14 @@ class ExpBasic:
             torch.set_num_threads(args.threads)
         self.device = find_device(args.device)
         ddp.place(self.device)
-        self.models = {}  # role -> path, contents and configuration of what was loaded
+        self.models: dict[str, dict] = {}  # role -> path, contents and configuration of what was loaded
         self.parts = self.read_data()
         self.series = self.parts[0]  # the only one but in pretraining
         for series in self.parts:
             self.say(f"data {series}")
 
-    def read_data(self) -> list[Series]:
+    def read_data(self) -> list:
+        """The data, each a :class:`Series`."""
         args = self.args
         return [load_series(args.data, args.root_path, args.data_path, args.columns, args.time_column, args.missing)]
 
@@ -77,7 +78,7 @@ class ExpBasic:
         if ddp.rank() == 0:
             print(flagged(line), flush=True)
 
-    def load(self, role: str, path: str | None, name: str, fits=lambda config, training: True):
+    def load(self, role: str, path: str | Path | None, name: str, fits=lambda config, training: True):
         """A model from this checkpoint, or from the newest that fits. Says which; ``role`` is its word for that."""
         if path is None:
             path = checkpoint.newest(Path(self.args.checkpoints), name, self.series.name, fits)

@@ -36,6 +36,10 @@ class ExpDecode(ExpBasic):
         if self.context % self.patch_len:
             raise UserError(f"--seq_len {self.context} must be a multiple of the checkpoint's patch, {self.patch_len}")
 
+    def setting(self) -> str:
+        """The name of the run's folder."""
+        raise NotImplementedError
+
     def options(self) -> dict:
         """Of :class:`SpeculativeConfig`, what the arguments say whatever the mode."""
         args = self.args
@@ -120,8 +124,9 @@ class ExpDecode(ExpBasic):
     def recorded(self, path: Path) -> dict | None:
         """The identity of the run that left this record; None where there is none, or it tells nothing."""
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            record = json.loads(path.read_text()) if path.is_file() else None  # a pipe would have no end
-            return dict(record["args"]) | {INPUTS: contents(record["models"])}
+            if path.is_file():  # a pipe would have no end
+                record = json.loads(path.read_text())
+                return dict(record["args"]) | {INPUTS: contents(record["models"])}
         return None
 
     def digits(self) -> str:

@@ -4,15 +4,15 @@ import json
 import math
 import time
 from collections import deque
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from leapcast.data_provider.data_loader import Series, Windows
@@ -36,6 +36,8 @@ LOG_EVERY = 20  # steps
 
 class ExpForecast(ExpBasic):
     """Next-patch training, or with ``--train_rollout F`` along the model's own rollouts of F patches."""
+
+    model: Any  # what is trained
 
     def sizes(self) -> dict:
         """The fields of the model's configuration that do not come from the arguments."""
@@ -66,7 +68,7 @@ class ExpForecast(ExpBasic):
         torch.manual_seed(self.args.seed)
         return module.Model(module.Config(**values)).to(self.device)
 
-    def check_block(self, model: type, patches: int) -> None:
+    def check_block(self, model: type[Any], patches: int) -> None:
         """Refuse what a draft that proposes ``patches`` in one call cannot be trained for."""
         name, least = self.args.model, patches + model.reads_target
         if model.reads_target and not self.args.distill:
@@ -203,7 +205,7 @@ class ExpForecast(ExpBasic):
             state["stale"] = 0 if error < state["best"] else state["stale"] + 1
             state["best"] = min(error, state["best"])
 
-    def average(self, mean: Tensor, new: Tensor, count: Tensor) -> Tensor:
+    def average(self, mean: Tensor, new: Tensor, count: Tensor | int) -> Tensor:
         """Exponential, over fewer steps at the start: the first weights, which are random, must fade."""
         return mean.lerp(new, 1 - min(self.args.ema_decay, (1 + int(count)) / (10 + int(count))))
 
@@ -229,7 +231,7 @@ class ExpForecast(ExpBasic):
             saved = checkpoint.read_state(resume_path, self.device)
         except UserError:
             saved = None
-        if not resumable(saved):
+        if saved is None or not resumable(saved):
             raise UserError(f"{resume_path} is damaged, or not what an interrupted training leaves: {advice()}")
         refuse_another(build_parser(), folder, "training", saved["args"], identity)
         if lowest(saved["history"]) < math.inf and not best_path.is_file():
@@ -281,6 +283,15 @@ class ExpForecast(ExpBasic):
             raise KeyboardInterrupt(interrupted)
         return best_path
 
+    def curves(self, folder: Path, step: int):
+        """A writer of TensorBoard's curves from this step on; None where the package is not installed."""
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            self.say(f"no {folder}: for curves there, pip install tensorboard")
+            return None
+        return SummaryWriter(folder, purge_step=step)
+
     def run(self, train: Windows, val: Windows, batches: int, total: int, folder: Path) -> str | None:
         """The steps of training, ``batches`` an epoch, from where an earlier run was stopped.
 
@@ -294,7 +305,7 @@ class ExpForecast(ExpBasic):
         # the draft that has to imitate it (Izmailov et al. 2018, https://arxiv.org/abs/1803.05407).
         average = AveragedModel(self.model, avg_fn=self.average)
         identity = self.identity()
-        state = {"args": identity, "step": 0, "seconds": 0.0, "best": math.inf, "stale": 0, "history": []}
+        state: dict = {"args": identity, "step": 0, "seconds": 0.0, "best": math.inf, "stale": 0, "history": []}
         saved = self.left(folder, identity)
         if saved:
             try:
@@ -321,10 +332,12 @@ class ExpForecast(ExpBasic):
             return None
         if saved:
             self.say(f"continuing at step {state['step']}")
-        logged, recent, shown = [], deque(maxlen=LOG_EVERY), {}
+        logged: list[Tensor] = []
+        recent: deque[Tensor] = deque(maxlen=LOG_EVERY)
+        shown: dict[str, str] = {}
         earlier, started = state["seconds"], time.monotonic()
         try:
-            writer = None if rank else SummaryWriter(folder / "tensorboard", purge_step=state["step"] + 1)
+            writer = None if rank else self.curves(folder / "tensorboard", state["step"] + 1)
         except OSError as error:
             raise Interrupted(f"cannot write {folder} ({error.strerror}): free or unlock it") from error
 
@@ -381,8 +394,9 @@ class ExpForecast(ExpBasic):
         losses = ddp.together(self.model, self.loss)
         ends, stopped = started + 60 * (args.max_minutes or math.inf), 0  # by --max_minutes: 1, by Ctrl-C: 2
         alone = ddp.world() == 1  # several processes must stop at the same step
+        stoppable: AbstractContextManager[list] = nullcontext([]) if alone else undisturbed()
         with (
-            nullcontext([]) if alone else undisturbed() as heard,
+            stoppable as heard,
             tqdm(total=total, initial=state["step"], desc=args.model, unit="step", disable=rank > 0) as bar,
         ):
             try:

@@ -42,7 +42,8 @@ class ExpPredict(ExpDecode):
 
     def __init__(self, args):
         super().__init__(args)
-        self.table, self.longest = self.series, (0,)
+        self.table = self.series
+        self.longest: tuple = (0,)
         wanted = args.use_speculative or args.spec_draft_ckpt or args.spec_draft_model
         draft = for_inference(self.load_draft(), args.amp, args.compile) if wanted else None
         self.forecaster = SpeculativeForecaster(
@@ -124,8 +125,8 @@ class ExpPredict(ExpDecode):
                 if not (isinstance(error, (Interrupted, KeyboardInterrupt)) and file.done):
                     file.discard()
                     with suppress(OSError):  # another run is beside it
-                        for part in new:
-                            part.rmdir()
+                        for made in new:
+                            made.rmdir()
                 raise
             shown = first[:PANELS]
             if drawn is None:  # in an earlier run
@@ -173,7 +174,7 @@ class ExpPredict(ExpDecode):
     def quote(self, frame: pd.DataFrame, histories: list[History]) -> int:
         """Make names in the frame harmless; how many were not, columns counted with the first series."""
         names = {name: harmless(name) for name in frame.columns}
-        ids = {history.name: harmless(history.name) for history in histories} if self.table.id else {}
+        ids = {history.name: harmless(history.name) for history in histories if history.name is not None}
         frame.columns = list(names.values())
         if self.table.id:
             column = names[self.table.id]
@@ -217,7 +218,8 @@ class ExpPredict(ExpDecode):
             way.decoder = None
         ways["target"].draft = None
         given = first, args.test_pred_len, args.num_samples, sigma
-        found, seconds = {}, {name: [] for name in ways}
+        found: dict[str, np.ndarray] = {}
+        seconds: dict[str, list[float]] = {name: [] for name in ways}
         for runs in range(1, TRIALS + 1):
             for name, way in ways.items():
                 (found[name], _), spent = timed(way.decode, self.device, *given)

@@ -25,7 +25,7 @@ class ExpPretrain(ExpForecast):
             raise UserError(f"--data_weights has {len(self.weights)} numbers for {len(parts)} files: give one each")
         return parts
 
-    def windows(self, split: str, horizon: int) -> Mixture:
+    def windows(self, split: str, horizon: int) -> Mixture:  # type: ignore[override]  # read in the same way
         how = self.model.config.seq_len, horizon, "--train_rollout x --input_token_len"
         return Mixture([Windows(p, split, *how) for p in self.parts], self.weights)
 

@@ -4,6 +4,7 @@ import math
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -163,7 +164,7 @@ class ExpSpeculative(ExpDecode):
     def measure(self, names: list[str], windows: Windows, index: Tensor, batch_size: int) -> tuple:
         """Accuracy and seconds per batch of each method, run in turn on every batch; and what the decoder did."""
         accuracy = {name: Accuracy(self.patch_len) for name in names} | {"drift": self.drift()}
-        seconds = {name: [] for name in names}
+        seconds: dict[str, list[float]] = {name: [] for name in names}
         statistics = Statistics.empty(self.config.k)
         x, _ = windows.batch(index[:batch_size])
         for size in {len(batch) for batch in index.split(batch_size)}:  # warm-up: allocators, tables, kernels, prices
@@ -199,12 +200,12 @@ class ExpSpeculative(ExpDecode):
     def record(self, windows: int, accuracy: dict, seconds: dict, statistics: Statistics) -> dict:
         """The record of DESIGN's section 5; what does not apply or was never attempted is null."""
         args, config = self.args, self.config
-        timing = {name: seconds.get(name) for name in ("speculative", *BASELINES)}
+        timing: dict[str, Any] = {name: seconds.get(name) for name in ("speculative", *BASELINES)}
         if self.samples > 1:  # a sliding baseline forecasts once: it is no measure of many paths
             timing["target_sliding"] = timing["target_sliding_lean"] = None
         timing[OWN[config.rollout]] = seconds.get("target")
         spec = timing["speculative"]
-        ratios = {f"vs_{n}": speedup(timing[n], spec) if spec and timing[n] else None for n in TARGETS}
+        ratios: dict[str, Any] = {f"vs_{n}": speedup(timing[n], spec) if spec and timing[n] else None for n in TARGETS}
         medians = {name: pair and pair[0] for name, pair in ratios.items()}
         totals = {name: pair and pair[1] for name, pair in ratios.items()}
         agree = all(abs(medians[n] / totals[n] - 1) <= 0.1 for n in ratios if ratios[n])
@@ -269,6 +270,7 @@ class ExpSpeculative(ExpDecode):
         marks, band = torch.zeros(self.series.variables, 0), None
         if self.args.use_speculative:
             lines["speculative"] = self.run_speculative(x.to(self.device), series)[0].cpu()
+            assert self.last.accepted_patches is not None
             # of the first path; with joint channels one row stands for all variables
             marks = self.last.accepted_patches[:: self.samples].expand(self.series.variables, -1)
         if self.samples > 1:

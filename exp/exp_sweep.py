@@ -5,6 +5,7 @@ import json
 import math
 import random
 from argparse import Namespace
+from typing import Any, cast
 
 from torch import Tensor
 from tqdm import tqdm
@@ -18,10 +19,12 @@ from leapcast.models.layers.patches import to_rows, windows_together
 from leapcast.utils.analysis.metrics import Accuracy
 from leapcast.utils.analysis.prediction import NOT_PREDICTED, Outlook, joined, watch
 from leapcast.utils.decoding.adaptive import prices
+from leapcast.utils.decoding.covariance import Calibration
 from leapcast.utils.decoding.reference import reference_speculative
 from leapcast.utils.decoding.rules import MEANS, RULES
 from leapcast.utils.decoding.statistics import Statistics
 from leapcast.utils.decoding.timing import timed
+from leapcast.utils.speculative_decoder import SpeculativeDecoder
 
 # what a configuration sets, and its argument of run.py; in point mode there is no noise: neither sigma nor bias
 SWEPT = {"mode": "spec_mode", "sigma": "spec_sigma", "bias": "spec_accept_bias"}
@@ -79,7 +82,7 @@ class ExpSweep(ExpSpeculative):
         found = {"checkpoint": self.models["target"]["path"], "spec_draft_ckpt": self.models["draft"]["path"]}
         self.told = Namespace(**vars(args) | found)
         self.plain_args, self.plain_config = Namespace(**vars(self.args) | found), self.config
-        self.calibrated = None
+        self.calibrated: Calibration | None = None
         if args.decoder == "reference" and self.draft.one_call:
             raise UserError("--decoder reference takes a draft that proposes patch by patch: timer_xl_draft")
         self.look_at(args.split)
@@ -91,7 +94,10 @@ class ExpSweep(ExpSpeculative):
         self.most = max(k for part in lists(args) for k in part["k"])
         if self.draft.one_call:
             self.most = min(self.most, self.draft.at_once)
-        self.point_mse, self.prices, self.outlooks = None, {}, {}  # for predictions, as far as they were asked for
+        # for predictions, as far as they were asked for
+        self.point_mse: float | None = None
+        self.prices: dict[str, tuple] = {}
+        self.outlooks: dict[tuple, Outlook] = {}
 
     def look_at(self, split: str) -> None:
         """Measure on this part from now on; baselines are measured anew."""
@@ -159,8 +165,9 @@ class ExpSweep(ExpSpeculative):
             for batch in (self.batches[0], self.batches[-1]):
                 self.forecast("speculative", batch)
         self.phases.seconds.clear()
-        times, done = {"speculative": [], "target": []}, Statistics.empty(self.config.k)
-        accuracies = {name: Accuracy(self.patch_len) for name in times} | {"drift": self.drift()}
+        times: dict[str, list[float]] = {"speculative": [], "target": []}
+        done = Statistics.empty(self.config.k)
+        accuracies: dict[str, Any] = {name: Accuracy(self.patch_len) for name in times} | {"drift": self.drift()}
         for batch in self.batches:
             found = {}
             for name in self.chance.sample(list(times), 2):  # the target alone in the same mode, on the same batch
@@ -223,7 +230,8 @@ class ExpSweep(ExpSpeculative):
             x, _, series = batches[0]
             together = windows_together(x, self.patch_len, self.steps, self.samples)
             rows = len(to_rows(x[:together], self.channels)) * self.samples
-            self.prices[kind] = prices(self.decoder, x[:together], self.steps, series[:together], self.samples), rows
+            decoder = cast(SpeculativeDecoder, self.decoder)  # adaptive ones are not predicted
+            self.prices[kind] = prices(decoder, x[:together], self.steps, series[:together], self.samples), rows
         accuracy, found = Accuracy(self.patch_len), []
         for x, truth, series in batches:
             path, seen = watch(self.target, self.draft, self.config, x, self.steps, series)

@@ -52,7 +52,8 @@ def ray_actors(experiment: ExpSweep, todo: Numbered) -> Iterator[dict]:
             ray.get([worker.ready.remote() for worker in idle])
         except ray.exceptions.RayError as error:
             raise UserError(f"a Ray worker cannot start: {str(error).strip().splitlines()[-1]}") from error
-        waiting, running = todo[::-1], {}
+        waiting = todo[::-1]
+        running: dict = {}  # reference -> worker and its configuration
         while waiting or running:
             while waiting and idle:
                 worker, numbered = idle.pop(), waiting.pop()
@@ -73,7 +74,8 @@ def search(experiment: ExpSweep, records: dict[int, dict], objective: Objective)
     """
     optuna = optional("optuna")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    args, parts = experiment.told, {}
+    args = experiment.told
+    parts: dict[str, dict[str, list]] = {}
     for part in lists(args):
         own = parts.setdefault(part["mode"][0], {name: [] for name in SWEPT})
         for name, values in part.items():
@@ -89,11 +91,12 @@ def search(experiment: ExpSweep, records: dict[int, dict], objective: Objective)
         setting = {name: mode if name == "mode" else pick(trial, mode, name, parts[mode][name]) for name in SWEPT}
         predicted = {} if known else {"predicted": experiment.predict(setting), "trial": plain(trial.params)}
         record = known or experiment.run(number, setting) | predicted
-        if record["error"] or objective.value(record) is None:
+        value = None if record["error"] else objective.value(record)
+        if value is None:
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
         else:
             missed = sum(objective.missed(record).values())
-            study.tell(trial, objective.sign * objective.value(record) - PENALTY * missed)
+            study.tell(trial, objective.sign * value - PENALTY * missed)
         if not known:
             yield record
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -103,8 +104,9 @@ class SpeculativeForecaster:
             )
         self.batch_size = whole("batch_size", batch_size)
         self.seed = None if seed is None else whole("seed", seed, 0)
-        self.mode, self.sigma, self.accept_mse_tol = mode, sigma, accept_mse_tol
-        self.options = {
+        self.mode, self.accept_mse_tol = mode, accept_mse_tol
+        self.sigma: Any = sigma
+        self.options: dict[str, Any] = {
             "k": whole("k", k),
             "accept_bias": accept_bias,
             "max_draws": max_draws,
@@ -113,7 +115,8 @@ class SpeculativeForecaster:
             "attention_window": attention_window,
         }
         self.adaptive = adaptive
-        self.device, self.decoder = next(target.parameters()).device, None
+        self.device = next(target.parameters()).device
+        self.decoder: Any = None  # made by :meth:`prepare`
         if draft is not None:
             check_draft(target, draft)
         if target.config.stochastic_head and sigma == "calibrated":
@@ -129,7 +132,7 @@ class SpeculativeForecaster:
             options: see :class:`SpeculativeForecaster`.
         """
         paths = [checkpoint.find(path) for path in (target, draft) if path is not None]
-        loaded = [for_inference(checkpoint.load(path, find_device(device))) for path in paths]
+        loaded: list[Any] = [for_inference(checkpoint.load(path, find_device(device))) for path in paths]
         if loaded[-1].reads_target:
             inputs = checkpoint.read(paths[-1])["training"].get("inputs", [])
             if len(paths) == 1 or checkpoint.digest(paths[0]) not in inputs:
@@ -246,8 +249,8 @@ class SpeculativeForecaster:
         scaled, level, scale = standardise(contexts, self.context)
         x = torch.from_numpy(scaled.astype(np.float32)).to(self.device)
         numbers = torch.tensor([history.number for history in histories], device=self.device)
-        drawn, statistics = self._decode(x, numbers, horizon, num_samples, sigma, seed)
-        drawn = drawn.cpu().double().numpy()
+        patches, statistics = self._decode(x, numbers, horizon, num_samples, sigma, seed)
+        drawn = patches.cpu().double().numpy()
         with np.errstate(over="ignore", invalid="ignore"):  # refused below
             found = drawn * scale[:, None] + level[:, None]
         if not np.isfinite(found).all():

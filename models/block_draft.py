@@ -1,8 +1,10 @@
 """What drafts have in common that propose a whole block of patches in one call."""
 
+from typing import Any
+
 from torch import Tensor, nn
 
-from leapcast.models.sessions.base import TargetSession
+from leapcast.models.sessions.base import Session, TargetSession
 from leapcast.models.sessions.block import BlockSession
 
 
@@ -21,10 +23,10 @@ class BlockDraft(nn.Module):
         """Patches that it proposes in one call."""
         return self.config.block_patches
 
-    def open_draft(self, context: Tensor, capacity: int, target: TargetSession | None = None) -> BlockSession:
+    def open_draft(self, context: Tensor, capacity: int, target: TargetSession | None = None) -> Session:
         """See :class:`models.sessions.base.Draft`."""
         return BlockSession(self, context, capacity)
 
-    def forecast(self, window: Tensor) -> Tensor:
-        """``[B, N, C, P]`` -> the next patches ``[B, block_patches, C, P]``."""
+    def forecast(self, *read: Any) -> Tensor:
+        """The window ``[B, N, C, P]``, or what else it reads -> the next patches ``[B, block_patches, C, P]``."""
         raise NotImplementedError

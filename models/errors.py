@@ -67,7 +67,8 @@ def kept(what: str) -> Iterator[None]:
 @contextmanager
 def undisturbed() -> Iterator[list]:
     """A Ctrl-C within this is noted in the list that is given, and raised at the end if it still stands there."""
-    before, heard = signal.getsignal(signal.SIGINT), []
+    before = signal.getsignal(signal.SIGINT)
+    heard: list[bool] = []
     if threading.current_thread() is not threading.main_thread() or not callable(before):  # none can be raised here
         yield heard
         return

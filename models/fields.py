@@ -28,7 +28,7 @@ def whole(default: int, most: int):
     """A whole number from 1 to ``most``; True and 96.0 are none."""
 
     def rule(value):
-        fits = isinstance(value, Integral) and not isinstance(value, bool) and 1 <= value <= most
+        fits = isinstance(value, Integral) and not isinstance(value, bool) and 1 <= int(value) <= most
         return int(value) if fits else None
 
     return _field(default, rule, f"a whole number from 1 to {most}")
@@ -38,7 +38,7 @@ def real(default: float, least: float, most: float, excluded: bool = False):
     """A number from ``least`` to ``most``; ``excluded``: without ``least``."""
 
     def rule(value):
-        fits = isinstance(value, Real) and not isinstance(value, bool) and least <= value <= most
+        fits = isinstance(value, Real) and not isinstance(value, bool) and least <= value <= most  # type: ignore[operator]
         return float(value) if fits and not (excluded and value == least) else None
 
     return _field(default, rule, f"a number {'above' if excluded else 'from'} {least:g} to {most:g}")

@@ -1,6 +1,7 @@
 """Models made ready for decoding, once, after loading."""
 
 from functools import cache
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -14,6 +15,7 @@ from leapcast.models.sessions.cached import CachedSession
 
 # weights are constants, laid out once; small matrix products have kernels of their own
 INDUCTOR = {"freezing": True, "max_autotune": True, "max_autotune_gemm_backends": "CPP,ATEN"}
+M = TypeVar("M", bound=nn.Module)
 MOST_SHAPES = 64  # passes of different shapes that are compiled
 
 
@@ -24,7 +26,7 @@ def find_device(name: str) -> torch.device:
     return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
 
 
-def for_inference(model: nn.Module, amp: str = "off", compiled: bool = False) -> nn.Module:
+def for_inference(model: M, amp: str = "off", compiled: bool = False) -> M:
     """The same model, changed in place, once, to run faster. It can be trained and saved no more.
 
     Args:
@@ -33,15 +35,15 @@ def for_inference(model: nn.Module, amp: str = "off", compiled: bool = False) ->
         compiled: compile the passes of a cached session with static shapes (``torch.compile``), for small networks,
             where starting kernels is most of the time: the first pass of every shape then takes half a minute.
     """
-    network = isinstance(model, timer_xl.Model)
+    network = model if isinstance(model, timer_xl.Model) else None
     if amp == "bf16" and (network or model.reads_target):  # other drafts are small
         model.to(torch.bfloat16)
-    compiled = compiled and network and _toolchain()
+    compiled = compiled and network is not None and _toolchain()
     if network:
-        model.prepare(torch.compile(CachedSession.advance, dynamic=False) if compiled else None)
+        network.prepare(torch.compile(CachedSession.advance, dynamic=False) if compiled else None)
     if not compiled:
         if network:
-            layers = model.blocks.attn_layers
+            layers = network.blocks.attn_layers
             for i, block in enumerate(layers):
                 if isinstance(block, Block):
                     layers[i] = FusedBlock(block, last=i == len(layers) - 1)

@@ -49,4 +49,5 @@ class Model(BlockDraft):
         return block.unflatten(-1, (self.config.block_patches, -1))[..., :k, :].transpose(2, 3)
 
     def open_draft(self, context: Tensor, capacity: int, target: TargetSession | None = None) -> HeadSession:
+        assert target is not None, "heads are opened beside their target"
         return HeadSession(self, target)

@@ -17,7 +17,7 @@ from leapcast.models.fields import checked, choice, real, shown, whole
 from leapcast.models.layers.normalisation import sample_statistics
 from leapcast.models.layers.rotary import rotate, turns
 
-ACTIVATIONS = {"silu": F.silu, "gelu": F.gelu, "relu": F.relu}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"silu": F.silu, "gelu": F.gelu, "relu": F.relu}
 FIELDS = {  # of a public config.json: ours
     "input_token_len": "input_token_len",
     "hidden_size": "d_model",
@@ -125,6 +125,7 @@ class Block(nn.Module):
 class Model(timer_xl.Model):
     """The network. Its means are denormalised by the statistics of the context, which hold for the whole rollout."""
 
+    config: Config
     biased = False
     layer = Block
     statistics = staticmethod(sample_statistics)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -61,7 +61,7 @@ class Config:
         return self.rope_index == "time" or self.channels == "independent" or variables == 1
 
     @classmethod
-    def of(cls, configs) -> "Config":
+    def of(cls, configs) -> Self:
         """From any object with fields of these names; others are passed over.
 
         A configuration of the public code (it has ``use_norm``) means normalisation by the window and a flat index.
@@ -92,7 +92,7 @@ class Model(nn.Module):
     one_call, at_once = False, 1  # as a draft it proposes patch by patch
     reads_target = False
     biased = True  # embedding and head
-    layer = Block
+    layer: type[nn.Module] = Block
     statistics = staticmethod(window_statistics)  # of norm='window'
 
     def __init__(self, configs: Config):
@@ -103,7 +103,7 @@ class Model(nn.Module):
         self.n_heads = configs.n_heads
         self.head_dim = configs.d_model // configs.n_heads
         self.embedding = nn.Linear(configs.input_token_len, configs.d_model, bias=self.biased)
-        self.blocks = nn.Module()
+        self.blocks: Any = nn.Module()
         self.blocks.attn_layers = nn.ModuleList(
             self.layer(configs.d_model, configs.n_heads, configs.d_ff, configs.dropout, configs.activation)
             for _ in range(configs.e_layers)
@@ -114,7 +114,7 @@ class Model(nn.Module):
             self.log_var_head = nn.Linear(configs.d_model, configs.output_token_len)
         # where weights change no more (:meth:`prepare`): tables made so far, and a compiled pass
         self.kept_tables: dict[tuple, Tables] | None = None
-        self.compiled_pass = None
+        self.compiled_pass: Callable | None = None
 
     def prepare(self, compiled_pass: Callable | None = None) -> None:
         """Weights change no more: keep tables, and run passes of static shape by this function where there is one."""

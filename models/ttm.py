@@ -1,6 +1,7 @@
 """A mixer over patches after TinyTimeMixer (Ekambaram et al. 2024, https://arxiv.org/abs/2401.03955)."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -45,7 +46,7 @@ class Model(BlockDraft):
         patch, patches = configs.input_token_len, configs.seq_len // configs.input_token_len
         width = max(1, round(configs.d_model * configs.draft_scale_d_model))
         self.embedding = nn.Linear(patch, width)
-        self.layers = nn.ModuleList(
+        self.layers: Any = nn.ModuleList(
             nn.ModuleList((Mixer(patches, width, configs.dropout), Mixer(width, width, configs.dropout)))
             for _ in range(LAYERS)
         )

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Lint and the whole test suite.
+# Lint, types and the whole test suite.
 source "$(dirname "$0")/setup.sh"
 install requirements-sweep.txt
 ruff check .
 ruff format --check .
+mypy -p leapcast
 python -m pytest "$@"

@@ -1,5 +1,7 @@
 """One Timer-XL block. Module names follow the public (OpenLTM) state dict, so that its checkpoints load strictly."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -29,7 +31,7 @@ class Attention(nn.Module):
         self.key_projection = nn.Linear(d_model, d_model)
         self.value_projection = nn.Linear(d_model, d_model)
         self.out_projection = nn.Linear(d_model, d_model)
-        self.inner_attention = nn.Module()
+        self.inner_attention: Any = nn.Module()
         self.inner_attention.attn_bias = VariableBias(n_heads)
 
     def bias(self, variables: int) -> Tensor | None:

@@ -3,8 +3,9 @@
 With few tokens starting an operation costs more than what it computes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +30,8 @@ class FusedBlock(nn.Module):
         self.bias = attention.bias  # its projections are taken away from it below
         parts = [attention.query_projection, attention.key_projection, attention.value_projection]
         self.query_key_value = _joined(parts)
-        self.query, self.key_value = (_joined(parts[:1]), _joined(parts[1:])) if last else (None, None)
+        if last:
+            self.query, self.key_value = _joined(parts[:1]), _joined(parts[1:])
         self.out = _joined([attention.out_projection])
         del attention.query_projection, attention.key_projection, attention.value_projection, attention.out_projection
         self.widen, self.narrow = _joined([block.conv1]), _joined([block.conv2])
@@ -51,7 +53,7 @@ class FusedBlock(nn.Module):
         return self.norm2(x + self.narrow(self.activation(self.widen(x))))
 
 
-def _joined(maps: list[nn.Module]) -> Callable[[Tensor], Tensor]:
+def _joined(maps: Sequence[Any]) -> Callable[[Tensor], Tensor]:
     """One map whose outputs are those of all, one after the other."""
     return linear_map(torch.cat([m.weight.flatten(1) for m in maps]), torch.cat([m.bias for m in maps]))
 

@@ -43,7 +43,8 @@ class Accuracy:
         self.patch = patch
         self.squared = self.absolute = self.crps = 0.0
         self.count = self.first = 0
-        self.covered = self.covered_first = None
+        self.covered: Tensor | None = None
+        self.covered_first: Tensor | None = None
 
     def add(self, forecast: Tensor, truth: Tensor) -> None:
         """A point forecast ``[B, H, C]``, or sample paths ``[B, S, H, C]``, whose mean is then the point forecast."""
@@ -61,13 +62,13 @@ class Accuracy:
         self.crps += float(crps.sum(dtype="float64"))
         # S paths of the truth's own distribution cover as much as they should at these plotting positions
         count = paths.shape[1]
-        tails = [((100 - interval) / 200 * (count + 1) - 1) / (count - 1) for interval in INTERVALS]
-        self.known = [tail >= 0 for tail in tails]
-        tails = torch.tensor(tails, dtype=paths.dtype, device=paths.device).clamp(min=0)
+        shares = [((100 - interval) / 200 * (count + 1) - 1) / (count - 1) for interval in INTERVALS]
+        self.known = [share >= 0 for share in shares]
+        tails = torch.tensor(shares, dtype=paths.dtype, device=paths.device).clamp(min=0)
         low, high = paths.quantile(tails, 1), paths.quantile(1 - tails, 1)  # each [3, B, H, C]
         inside = ((low <= truth) & (truth <= high)).double()
         first = inside[:, :, : self.patch]
-        if self.covered is None:
+        if self.covered is None or self.covered_first is None:
             self.covered = self.covered_first = torch.zeros(len(INTERVALS), dtype=torch.float64)
         self.covered = self.covered + inside.sum((1, 2, 3)).cpu()
         self.covered_first = self.covered_first + first.sum((1, 2, 3)).cpu()
@@ -79,7 +80,7 @@ class Accuracy:
         So is the coverage of an interval that would need more paths: 95 % needs 39.
         """
         record = {"mse": self.squared / self.count, "mae": self.absolute / self.count}
-        if self.covered is None:
+        if self.covered is None or self.covered_first is None:
             return record | {"crps": None, "coverage": None, "coverage_first_patch": None}
 
         def shares(covered: Tensor, count: int) -> dict:

@@ -36,10 +36,11 @@ class Objective:
         found = re.fullmatch(r"\s*(max|min)\s+(\w+)\s*(?:s\.t\.\s*(.*))?", text)
         parts = [] if not found or found[3] is None else found[3].split(",")
         terms = [re.fullmatch(r"\s*(\w+)\s*(<=|>=)\s*([-+.\deE]+)\s*", part) for part in parts]
-        if not found or not all(terms):
+        whole = [term for term in terms if term]
+        if not found or len(whole) < len(terms):
             raise UserError(f'objective {text!r}: write it like "max speedup s.t. mse<=1.01, acceptance>=0.5"')
         try:
-            constraints = tuple((term[1], term[2], float(term[3])) for term in terms)
+            constraints = tuple((term[1], term[2], float(term[3])) for term in whole)
         except ValueError as error:
             raise UserError(f"objective {text!r}: {error}") from error
         for name in (found[2], *(name for name, _, _ in constraints)):
@@ -62,10 +63,12 @@ class Objective:
 
     def choose(self, records: list[dict]) -> dict:
         """The best of the records that hold all constraints."""
-        measured = [record for record in records if not record["error"] and self.value(record) is not None]
-        holding = [record for record in measured if not self.missed(record)]
+        valued = [(record, self.value(record)) for record in records if not record["error"]]
+        worth = [(self.sign * value, record) for record, value in valued if value is not None]
+        measured = [record for _, record in worth]
+        holding = [pair for pair in worth if not self.missed(pair[1])]
         if holding:
-            return max(holding, key=lambda record: self.sign * self.value(record))
+            return max(holding, key=lambda pair: pair[0])[1]
         if not measured:
             raise UserError(f"objective {self.text!r}: no configuration has a {self.metric}")
         nearest = min(measured, key=lambda record: sum(self.missed(record).values()))
@@ -78,8 +81,8 @@ class Objective:
 
 def pareto(records: list[dict]) -> set[int]:
     """The numbers of those that no other beats in both MSE and speed-up."""
-    measured = [record for record in records if not record["error"] and speed(record) is not None]
-    points = [(r["number"], r["accuracy"]["speculative"]["mse"], speed(r)) for r in measured]
+    measured = [(record, speed(record)) for record in records if not record["error"]]
+    points = [(r["number"], r["accuracy"]["speculative"]["mse"], fast) for r, fast in measured if fast is not None]
     front, best = set(), float("inf")
     for number, mse, _ in sorted(points, key=lambda point: (-point[2], point[1])):
         if mse < best:

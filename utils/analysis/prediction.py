@@ -25,8 +25,10 @@ class Watching(Rule):
 
     def __init__(self, rule: Rule):
         super().__init__(rule.config, rule.learned)
-        self.rule, self.found = rule, []
-        self.noise, self.draw, self.own, self.emits_proposals = rule.noise, rule.draw, rule.own, rule.emits_proposals
+        self.rule = rule
+        self.found: list[Tensor] = []
+        for name in ("noise", "draw", "own", "emits_proposals"):
+            setattr(self, name, getattr(rule, name))
 
     def judge(self, proposal: Proposal, verified: Verified) -> Verdict:
         # what is emitted is the target's own draw, not that of a rejection, which is p's only among all draws
@@ -58,12 +60,12 @@ def joined(batches: list[list[tuple[int, Tensor]]], steps: int, most: int) -> Te
     """What :func:`watch` found for each batch, as ``[rows, steps, K]``; 0 where nothing can be proposed."""
     tables = []
     for found in batches:
-        starts = {}
+        starts: dict[int, list[Tensor]] = {}
         for done, distances in found:  # a large batch is decoded in parts
             starts.setdefault(done, []).append(distances)
-        starts = {done: torch.cat(parts) for done, parts in starts.items()}
-        table = torch.zeros(len(next(iter(starts.values()))), steps, most, dtype=torch.double)
-        for done, distances in starts.items():
+        whole = {done: torch.cat(parts) for done, parts in starts.items()}
+        table = torch.zeros(len(next(iter(whole.values()))), steps, most, dtype=torch.double)
+        for done, distances in whole.items():
             table[:, done, : distances.shape[1]] = distances
         tables.append(table)
     return torch.cat(tables)

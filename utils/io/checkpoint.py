@@ -9,6 +9,7 @@ import sys
 import zipfile
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -25,8 +26,10 @@ from leapcast.utils.parallel import ddp
 FORMAT = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 OURS = "speculative_forecasting"  # model_type of a folder that export wrote
-PUBLIC = {"data": None, "inputs": [], "args": {"checkpoint": None}}  # what is known of a public model's training
+# what is known of a public model's training
+PUBLIC: dict[str, Any] = {"data": None, "inputs": [], "args": {"checkpoint": None}}
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)  # of weights
+ARCHIVE_END, ARCHIVE_END_SIZE = b"PK\5\6", 22  # with what a ZIP archive ends, which has no comment; bytes
 MOST_JSON = 2**20  # bytes of a config.json
 # What pickles of tensors name, beside storages. Of all that torch allows some takes as much memory as it is told to.
 NEEDED = ("collections OrderedDict", "torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter")
@@ -75,15 +78,16 @@ def fault(path: Path) -> str | None:
         stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
         if not stored or sum(member.file_size for member in members) > os.path.getsize(path):
             return "it is compressed, or claims more than it holds"
-        archive.fp.seek(-zipfile.sizeEndCentDir, os.SEEK_END)  # other readers than this one may find another end
-        whole = archive.fp.read().startswith(zipfile.stringEndArchive) and members[0].header_offset == 0
+        file: Any = archive.fp
+        file.seek(-ARCHIVE_END_SIZE, os.SEEK_END)  # other readers than this one may find another end
+        whole = file.read().startswith(ARCHIVE_END) and members[0].header_offset == 0
         if not whole or len({member.filename.lower() for member in members}) < len(members):
             return "torch.save does not write such archives"
         for pickle in (member for member in members if member.filename.lower().endswith(".pkl")):
             for code, argument, _ in pickletools.genops(archive.read(pickle)):
                 if code.name == "PROTO" and argument != 2:  # torch reads others too, but with a warning
                     return "torch.save does not write such pickles"
-                storage = code.name == "GLOBAL" and re.fullmatch(r"torch \w+Storage", argument)
+                storage = code.name == "GLOBAL" and re.fullmatch(r"torch \w+Storage", str(argument))
                 if code.name in ("GLOBAL", "STACK_GLOBAL") and argument not in NEEDED and not storage:
                     return f"it names {shown(argument)}, which no tensor needs"
         if archive.testzip():  # torch does not compare the sums

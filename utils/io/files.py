@@ -18,7 +18,7 @@ MOST_STATE = 2**24  # bytes of a file that says what an interrupted run has done
 FORMULA = "=+-@＝＋－＠"  # what begins with one is run by spreadsheets
 
 
-def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     """``write(temporary path)``, then rename to ``path``: a reader sees the old file or the whole new one."""
     temporary = None
     try:

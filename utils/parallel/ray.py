@@ -42,4 +42,4 @@ def optional(name: str):
     try:
         return __import__(name)
     except ImportError as error:
-        raise Interrupted(f"this needs the package {name}: pip install -r requirements-sweep.txt") from error
+        raise Interrupted(f"this needs the package {name}: pip install {name}") from error

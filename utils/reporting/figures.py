@@ -65,7 +65,7 @@ def forecast_figure(
                 linewidth=0,
                 label="80 % interval",
             )
-        label = "accepted patch"
+        label: str | None = "accepted patch"
         for i in torch.nonzero(accepted[title]).flatten().tolist():
             end = min((i + 1) * patch, horizon)
             axes.axvspan(i * patch, end, color=ACCEPTED, alpha=0.15, linewidth=0, label=label)
@@ -233,7 +233,7 @@ def benchmark_figure(file: Path, rows: list[dict]) -> None:
     for line, group in zip(all_axes, groups, strict=True):
         columns = [(quantity, horizon) for quantity in quantities for horizon in horizons]
         for axes, (quantity, horizon) in zip(line, columns, strict=True):
-            curves = {}
+            curves: dict[str, list] = {}
             for row in rows:
                 here = (row["target"], row["dtype"], row["device"]) == group and row["horizon"] == horizon
                 here = here and (quantity, row["method"]) != ("distance_to_floor", "floor")

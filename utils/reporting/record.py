@@ -1,5 +1,6 @@
 """Records of runs, and the table that people read."""
 
+import os
 import platform
 import subprocess
 from datetime import UTC, datetime
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+import leapcast
 from leapcast.utils.decoding.rules import RULES
 
 SCHEMA = 1
@@ -15,8 +17,11 @@ SCHEMA = 1
 def environment(device: torch.device) -> dict:
     """Where a figure was measured."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
+    home = Path(leapcast.__file__).resolve().parent
+    # of a clone, not of a repository that an environment with this package lies in
+    env = os.environ | {"GIT_CEILING_DIRECTORIES": str(home.parents[1])}
     try:
-        ran = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+        ran = subprocess.run(command, cwd=home, env=env, capture_output=True, text=True, check=False)
         commit = ran.stdout.strip() or None
     except OSError:  # no git on this machine
         commit = None
@@ -76,7 +81,7 @@ def table(records: list[dict]) -> str:
         lines.append(line("target sliding, last output only", sliding, timing["target_sliding_lean"]))
     if accuracy["reference"]:
         lines.append(line("reference sliding", accuracy["reference"], None))
-    alone = {}
+    alone: dict[str, str] = {}
     for record in records:
         if record["accuracy"]["draft"]:
             name = record["models"]["draft"]["model"]
