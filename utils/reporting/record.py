@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 
-import leapcast
 from leapcast.utils.decoding.rules import RULES
 
 SCHEMA = 1
@@ -17,7 +16,7 @@ SCHEMA = 1
 def environment(device: torch.device) -> dict:
     """Where a figure was measured."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
-    home = Path(leapcast.__file__).resolve().parent
+    home = Path(__file__).absolute().parents[2].resolve()  # leapcast
     # of a clone, not of a repository that an environment with this package lies in
     env = os.environ | {"GIT_CEILING_DIRECTORIES": str(home.parents[1])}
     try:
