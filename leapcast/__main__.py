@@ -2,12 +2,16 @@
 
 import sys
 
-from leapcast.models.errors import UserError, one_line
+try:  # torch comes with it, which takes seconds
+    from leapcast.models.errors import UserError, one_line
+except KeyboardInterrupt:
+    print("stopped: nothing was begun", file=sys.stderr)
+    sys.exit(130)
 
 
 @one_line
 def main(argv: list[str] | None = None) -> None:
-    # imported here, since it takes seconds in which Ctrl-C shall be one line, too
+    # imported here, since it takes seconds more in which Ctrl-C shall be one line, too
     from leapcast.exp.arguments import parse
     from leapcast.exp.exp_distill import ExpDistill
     from leapcast.exp.exp_forecast import ExpForecast
