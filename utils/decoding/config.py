@@ -17,7 +17,7 @@ class SpeculativeConfig:
 
     With mode ``sample``, accept_bias 1 and accept_mse_tol 0 the output has the target's own distribution. In mode
     ``point`` every emitted patch is the target's mean given a prefix whose MSE is at most accept_mse_tol per patch.
-    This does not bound the error of a forecast of several patches: differences from the target's rollout can accumulate.
+    Differences from the target's own rollout can accumulate over several patches, without a bound.
 
     Raises:
         UserError: a setting of the wrong type or out of range.
