@@ -1,7 +1,7 @@
-"""The registry: the name of ``--model`` or ``--spec_draft_model`` -> a model, and what it can do.
+"""The registry of models: names for ``--model`` and ``--spec_draft_model``, with the capabilities of each.
 
-A new one is one file in this folder and one line here: commands, checkpoints and experiments ask what it can do and
-never compare names.
+To add a model, add a file to this folder and an entry here. Commands, checkpoints and experiments read the capabilities
+and never compare names.
 """
 
 from dataclasses import dataclass
@@ -15,10 +15,11 @@ class Entry:
     """A module with ``Config`` and ``Model``.
 
     Attributes:
-        target: whether it can verify.
+        module: where the classes are defined.
+        target: whether it can verify proposals.
         draft: whether it can propose.
-        trainable: whether it has weights; else it is made from its target's configuration.
-        ours: whether its checkpoints come from this project's training.
+        trainable: whether it has weights; otherwise it is built from the target's configuration.
+        ours: whether its checkpoints are trained with this package.
     """
 
     module: ModuleType
@@ -42,12 +43,12 @@ class Entry:
 
     @property
     def reads_target(self) -> bool:
-        """Whether a draft reads the hidden states of the one target that it was distilled from."""
+        """Whether a draft reads the hidden states of the target that it was distilled from."""
         return self.Model.reads_target
 
     @property
     def from_public(self):
-        """``(config.json, weights) -> (configuration, state dict)`` of a public layout; None where there is none."""
+        """``(config.json, weights) -> (configuration, state dict)`` of a public checkpoint; None if unsupported."""
         return getattr(self.module, "from_public", None)
 
 
@@ -60,9 +61,9 @@ MODELS: dict[str, Entry] = {
     "dlinear": Entry(dlinear),
     "seasonal_naive": Entry(seasonal_naive, trainable=False),
 }
-TARGET, DRAFT = "timer_xl", "timer_xl_draft"  # where none is named
+TARGET, DRAFT = "timer_xl", "timer_xl_draft"  # defaults
 
 
 def name_of(model) -> str:
-    """Its key in the registry."""
+    """The registry name of a model."""
     return next(name for name, entry in MODELS.items() if type(model) is entry.Model)

@@ -1,4 +1,4 @@
-"""What drafts have in common that propose a whole block of patches in one call."""
+"""The base of drafts that propose a block of patches per call."""
 
 from typing import Any
 
@@ -9,9 +9,13 @@ from leapcast.models.sessions.block import BlockSession
 
 
 class BlockDraft(nn.Module):
-    """``configs`` has at least ``seq_len``, ``input_token_len``, ``channels`` and ``block_patches``."""
+    """A draft that forecasts a block of patches per call.
 
-    one_call = True  # all proposals of a round come from one call
+    Args:
+        configs: has at least ``seq_len``, ``input_token_len``, ``channels`` and ``block_patches``.
+    """
+
+    one_call = True  # proposes a block of patches per call
     reads_target = False
 
     def __init__(self, configs):
@@ -20,7 +24,7 @@ class BlockDraft(nn.Module):
 
     @property
     def at_once(self) -> int:
-        """Patches that it proposes in one call."""
+        """Patches proposed per call."""
         return self.config.block_patches
 
     def open_draft(self, context: Tensor, capacity: int, target: TargetSession | None = None) -> Session:
@@ -28,5 +32,5 @@ class BlockDraft(nn.Module):
         return BlockSession(self, context, capacity)
 
     def forecast(self, *read: Any) -> Tensor:
-        """The window ``[B, N, C, P]``, or what else it reads -> the next patches ``[B, block_patches, C, P]``."""
+        """The next patches ``[B, block_patches, C, P]`` from a window ``[B, N, C, P]``, or from other inputs."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""DLinear (Zeng et al. 2023, https://arxiv.org/abs/2205.13504): a linear map each for trend and season."""
+"""DLinear (Zeng et al. 2023, https://arxiv.org/abs/2205.13504): linear maps for trend and season."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ class Config(Target):
 
 
 class Model(BlockDraft):
-    """The same maps for every variable, over windows normalised by their own statistics."""
+    """The same linear maps for every variable, on windows normalised by their own statistics."""
 
     def __init__(self, configs: Config):
         super().__init__(configs)

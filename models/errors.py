@@ -1,3 +1,5 @@
+"""Errors that users can correct, and the handling of interrupts."""
+
 import re
 import signal
 import sys
@@ -6,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 
-FLAGS = {  # of parameters whose flag has another name; the others' have the same
+FLAGS = {  # flags that are not named after their parameter
     "context": "--seq_len",
     "horizon": "--test_pred_len",
     "mode": "--spec_mode",
@@ -20,26 +22,26 @@ FLAGS = {  # of parameters whose flag has another name; the others' have the sam
 
 
 class UserError(ValueError):
-    """What the user can put right. Its text is one line that says how; ``run.py`` prints it and exits with code 2.
+    """An error that the user can correct. Its one-line text says how; ``run.py`` prints it and exits with code 2.
 
-    Code that is also called from Python names parameters, `` `so` ``; :func:`flagged` makes flags of them.
+    Messages name parameters in backticks, e.g. `` `k` ``; :func:`flagged` replaces them by command-line flags.
     """
 
     def __init__(self, text: str):
-        super().__init__(" ".join(text.split()))  # names of files and columns may have line breaks
+        super().__init__(" ".join(text.split()))  # file and column names may contain line breaks
 
 
 class Interrupted(UserError):
-    """One that is no fault of the data: what was done so far is kept, and the same command goes on."""
+    """A run that was interrupted, not a fault of its input: results are kept, and the same command resumes."""
 
 
 def flagged(line) -> str:
-    """An error, or any line, for those who gave flags, not parameters."""
-    return re.sub(r"`([a-z_]+)`", lambda found: FLAGS.get(found[1], f"--{found[1]}"), str(line))
+    """The text of an error or message, with parameter names in backticks replaced by command-line flags."""
+    return re.sub(r"`([a-z_]+)`", lambda match: FLAGS.get(match[1], f"--{match[1]}"), str(line))
 
 
 def one_line(main: Callable) -> Callable:
-    """A command that returns its exit code: a UserError is a line on stderr, and 2; Ctrl-C one, and 130."""
+    """Wrap a command to return an exit code: 2 for a UserError, 130 for Ctrl-C, each with one line on stderr."""
 
     @wraps(main)
     def command(*args) -> int:
@@ -57,7 +59,7 @@ def one_line(main: Callable) -> Callable:
 
 @contextmanager
 def kept(what: str) -> Iterator[None]:
-    """A Ctrl-C within this says ``what`` is kept, and how to go on, unless it says so already."""
+    """Add ``what`` (what is kept, and how to resume) to a KeyboardInterrupt that has no message yet."""
     try:
         yield
     except KeyboardInterrupt as stop:
@@ -66,16 +68,16 @@ def kept(what: str) -> Iterator[None]:
 
 @contextmanager
 def undisturbed() -> Iterator[list]:
-    """A Ctrl-C within this is noted in the list that is given, and raised at the end if it still stands there."""
-    before = signal.getsignal(signal.SIGINT)
-    heard: list[bool] = []
-    if threading.current_thread() is not threading.main_thread() or not callable(before):  # none can be raised here
-        yield heard
+    """Defer Ctrl-C: it is appended to the yielded list, and raised at the end unless the list was cleared."""
+    previous = signal.getsignal(signal.SIGINT)
+    received: list[bool] = []
+    if threading.current_thread() is not threading.main_thread() or not callable(previous):  # cannot set handlers
+        yield received
         return
-    signal.signal(signal.SIGINT, lambda *_: heard.append(True))
+    signal.signal(signal.SIGINT, lambda *_: received.append(True))
     try:
-        yield heard
+        yield received
     finally:
-        signal.signal(signal.SIGINT, before)
-    if heard:
+        signal.signal(signal.SIGINT, previous)
+    if received:
         signal.raise_signal(signal.SIGINT)

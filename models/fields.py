@@ -1,4 +1,4 @@
-"""Fields of configurations, each declared with what it may be: one rule for arguments, checkpoints and callers."""
+"""Configuration fields with their permitted values, validated alike for arguments, checkpoints and callers."""
 
 import dataclasses
 import reprlib
@@ -11,12 +11,12 @@ BRIEF.maxlevel, BRIEF.maxstring, BRIEF.maxother = 2, 80, 80
 
 
 def shown(value) -> str:
-    """A value for an error: short, whatever it is."""
-    if isinstance(value, int) and value.bit_length() > 64:  # Python refuses to print the largest
+    """A short representation of any value, for error messages."""
+    if isinstance(value, int) and value.bit_length() > 64:  # Python does not print very large integers
         return "(a huge number)"
     try:
         return BRIEF.repr(value)
-    except ValueError:  # such a number inside
+    except ValueError:  # contains such an integer
         return f"({type(value).__name__})"
 
 
@@ -25,7 +25,7 @@ def _field(default, rule, words: str):
 
 
 def whole(default: int, most: int):
-    """A whole number from 1 to ``most``; True and 96.0 are none."""
+    """A field for an integer from 1 to ``most``; booleans and floats such as 96.0 are rejected."""
 
     def rule(value):
         fits = isinstance(value, Integral) and not isinstance(value, bool) and 1 <= int(value) <= most
@@ -35,7 +35,7 @@ def whole(default: int, most: int):
 
 
 def real(default: float, least: float, most: float, excluded: bool = False):
-    """A number from ``least`` to ``most``; ``excluded``: without ``least``."""
+    """A field for a number from ``least`` (exclusive if ``excluded``) to ``most``."""
 
     def rule(value):
         fits = isinstance(value, Real) and not isinstance(value, bool) and least <= value <= most  # type: ignore[operator]
@@ -45,7 +45,7 @@ def real(default: float, least: float, most: float, excluded: bool = False):
 
 
 def choice(*choices: str):
-    """One of these words; the first is the default."""
+    """A field for one of these strings; the first is the default."""
 
     def rule(value):
         return str(value) if isinstance(value, str) and value in choices else None
@@ -54,6 +54,8 @@ def choice(*choices: str):
 
 
 def flag(default: bool):
+    """A field for a boolean."""
+
     def rule(value):
         return value if isinstance(value, bool) else None
 
@@ -61,8 +63,12 @@ def flag(default: bool):
 
 
 def checked(field: dataclasses.Field, value, name: str):
-    """The value as Python's own type, or a UserError that says what the field, called ``name``, may be."""
-    found = field.metadata["rule"](value)
-    if found is None:
+    """The value as a built-in Python type.
+
+    Raises:
+        UserError: a value that the field, called ``name``, does not permit.
+    """
+    accepted = field.metadata["rule"](value)
+    if accepted is None:
         raise UserError(f"{name} {shown(value)} must be {field.metadata['words']}")
-    return found
+    return accepted

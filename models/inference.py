@@ -1,4 +1,4 @@
-"""Models made ready for decoding, once, after loading."""
+"""Preparation of loaded models for inference."""
 
 from functools import cache
 from typing import TypeVar
@@ -13,27 +13,31 @@ from leapcast.models.layers.fused import FusedBlock
 from leapcast.models.layers.linear import freeze
 from leapcast.models.sessions.cached import CachedSession
 
-# weights are constants, laid out once; small matrix products have kernels of their own
+# weights become constants; kernels are tuned for small matrix products
 INDUCTOR = {"freezing": True, "max_autotune": True, "max_autotune_gemm_backends": "CPP,ATEN"}
 M = TypeVar("M", bound=nn.Module)
-MOST_SHAPES = 64  # passes of different shapes that are compiled
+MOST_SHAPES = 64  # limit on compiled input shapes
 
 
 def find_device(name: str) -> torch.device:
-    """Of ``auto``, ``cpu`` and ``cuda``; auto: CUDA where there is one."""
+    """The device for ``auto``, ``cpu`` or ``cuda``; auto is CUDA if available.
+
+    Raises:
+        UserError: ``cuda`` without a CUDA device.
+    """
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: torch sees no CUDA device; use --device cpu")
     return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
 
 
 def for_inference(model: M, amp: str = "off", compiled: bool = False) -> M:
-    """The same model, changed in place, once, to run faster. It can be trained and saved no more.
+    """Optimise a model for inference, in place. Call it once; the model can no longer be trained or saved.
 
     Args:
         model: in evaluation mode, on its device.
         amp: ``bf16`` keeps weights, hidden states and caches in bfloat16; inputs, statistics and outputs stay float32.
-        compiled: compile the passes of a cached session with static shapes (``torch.compile``), for small networks,
-            where starting kernels is most of the time: the first pass of every shape then takes half a minute.
+        compiled: compile the passes of a cached session with static shapes (``torch.compile``). Useful for small
+            networks, whose time is mostly kernel launches; the first pass of each shape takes about half a minute.
     """
     network = model if isinstance(model, timer_xl.Model) else None
     if amp == "bf16" and (network or model.reads_target):  # other drafts are small
@@ -53,15 +57,15 @@ def for_inference(model: M, amp: str = "off", compiled: bool = False) -> M:
 
 @cache
 def _toolchain() -> bool:
-    """Whether torch.compile works here; says so if it does not."""
-    import torch._inductor.config  # takes long: only for those who compile
+    """Whether torch.compile works here; prints the reason if not."""
+    import torch._inductor.config  # slow to import, needed only for compilation
 
     try:
         torch.compile(lambda x: x + 1, dynamic=False)(torch.zeros(1))
-    except Exception as error:  # without a compiler it may be almost anything
+    except Exception as error:  # a missing compiler raises errors of many types
         print(f"--compile: no working toolchain ({str(error).strip().splitlines()[0]}): going on without", flush=True)
         return False
     torch._dynamo.config.recompile_limit = MOST_SHAPES
-    for name, value in INDUCTOR.items():  # freezing is passed over among torch.compile's options
+    for name, value in INDUCTOR.items():  # torch.compile ignores freezing among its options
         setattr(torch._inductor.config, name, value)
     return True

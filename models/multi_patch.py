@@ -1,7 +1,7 @@
-"""Heads on the target's own last hidden state that propose the patches after the next one.
+"""Draft heads on the target's last hidden state that propose the patches after the next one.
 
-Medusa (Cai et al. 2024, https://arxiv.org/abs/2401.10774) for patches. The target's own head has said the next patch;
-the heads here say those after it. In sample mode they do not see what was drawn for it: they are made for point mode.
+Medusa (Cai et al. 2024, https://arxiv.org/abs/2401.10774) for patches. The target's own head predicts the next patch,
+the draft heads those after it. In sample mode they do not depend on the drawn next patch; they suit point mode.
 """
 
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ from leapcast.models.timer_xl import Config as Target
 
 @dataclass(frozen=True)
 class Config(Target):
-    """The target's sizes, which the heads must fit, and their own."""
+    """The target's sizes, which the heads must match, and the sizes of the heads."""
 
     block_patches: int = whole(7, 2**16)
     draft_scale_d_model: float = real(0.5, 0, 100, excluded=True)  # width of the layer below the heads
 
 
 class Model(BlockDraft):
-    """One layer on the hidden state, and a linear head for each of the patches ahead."""
+    """One hidden layer on the target's hidden state, and a linear head per proposed patch."""
 
     reads_target = True
 
@@ -39,7 +39,9 @@ class Model(BlockDraft):
         """The k patches after the next one, at each of T positions.
 
         Args:
-            hidden, level, scale: the target's features there, ``[B, T, C, d_model]`` and ``[B, T, C, 1]``.
+            hidden: the target's hidden states, ``[B, T, C, d_model]``.
+            level, scale: their normalisation, ``[B, T, C, 1]`` each.
+            k: number of patches, at most ``block_patches``.
 
         Returns:
             ``[B, T, k, C, P]``
@@ -49,5 +51,5 @@ class Model(BlockDraft):
         return block.unflatten(-1, (self.config.block_patches, -1))[..., :k, :].transpose(2, 3)
 
     def open_draft(self, context: Tensor, capacity: int, target: TargetSession | None = None) -> HeadSession:
-        assert target is not None, "heads are opened beside their target"
+        assert target is not None, "draft heads need a session of their target"
         return HeadSession(self, target)

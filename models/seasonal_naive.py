@@ -1,4 +1,4 @@
-"""The draft without parameters: the last season again. What the n-gram is to language."""
+"""The seasonal naive draft, which has no parameters: it repeats the last season."""
 
 from dataclasses import dataclass
 
@@ -12,9 +12,9 @@ from leapcast.models.timer_xl import Config as Target
 
 @dataclass(frozen=True)
 class Config(Target):
-    """The target's context, patch and channels; the rest of its sizes is not used."""
+    """The target's context, patch and channels; its other sizes are not used."""
 
-    activation: str = choice("relu", "gelu", "silu")  # any target's
+    activation: str = choice("relu", "gelu", "silu")  # accepts the activations of all targets; not used
     block_patches: int = whole(7, 2**16)
     season: int = whole(24, 2**24)  # time steps
 
@@ -25,7 +25,7 @@ class Config(Target):
 
 
 class Model(BlockDraft):
-    """Every variable repeats its last ``season`` values."""
+    """Forecasts each variable by repeating its last ``season`` values."""
 
     def forecast(self, window: Tensor) -> Tensor:
         config = self.config

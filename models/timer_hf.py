@@ -1,6 +1,7 @@
-"""Timer (Liu et al. 2024, https://arxiv.org/abs/2402.02368) for single series, in the layout of its public checkpoint.
+"""Timer (Liu et al. 2024, https://arxiv.org/abs/2402.02368) for univariate series, in its public checkpoint's layout.
 
-That is Hugging Face's ``thuml/timer-base-84m``: a gated feed-forward layer, and rotations of whole heads.
+The checkpoint is Hugging Face's ``thuml/timer-base-84m``. Unlike Timer-XL it has gated feed-forward layers and applies
+rotary embeddings to whole heads.
 """
 
 import re
@@ -18,7 +19,7 @@ from leapcast.models.layers.normalisation import sample_statistics
 from leapcast.models.layers.rotary import rotate, turns
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"silu": F.silu, "gelu": F.gelu, "relu": F.relu}
-FIELDS = {  # of a public config.json: ours
+FIELDS = {  # name in a public config.json -> field of Config
     "input_token_len": "input_token_len",
     "hidden_size": "d_model",
     "intermediate_size": "d_ff",
@@ -27,7 +28,7 @@ FIELDS = {  # of a public config.json: ours
     "hidden_act": "activation",
     "rope_theta": "rope_theta",
 }
-NAMES = {  # of parameters in a public file: ours
+NAMES = {  # pattern of a parameter name in a public file -> name in Model
     r"model\.embed_layer\.emb\.": "embedding.",
     r"model\.layers\.": "blocks.attn_layers.",
     r"model\.norm\.": "blocks.norm.",
@@ -36,7 +37,7 @@ NAMES = {  # of parameters in a public file: ours
 
 @dataclass(frozen=True)
 class Config(timer_xl.Config):
-    """Defaults are the sizes of the public model of 84 million parameters."""
+    """Sizes of the network; the defaults are those of the public model with 84 million parameters."""
 
     seq_len: int = whole(2880, 2**24)
     d_model: int = whole(1024, 2**16)
@@ -44,20 +45,23 @@ class Config(timer_xl.Config):
     dropout: float = real(0.0, 0, 0.99)
     activation: str = choice(*ACTIVATIONS)
     norm: str = choice("window", "causal", "none")
-    channels: str = choice("independent")  # it knows single series
+    channels: str = choice("independent")  # the network is univariate
     rope_theta: float = real(10000.0, 1, 1e12)
     head_multiple: ClassVar[int] = 2
 
 
 def from_public(config: dict, weights: dict[str, Tensor]) -> tuple[dict, dict[str, Tensor]]:
-    """Configuration and state dict of :class:`Model` from the content of a public ``config.json`` and its weights.
+    """Configuration values and state dict of :class:`Model` from a public ``config.json`` and its weights.
 
-    Of several heads the one for a patch as long as those that are read is taken.
+    Of several output heads, the one whose length equals the input patch is used.
+
+    Raises:
+        UserError: a config.json that is not of a public Timer, or two parameters of one name.
     """
     rules, lengths = {field.name: field for field in fields(Config)}, "output_token_lens"
     try:
         if not isinstance(config, dict):
-            raise UserError("it holds no names and values")
+            raise UserError("it is not a JSON object")
         lacking = [name for name in (*FIELDS, lengths) if name not in config]
         if lacking:
             raise UserError(f"it lacks {lacking[0]}")
@@ -87,7 +91,7 @@ def from_public(config: dict, weights: dict[str, Tensor]) -> tuple[dict, dict[st
 
 
 class Block(nn.Module):
-    """Post-norm layer with a gated feed-forward part; module names are those of the public file."""
+    """Post-norm transformer layer with a gated feed-forward part; module names follow the public checkpoint."""
 
     def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float, activation: str):
         super().__init__()
@@ -100,7 +104,7 @@ class Block(nn.Module):
         self.dropout, self.activation = nn.Dropout(dropout), ACTIVATIONS[activation]
 
     def bias(self, variables: int) -> None:
-        """Nothing is added to the scores."""
+        """None: there is no attention bias."""
 
     def forward(self, x: Tensor, queries: int, mask: Tensor | None, turn: Tensor, store: Callable) -> Tensor:
         """See ``models/layers/attention.py``."""
@@ -109,7 +113,7 @@ class Block(nn.Module):
             return self.self_attn[name](tokens).unflatten(-1, (self.n_heads, -1))
 
         def turned(tokens: Tensor, by: Tensor) -> Tensor:
-            # its pairs are (i, i + D/2): set side by side, in queries and keys alike, which leaves the scores the same
+            # rotary pairs are (i, i + D/2) here; interleaving queries and keys alike leaves the scores unchanged
             return rotate(tokens.unflatten(-1, (2, -1)).transpose(-1, -2).flatten(-2), by)
 
         query = turned(heads("q_proj", x[:, -queries:]), turn[..., -queries:, :, :])
@@ -123,7 +127,7 @@ class Block(nn.Module):
 
 
 class Model(timer_xl.Model):
-    """The network. Its means are denormalised by the statistics of the context, which hold for the whole rollout."""
+    """The Timer network, with normalisation by the sample statistics of the window."""
 
     config: Config
     biased = False
@@ -131,4 +135,5 @@ class Model(timer_xl.Model):
     statistics = staticmethod(sample_statistics)
 
     def turns(self, index: Tensor) -> Tensor:
+        """Rotary embeddings at these positions, of whole heads."""
         return turns(index, self.head_dim, self.head_dim, self.config.rope_theta)

@@ -19,16 +19,16 @@ from leapcast.models.sessions.cached import CachedSession
 from leapcast.models.sessions.renormed import RenormedSession
 from leapcast.models.sessions.sliding import SlidingSession
 
-MIN_LOG_VAR = -9.2  # variance floor 1e-4 in normalised units: a likelihood must not grow without bound
+MIN_LOG_VAR = -9.2  # variance floor 1e-4 in normalised units, which bounds the likelihood
 
 
 @dataclass(frozen=True)
 class Config:
-    """What rebuilds a network; kept in its checkpoint. Widths in numbers of features, lengths in time steps."""
+    """Configuration of a network, stored in its checkpoint. Lengths are in time steps, widths in features."""
 
     input_token_len: int = whole(96, 2**16)
     output_token_len: int = whole(96, 2**16)
-    seq_len: int = whole(672, 2**24)  # the context of training: with norm='causal' the statistics look back this far
+    seq_len: int = whole(672, 2**24)  # training context; with norm='causal' the span of the statistics
     d_model: int = whole(512, 2**16)
     n_heads: int = whole(8, 2**12)
     d_ff: int = whole(2048, 2**18)
@@ -39,10 +39,10 @@ class Config:
     rope_index: str = choice("time", "flat")
     channels: str = choice("joint", "independent")
     stochastic_head: bool = flag(False)
-    head_multiple: ClassVar[int] = 4  # of the width of a head: half of its pairs turn
+    head_multiple: ClassVar[int] = 4  # of the width of a head: half of its rotary pairs rotate
 
     def __post_init__(self):
-        for field in fields(self):  # as Python's own types, which a checkpoint can hold
+        for field in fields(self):  # as built-in types, for checkpoints
             object.__setattr__(self, field.name, checked(field, getattr(self, field.name), f"`{field.name}`"))
         if self.input_token_len != self.output_token_len:
             raise UserError("`output_token_len` must equal `input_token_len`: forecasts are fed back as patches")
@@ -57,14 +57,17 @@ class Config:
             )
 
     def cacheable(self, variables: int) -> bool:
-        """Whether keys and values of the past stay valid: not where a rotary index moves with the length."""
+        """Whether cached keys stay valid: not with a rotary index that depends on the length of the sequence."""
         return self.rope_index == "time" or self.channels == "independent" or variables == 1
 
     @classmethod
     def of(cls, configs) -> Self:
-        """From any object with fields of these names; others are passed over.
+        """From any object with attributes of these names; others are ignored.
 
-        A configuration of the public code (it has ``use_norm``) means normalisation by the window and a flat index.
+        With ``use_norm``, as in the public code, defaults are its window normalisation and flat rotary index.
+
+        Raises:
+            UserError: invalid values.
         """
         if isinstance(configs, cls):
             return configs
@@ -75,7 +78,7 @@ class Config:
         return cls(**values)
 
     def scaled(self, d_model: float, n_heads: float, d_ff: float, e_layers: float) -> "Config":
-        """The same network with its sizes multiplied, rounded so that heads divide the width and rotary pairs fit."""
+        """This configuration with its sizes multiplied, rounded so that heads divide the width into rotary pairs."""
         heads = max(1, round(self.n_heads * n_heads))
         return replace(
             self,
@@ -87,19 +90,19 @@ class Config:
 
 
 class Model(nn.Module):
-    """The network. State-dict names and shapes are those of the public (OpenLTM) code."""
+    """The Timer-XL network. State-dict names and shapes are those of the public (OpenLTM) code."""
 
-    one_call, at_once = False, 1  # as a draft it proposes patch by patch
+    one_call, at_once = False, 1  # as a draft it proposes one patch per call
     reads_target = False
-    biased = True  # embedding and head
+    biased = True  # whether embedding and head have biases
     layer: type[nn.Module] = Block
-    statistics = staticmethod(window_statistics)  # of norm='window'
+    statistics = staticmethod(window_statistics)  # for norm='window'
 
     def __init__(self, configs: Config):
         super().__init__()
         configs = Config.of(configs)
-        self.configs = configs  # what was asked for: goes into the checkpoint
-        self.config = configs  # the sizes of this network; a draft scales them
+        self.configs = configs  # as given, for the checkpoint
+        self.config = configs  # sizes of this network, which a draft scales
         self.n_heads = configs.n_heads
         self.head_dim = configs.d_model // configs.n_heads
         self.embedding = nn.Linear(configs.input_token_len, configs.d_model, bias=self.biased)
@@ -112,20 +115,20 @@ class Model(nn.Module):
         self.head = nn.Linear(configs.d_model, configs.output_token_len, bias=self.biased)
         if configs.stochastic_head:
             self.log_var_head = nn.Linear(configs.d_model, configs.output_token_len)
-        # where weights change no more (:meth:`prepare`): tables made so far, and a compiled pass
+        # set by :meth:`prepare`: cached tables, and a compiled pass
         self.kept_tables: dict[tuple, Tables] | None = None
         self.compiled_pass: Callable | None = None
 
     def prepare(self, compiled_pass: Callable | None = None) -> None:
-        """Weights change no more: keep tables, and run passes of static shape by this function where there is one."""
+        """Fix the weights: cache tables, and run passes of static shape with ``compiled_pass``, if given."""
         self.kept_tables, self.compiled_pass = {}, compiled_pass
 
     def forward(self, x: Tensor, x_mark: Tensor | None = None, y_mark: Tensor | None = None) -> Tensor:
         """The mean of the patch that follows each patch of x.
 
         Args:
-            x: ``[B, L, C]``, L a multiple of the patch.
-            x_mark, y_mark: time features of the field's usual signature; Timer-XL does not read them.
+            x: ``[B, L, C]``, L a multiple of the patch length.
+            x_mark, y_mark: time features, unused; for compatibility with the common signature.
 
         Returns:
             ``[B, N·P, C]``: patch n is the forecast of what follows input patch n.
@@ -137,7 +140,7 @@ class Model(nn.Module):
         return self.emit(*self.features(patches, want))
 
     def features(self, patches: Tensor, want: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """What the heads read at these positions, see :meth:`run`; ``want`` as in :meth:`predict`."""
+        """Inputs of the output heads, see :meth:`run`; ``want`` as in :meth:`predict`."""
         count = patches.shape[1]
         if self.config.norm == "window":
             level, scale = self.statistics(patches)
@@ -153,11 +156,11 @@ class Model(nn.Module):
         )
 
     def turns(self, index: Tensor) -> Tensor:
-        """Rotations at these positions: of every head the first half."""
+        """Rotary embeddings at these positions, of the first half of every head."""
         return turns(index, self.head_dim, self.head_dim // 2)
 
     def tables(self, capacity: int, variables: int, attention_window: int = 0) -> Tables:
-        """What passes over at most ``capacity`` patches look up."""
+        """Tables for passes over at most ``capacity`` patches."""
         key = capacity, variables, attention_window
         if self.kept_tables is None:
             return Tables(self, *key)
@@ -175,7 +178,7 @@ class Model(nn.Module):
     def open_draft(
         self, context: Tensor, capacity: int, target: TargetSession | None = None
     ) -> CachedSession | SlidingSession:
-        """See :class:`models.sessions.base.Draft`: a cache where that renews its statistics, else a sliding window."""
+        """See :class:`models.sessions.base.Draft`; cached if exact and without window statistics, else sliding."""
         cached = self.config.norm != "window" and self.config.cacheable(context.shape[2])
         return (CachedSession if cached else SlidingSession)(self, context, capacity)
 
@@ -193,16 +196,16 @@ class Model(nn.Module):
         """One pass over T new patches ``[B, T, C, P]``.
 
         Args:
-            level, scale: what the patches are normalised by, ``[B, T or 1, C]``.
+            level, scale: normalisation of the patches, ``[B, T or 1, C]`` each.
             tables: see :meth:`tables`.
-            index: of the patches in their series; a slice, or ``[B, T]`` where rows differ.
-            keys: how many patches ``store`` returns.
-            want: the number of last positions whose prediction is needed; in the last layer only these are computed.
+            index: positions of the patches; a slice, or ``[B, T]`` where rows differ.
+            keys: number of patches that ``store`` returns.
+            want: number of last positions to predict; the last layer computes only these.
             store: ``store(layer, keys, values)``, see :class:`Attention`.
 
         Returns:
-            last hidden states ``[B, want, C, d_model]``, and what their patches were normalised by: level and scale,
-            each ``[B, want or 1, C, 1]``. :meth:`emit` makes predictions of them.
+            last hidden states ``[B, want, C, d_model]``, and level and scale of their patches, each
+            ``[B, want or 1, C, 1]``; the arguments of :meth:`emit`.
         """
         count, variables = patches.shape[1:3]
         normalised = (patches - level.unsqueeze(-1)) / scale.unsqueeze(-1)
@@ -219,7 +222,7 @@ class Model(nn.Module):
 
     def emit(self, hidden: Tensor, level: Tensor, scale: Tensor) -> tuple[Tensor, Tensor | None]:
         """Mean and log-variance (None without ``stochastic_head``) of the next patch, each ``[B, want, C, P]``."""
-        tokens, shape = hidden.flatten(1, 2), hidden.shape[1:3]  # of more dimensions a linear map would be two calls
+        tokens, shape = hidden.flatten(1, 2), hidden.shape[1:3]  # flattened, so that the linear map is a single call
         mean = torch.addcmul(level, self.head(tokens).unflatten(1, shape).to(level.dtype), scale)
         if not self.config.stochastic_head:
             return mean, None

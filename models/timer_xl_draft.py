@@ -1,4 +1,4 @@
-"""The half-scale draft: Timer-XL again, with its sizes multiplied."""
+"""A scaled-down Timer-XL as the draft, by default at half of the target's sizes."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from leapcast.models.fields import real
 
 @dataclass(frozen=True)
 class Config(timer_xl.Config):
-    """The target's sizes and the factors on them."""
+    """The target's sizes, and the factors that scale them."""
 
     draft_scale_d_model: float = real(0.5, 0, 100, excluded=True)
     draft_scale_n_heads: float = real(0.5, 0, 100, excluded=True)
@@ -17,7 +17,7 @@ class Config(timer_xl.Config):
 
 
 class Model(timer_xl.Model):
-    """Timer-XL at ``configs.draft_scale_*`` of the sizes in ``configs``."""
+    """Timer-XL with the sizes in ``configs`` multiplied by ``configs.draft_scale_*``."""
 
     def __init__(self, configs: Config):
         configs = Config.of(configs)

@@ -1,4 +1,4 @@
-"""A mixer over patches after TinyTimeMixer (Ekambaram et al. 2024, https://arxiv.org/abs/2401.03955)."""
+"""A patch mixer after TinyTimeMixer (Ekambaram et al. 2024, https://arxiv.org/abs/2401.03955)."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +22,7 @@ class Config(Target):
 
 
 class Mixer(nn.Module):
-    """An MLP along one dimension of size ``size`` (the last), gated, with a residual."""
+    """A gated residual MLP along one dimension of size ``size``."""
 
     def __init__(self, size: int, width: int, dropout: float):
         super().__init__()
@@ -39,7 +39,7 @@ class Mixer(nn.Module):
 
 
 class Model(BlockDraft):
-    """Patches and features mixed in turn, each variable by itself; one linear head for the whole block."""
+    """Mixes patches and features alternately, per variable; one linear head forecasts the whole block."""
 
     def __init__(self, configs: Config):
         super().__init__(configs)

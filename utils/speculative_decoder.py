@@ -2,9 +2,9 @@
 
 Leviathan, Kalman, Matias 2023 (https://arxiv.org/abs/2211.17192), for continuous patches and for point forecasts.
 
-With a tolerance the forecast is not the target's own: every emitted patch is, on a prefix that is off by at most the
-tolerance per patch, and over many patches the differences can add up without a bound. Records say by how much they did
-(``accuracy.drift``).
+With a tolerance the forecast differs from the target's own rollout: in point mode every emitted patch is the target's
+mean given a prefix whose MSE is at most the tolerance per patch, and the differences can accumulate over many patches
+without a bound. Records hold the measured difference (``accuracy.drift``).
 """
 
 from collections.abc import Callable
@@ -28,13 +28,16 @@ Plan = list[int]  # patches to propose with 0 … steps patches left; the last i
 
 
 class SpeculativeDecoder:
-    """Forecasts with a target and a draft (``models/sessions/base.py`` says what they offer).
+    """Forecasts with a target and a draft (protocols in ``models/sessions/base.py``).
 
     Args:
-        target, draft: models in evaluation mode on one device, of one patch length.
+        target, draft: models in evaluation mode, on the same device and with the same patch length.
         config: see :class:`SpeculativeConfig`.
         trace: ``trace(phase)`` gives a context manager around each phase: "draft", "verify", "accept".
-        rule: judges proposals; default: the one that ``config.mode`` names.
+        rule: acceptance rule; by default that of ``config.mode``.
+
+    Raises:
+        UserError: a draft that does not fit the target or the configuration.
     """
 
     def __init__(
@@ -56,16 +59,16 @@ class SpeculativeDecoder:
         """Forecast ``steps`` patches.
 
         Args:
-            x: ``[B, L, C]`` standardised context, L a multiple of the patch P.
+            x: ``[B, L, C]`` standardised context, L a multiple of the patch length P.
             steps: patches to forecast, at least 1.
             series: ``[B]`` numbers that key the noise of each window; 0 … B - 1 by default.
-            samples: S paths of each window, from one prefill.
+            samples: S sample paths per window, from one prefill.
 
         Returns:
             forecast ``[B, steps·P, C]``, or ``[B, S, steps·P, C]`` for S > 1, and the statistics.
 
         Raises:
-            UserError: shapes that do not fit, a rollout that the target cannot follow, or too little memory.
+            UserError: an invalid shape, a rollout that is not exact for the target, or too little memory.
         """
         return in_parts(self.decode, self, x, steps, series, samples)
 
@@ -79,11 +82,11 @@ class SpeculativeDecoder:
         plan: Plan | None = None,
         rule: Rule | None = None,
     ) -> tuple[Tensor, Statistics]:
-        """As :meth:`generate`, of windows that are decoded together.
+        """As :meth:`generate`, with all windows in one batch.
 
         Args:
-            plan: default: K, as long as there is room.
-            rule: in place of the decoder's.
+            plan: by default K proposals, fewer near the horizon.
+            rule: replaces the decoder's acceptance rule.
         """
         config, rule, channels = self.config, rule or self.rule, self.target.config.channels
         plan = plan or [0, *(min(config.k, left) for left in range(steps))]
@@ -108,7 +111,7 @@ class SpeculativeDecoder:
         return paths(batch.forecast, samples, channels, x.shape[2]), statistics.finished()
 
     def alone(self, x: Tensor, steps: int, series: Tensor, samples: int = 1) -> tuple[Tensor, Statistics]:
-        """The target's own rollout, as it is without a draft: ``series`` ``[B]`` as in :meth:`generate`."""
+        """The target's own rollout, without the draft; arguments and result as in :meth:`generate`."""
         channels, variables = self.target.config.channels, x.shape[2]
         with self.trace("verify"):
             keys = row_series(series, channels, variables)
@@ -125,7 +128,7 @@ def in_parts(
     series: Tensor | None,
     samples: int,
 ) -> tuple[Tensor, Statistics]:
-    """``decode`` of parts of the windows that are best decoded together, joined; what cannot be decoded is refused."""
+    """Check the arguments, ``decode`` the windows in parts of suitable size, and join the results."""
     target, config = decoder.target.config, decoder.config
     patch_len = target.input_token_len
     if x.ndim != 3 or x.shape[1] == 0 or x.shape[1] % patch_len:
@@ -139,5 +142,5 @@ def in_parts(
     if len(x) <= together:
         return decode(x, steps, series, samples)
     parts = zip(x.split(together), series.split(together), strict=True)
-    forecasts, found = zip(*(decode(windows, steps, numbers, samples) for windows, numbers in parts), strict=True)
-    return torch.cat(forecasts), Statistics.joined(found)
+    forecasts, statistics = zip(*(decode(windows, steps, numbers, samples) for windows, numbers in parts), strict=True)
+    return torch.cat(forecasts), Statistics.joined(statistics)

@@ -1,4 +1,4 @@
-"""One Timer-XL block. Module names follow the public (OpenLTM) state dict, so that its checkpoints load strictly."""
+"""The Timer-XL block. Module names follow the public (OpenLTM) state dict, so that its checkpoints load strictly."""
 
 from typing import Any
 
@@ -11,19 +11,21 @@ from leapcast.models.layers.rotary import rotate
 
 
 class VariableBias(nn.Module):
-    """A score per head that tells keys of the query's own variable (row 1) from those of the others (row 0)."""
+    """A learned attention bias per head, for keys of the same variable (row 1) and of other variables (row 0)."""
 
     def __init__(self, n_heads: int):
         super().__init__()
         self.emb = nn.Embedding(2, n_heads)
 
     def forward(self, variables: int) -> Tensor:
-        """``[H, C, C]``."""
+        """The bias between variables, ``[H, C, C]``."""
         same = torch.eye(variables, dtype=torch.long, device=self.emb.weight.device)
         return self.emb(same).permute(2, 0, 1)
 
 
 class Attention(nn.Module):
+    """Multi-head attention with rotary embeddings and a bias between variables."""
+
     def __init__(self, d_model: int, n_heads: int):
         super().__init__()
         self.n_heads, self.head_dim = n_heads, d_model // n_heads
@@ -35,9 +37,9 @@ class Attention(nn.Module):
         self.inner_attention.attn_bias = VariableBias(n_heads)
 
     def bias(self, variables: int) -> Tensor | None:
-        """What is added to the scores of any two times, ``[H, 1, C, 1, C]``.
+        """The attention bias between variables, ``[H, 1, C, 1, C]``, equal for all times.
 
-        None for one variable: the same for every key, it leaves the softmax as it is.
+        None for one variable, where a constant bias does not change the softmax.
         """
         if variables == 1:
             return None
@@ -48,9 +50,9 @@ class Attention(nn.Module):
 
         Args:
             mask: added to the scores, ``[1 or B, 1 or H, queries, keys]``; None where every key is seen.
-            turn: the tokens' rotations, ``[(B,) tokens, 1, D / 2]``.
-            store: ``store(keys, values)`` takes the new tokens' ``[B, H, tokens, D]`` and returns those to attend to:
-                the cache.
+            turn: rotary embeddings of the tokens, ``[(B,) tokens, 1, D / 2]``.
+            store: ``store(keys, values)`` takes those of the new tokens, ``[B, H, tokens, D]``, and returns those to
+                attend to, including the cached ones.
         """
 
         def heads(projection, tokens):
@@ -64,7 +66,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Post-norm transformer layer. ``models/layers/fused.py`` is the same for inference."""
+    """Post-norm transformer layer; ``models/layers/fused.py`` is its inference version."""
 
     def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float, activation: str):
         super().__init__()
@@ -74,7 +76,7 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(d_model)
         self.norm2 = nn.LayerNorm(d_model)
         self.dropout = nn.Dropout(dropout)
-        self.activation = {"relu": torch.relu_, "gelu": F.gelu}[activation]  # in place: it is the largest tensor
+        self.activation = {"relu": torch.relu_, "gelu": F.gelu}[activation]  # in place, as this is the largest tensor
 
     def bias(self, variables: int) -> Tensor | None:
         """See :meth:`Attention.bias`."""

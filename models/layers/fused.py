@@ -1,6 +1,6 @@
 """A Timer-XL block for inference: the arithmetic of ``models/layers/attention.py`` in fewer, larger calls.
 
-With few tokens starting an operation costs more than what it computes.
+With few tokens the launch of an operation costs more than its arithmetic.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,9 +17,10 @@ from leapcast.models.layers.rotary import rotate
 
 
 class FusedBlock(nn.Module):
-    """Made from a :class:`Block` in evaluation mode, whose weights it takes over.
+    """An inference version of a :class:`Block` in evaluation mode; it takes over the weights of that block.
 
     Args:
+        block: loses its projections.
         last: whether it is the last layer, which may compute fewer queries than keys.
     """
 
@@ -27,7 +28,7 @@ class FusedBlock(nn.Module):
         super().__init__()
         attention = block.attention
         self.heads = attention.n_heads, attention.head_dim
-        self.bias = attention.bias  # its projections are taken away from it below
+        self.bias = attention.bias  # the projections are deleted below
         parts = [attention.query_projection, attention.key_projection, attention.value_projection]
         self.query_key_value = _joined(parts)
         if last:
@@ -54,7 +55,7 @@ class FusedBlock(nn.Module):
 
 
 def _joined(maps: Sequence[Any]) -> Callable[[Tensor], Tensor]:
-    """One map whose outputs are those of all, one after the other."""
+    """One linear map whose output concatenates those of all maps."""
     return linear_map(torch.cat([m.weight.flatten(1) for m in maps]), torch.cat([m.bias for m in maps]))
 
 

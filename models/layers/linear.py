@@ -1,4 +1,4 @@
-"""Linear maps as decoding uses them."""
+"""Linear maps for inference."""
 
 from collections.abc import Callable
 from functools import partial
@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LEAST = 2**16  # weights: in smaller maps starting the kernel is most of the work
+LEAST = 2**16  # weights; in smaller maps launch overhead dominates
 
 
 class Pointwise(nn.Conv1d):
-    """A convolution with kernel size 1 over tokens ``[..., tokens, features]``: the linear map that it is."""
+    """A convolution of kernel size 1 over tokens ``[..., tokens, features]``, computed as a linear map."""
 
     def __init__(self, in_features: int, out_features: int):
         super().__init__(in_features, out_features, kernel_size=1)
@@ -21,7 +21,7 @@ class Pointwise(nn.Conv1d):
 
 
 class Frozen(nn.Module):
-    """A linear map of inference, see :func:`linear_map`."""
+    """A linear map with constant weights, see :func:`linear_map`."""
 
     def __init__(self, linear: nn.Linear):
         super().__init__()
@@ -29,10 +29,10 @@ class Frozen(nn.Module):
 
 
 def linear_map(weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor]:
-    """A linear map for inference, of weights that change no more.
+    """A linear map with constant weights.
 
-    On a CPU a large weight is laid out for oneDNN once, not at every call: with the few tokens of a decoding step,
-    where the weight is most of what a call touches, 2 to 4 times as fast.
+    On a CPU a large weight is packed for oneDNN once instead of at every call, which is 2 to 4 times as fast for the
+    few tokens of a decoding step.
     """
     weight, bias = weight.detach(), None if bias is None else bias.detach()
     if not _packable(weight):
@@ -50,7 +50,7 @@ def _packable(weight: Tensor) -> bool:
 
 
 def freeze(module: nn.Module) -> None:
-    """Replace the linear maps below a module by such for inference."""
+    """Replace all linear submodules, in place, by maps with constant weights."""
     for name, child in module.named_children():
         if isinstance(child, nn.Linear):
             setattr(module, name, Frozen(child))

@@ -1,13 +1,13 @@
-"""How a patch is normalised before the network sees it, and its prediction afterwards.
+"""Statistics by which patches are normalised and predictions denormalised.
 
-All tensors are time-major: patches ``[B, T, C, P]``, one number per patch and variable ``[B, T, C]``.
+All tensors are time-major: patches are ``[B, T, C, P]``, statistics per patch and variable ``[B, T, C]``.
 """
 
 import torch
 from torch import Tensor
 
 WINDOW_EPS = 1e-5  # added to the variance by the public Timer-XL code
-CAUSAL_EPS = 1e-2  # larger: the first patches are normalised by few values, and a constant patch stays bounded
+CAUSAL_EPS = 1e-2  # larger: the first patches have few values, and a constant patch must stay bounded
 
 
 def patch_moments(patches: Tensor) -> Tensor:
@@ -23,7 +23,7 @@ def window_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def sample_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
-    """As :func:`window_statistics`, with the sample deviation (over n - 1), as it is; 1 where it is 0."""
+    """As :func:`window_statistics`, with the sample standard deviation (n - 1) and no epsilon; 1 where it is 0."""
     scale, mean = torch.std_mean(patches, (1, 3), correction=1)
     return mean.unsqueeze(1), torch.where(scale > 0, scale, 1.0).unsqueeze(1)
 
@@ -31,14 +31,14 @@ def sample_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
 def running_statistics(moments: Tensor, window: int, first: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of the last N patches up to and including each of T positions.
 
-    The moments of single patches are combined (Chan, Golub, LeVeque 1983), not taken as differences of prefix sums,
-    which cancel on raw data.
+    The moments of patches are combined (Chan, Golub, LeVeque 1983); differences of prefix sums would suffer from
+    cancellation on raw data.
 
     Args:
         moments: ``[B, N - 1 + T, C, 2]`` from :func:`patch_moments`, beginning N - 1 patches before the first
-            position; what lies before the start of a series is not counted.
+            position; patches before the start of a series are ignored.
         window: N.
-        first: ``[B]`` or ``[1]``, the index of the first of the T positions in its series, from 0; None where that is
+        first: ``[B]`` or ``[1]``, the index of the first of the T positions in its series, from 0; None if it is
             at least N - 1 for all.
 
     Returns:

@@ -1,9 +1,9 @@
-"""Where variables become rows and time steps become patches, and reading and writing of ragged rows."""
+"""Conversion of series to rows of patches and back, and access to rows of different lengths."""
 
 import torch
 from torch import Tensor
 
-CPU_TOKENS = 8192  # of context and forecast that are decoded together on a CPU
+CPU_TOKENS = 8192  # tokens of context and forecast that are decoded together on a CPU
 
 
 def to_patches(x: Tensor, patch_len: int) -> Tensor:
@@ -17,7 +17,7 @@ def from_patches(patches: Tensor) -> Tensor:
 
 
 def to_rows(x: Tensor, channels: str) -> Tensor:
-    """``[B, L, C]``: as it is with joint channels, else every variable a row of its own, ``[B·C, L, 1]``."""
+    """``[B, L, C]``: unchanged with joint channels, else one row per variable, ``[B·C, L, 1]``."""
     return x if channels == "joint" else x.transpose(1, 2).flatten(0, 1).unsqueeze(-1)
 
 
@@ -27,26 +27,26 @@ def from_rows(rows: Tensor, channels: str, variables: int) -> Tensor:
 
 
 def row_patches(x: Tensor, config) -> Tensor:
-    """Rows of patches as a model with this configuration reads them: ``[B, L, C]`` -> ``[rows, N, C, P]``."""
+    """Rows of patches for a model with this configuration: ``[B, L, C]`` -> ``[rows, N, C, P]``."""
     return to_patches(to_rows(x, config.channels), config.input_token_len)
 
 
 def row_series(series: Tensor, channels: str, variables: int) -> Tensor:
-    """The number that keys a row's noise, from its window's: ``[B]`` -> ``[rows]``."""
+    """Noise keys of rows from those of windows: ``[B]`` -> ``[rows]``."""
     if channels == "joint":
         return series
     return (series.unsqueeze(1) * variables + torch.arange(variables, device=series.device)).flatten()
 
 
 def paths(forecast: Tensor, samples: int, channels: str, variables: int) -> Tensor:
-    """Patches of rows, S consecutive ones per series -> ``[B, S, H, C]``, or ``[B, H, C]`` where S is 1."""
+    """Forecast rows ``[rows·S, N, C, P]`` -> sample paths ``[B, S, H, C]``, or ``[B, H, C]`` if S is 1."""
     values = from_patches(forecast).unflatten(0, (-1, samples)).transpose(0, 1).flatten(0, 1)
     values = from_rows(values, channels, variables)
     return values if samples == 1 else values.unflatten(0, (samples, -1)).transpose(0, 1)
 
 
 def shared(lengths: Tensor) -> int | None:
-    """The number that all these, on the host, are; None where they differ."""
+    """The common value of these lengths (on the host); None if they differ."""
     first = int(lengths[0])
     return first if len(lengths) == 1 or bool((lengths == first).all()) else None
 
@@ -60,7 +60,7 @@ def take(history: Tensor, first: Tensor, count: int) -> Tensor:
 
 
 def put(history: Tensor, first: Tensor, patches: Tensor) -> None:
-    """Write patches ``[B, count, C, P]`` to where :func:`take` would read them."""
+    """Write patches ``[B, count, C, P]`` at positions first[b] … first[b] + count - 1 of every row."""
     start = shared(first)
     if start is not None:
         history[:, start : start + patches.shape[1]] = patches
@@ -74,14 +74,14 @@ def _ragged(history: Tensor, first: Tensor, count: int) -> tuple[Tensor, Tensor]
 
 
 def windows_of(patches: Tensor, length: int) -> Tensor:
-    """All windows of a length, those of a row one after the other: ``[B, T, C, P]`` -> ``[B·(T - N + 1), N, C, P]``."""
+    """All windows of N = ``length`` patches, row by row: ``[B, T, C, P]`` -> ``[B·(T - N + 1), N, C, P]``."""
     return patches.unfold(1, length, 1).movedim(-1, 2).flatten(0, 1)
 
 
 def windows_together(x: Tensor, patch_len: int, steps: int, samples: int = 1) -> int:
-    """How many of these windows ``[B, L, C]`` are best decoded together, in parts of like size.
+    """How many of these windows ``[B, L, C]`` to decode together, in parts of similar size.
 
-    A CPU gains nothing from larger passes, which would only take more memory.
+    On a CPU larger passes are not faster and take more memory.
     """
     if x.device.type != "cpu":
         return len(x)

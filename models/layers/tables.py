@@ -1,14 +1,16 @@
-"""What a pass looks up by position, made once: rotations, which keys a query sees, the bias of its scores."""
+"""Precomputed tables by position: rotary embeddings, attention masks and attention biases."""
 
 import torch
 from torch import Tensor
 
 
 class Tables:
-    """For a Timer-XL network and at most ``capacity`` patches of C variables.
+    """Tables for a Timer-XL network and at most ``capacity`` patches of C variables.
 
     Args:
-        model: see ``models/timer_xl.py``.
+        model: a Timer-XL network (``models/timer_xl.py``).
+        capacity: most patches per row.
+        variables: C.
         attention_window: how many patches back a query sees; 0 means all.
     """
 
@@ -21,20 +23,20 @@ class Tables:
         precise = like.dtype == torch.float64
         rotations = model.turns(index).unsqueeze(2)
         self.turn = rotations.to(like.device, torch.complex128 if precise else torch.complex64)  # [capacity, C, 1, D/2]
-        # what is added for a key that lies 1 - capacity … capacity - 1 patches after its query
-        after = torch.arange(1 - capacity, capacity)
-        seen = (after <= 0) & (after > -(attention_window or capacity))
+        # mask values by the offset of a key from its query, 1 - capacity … capacity - 1 patches
+        offset = torch.arange(1 - capacity, capacity)
+        seen = (offset <= 0) & (offset > -(attention_window or capacity))
         self.seen = torch.zeros(seen.shape).masked_fill(~seen, float("-inf")).to(like)
         self.capacity = capacity
         self.biases = [block.bias(variables) for block in model.blocks.attn_layers]
         self.attention_window = attention_window
 
     def rotations(self, index: slice | Tensor) -> Tensor:
-        """Of the tokens of patches ``index``, a slice for all rows or ``[B, T]``: ``[(B,) T·C, 1, D / 2]``."""
+        """Rotations of tokens of patches ``index`` (a slice for all rows, or ``[B, T]``): ``[(B,) T·C, 1, D / 2]``."""
         return self.turn[index].flatten(-4, -3)
 
     def mask(self, layer: int, index: slice | Tensor, queries: int, keys: int) -> Tensor | None:
-        """For the last ``queries`` of the patches ``index`` and the first ``keys`` patches; None: all are seen."""
+        """Mask from the last ``queries`` of the patches ``index`` to the first ``keys`` patches; None: all are seen."""
         bias = self.biases[layer]
         if bias is None and queries == 1 and isinstance(index, slice) and not self.attention_window:
             return None
@@ -45,8 +47,8 @@ class Tables:
         return mask.flatten(-2).flatten(-3, -2).expand(-1 if seen.ndim == 3 else 1, -1, -1, -1)
 
     def _seen(self, index: slice | Tensor, queries: int, keys: int) -> Tensor:
-        """``[(B,) queries, keys]``: 0 where a query sees a key, else minus infinity."""
-        if isinstance(index, slice):  # from the last query, whose keys are farthest back, to the first
+        """``[(B,) queries, keys]``: 0 where a query sees a key, minus infinity elsewhere."""
+        if isinstance(index, slice):  # unfolding gives the rows from the last query to the first
             first = self.capacity - index.stop
             rows = self.seen[first : first + queries + keys - 1].unfold(0, keys, 1)
             return rows if queries == 1 else rows.flip(0)

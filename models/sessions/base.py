@@ -1,7 +1,7 @@
-"""What a decodable model offers to the decoder, which knows nothing else of models.
+"""The interface between models and the decoder.
 
 A model opens a *session* for a batch of B rows. Patches are ``[B, T, C, P]``; T is the same for all rows, and rows that
-need fewer are rolled back. ``lengths`` lives on the host: there the decoder knows after a round what each row keeps.
+need fewer are rolled back. ``lengths`` is on the host, where the decoder keeps track of the rows.
 """
 
 from collections.abc import Callable
@@ -12,48 +12,48 @@ from torch import Tensor
 
 from leapcast.models.layers.patches import shared
 
-Moments = tuple[Tensor, Tensor | None]  # mean and log-variance (None for a model without one)
+Moments = tuple[Tensor, Tensor | None]  # mean and log-variance (None for a model without learned variances)
 Draw = Callable[[int, Tensor, Tensor | None], Tensor]
 
 
 def mean_draw(i: int, mean: Tensor, log_var: Tensor | None) -> Tensor:
-    """A point forecast is continued by its means."""
+    """Continue with the mean, for point forecasts."""
     return mean
 
 
 class Session(Protocol):
-    """The rows of one batch inside a model."""
+    """The state of a model for the rows of one batch."""
 
-    lengths: Tensor  # [B], on the host: patches held by each row
-    emitted_only: bool  # whether it is given emitted values only, never proposals that were accepted in their place
+    lengths: Tensor  # [B], on the host: patches processed per row
+    emitted_only: bool  # whether it reads emitted patches only, not accepted proposals that differ from them
 
     def extend(self, patches: Tensor, want: int) -> Moments:
-        """Take in T patches per row and predict the patch after each of the last ``want`` of them.
+        """Process T patches per row and predict the patch after each of the last ``want`` of them.
 
         Returns:
-            mean ``[B, want, C, P]`` and log-variance of the same shape.
+            mean ``[B, want, C, P]`` and log-variance (or None) of the same shape.
         """
 
     def rollback(self, lengths: Tensor, read: Tensor | None = None) -> None:
         """Keep the first ``lengths[b]`` patches of row b, with their keys, values and statistics.
 
-        Heads on the hidden states of this session read on after ``read[b]`` patches (default: ``lengths[b]``).
+        Draft heads on this session read its hidden state after ``read[b]`` patches (default: ``lengths[b]``).
         """
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these rows only, in this order."""
+        """Keep these rows only, in this order."""
 
     def repeat(self, samples: int) -> None:
-        """Each row becomes ``samples`` consecutive ones."""
+        """Replace each row by ``samples`` consecutive copies."""
 
     def propose(self, pending: Tensor, k: int, draw: Draw) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Go on by k patches after the pending ones: a draft's proposals, or a model's own rollout.
+        """Roll out k patches after the pending ones: a draft's proposals, or a model's own rollout.
 
         Args:
-            pending: ``[B, T, C, P]``, what the rows have not taken in yet.
-            k: number of proposals, at least 1. The last one is not taken in.
-            draw: ``draw(i, mean, log_var) -> patches``: how proposals, from the i-th on, are made from their
-                distributions, ``[B, n, C, P]``.
+            pending: ``[B, T, C, P]``, patches not processed yet.
+            k: number of proposals, at least 1. The last one is not processed.
+            draw: ``draw(i, mean, log_var) -> patches`` makes proposals ``[B, n, C, P]``, from the i-th on, from their
+                means and log-variances.
 
         Returns:
             patches, means and log-variances (or None), each ``[B, k, C, P]``.
@@ -61,22 +61,22 @@ class Session(Protocol):
 
 
 class TargetSession(Session, Protocol):
-    """What only targets are asked for."""
+    """The additional interface of targets."""
 
-    restarted: int  # rows that the last ``extend`` formed anew in a pass of their own
+    restarted: int  # rows whose window the last ``extend`` recomputed in an additional pass
 
     def room(self) -> Tensor | None:
-        """``[B]``, on the host: patches that each row can emit before its window is formed anew; None: any number."""
+        """``[B]``, on the host: patches that each row can emit before its window is recomputed; None: any number."""
 
     def settle(self, first: Tensor, emitted: Tensor) -> None:
-        """What was emitted from patch ``first[b]`` on, ``[B, T, C, P]``: a window that is formed anew has these."""
+        """Store the patches ``[B, T, C, P]`` emitted from position ``first[b]`` on, for recomputed windows."""
 
     def last_features(self) -> tuple[Tensor, ...]:
-        """What heads read (see :meth:`rollback` for where), each ``[B, 1, C, ...]``."""
+        """Inputs of draft heads, each ``[B, 1, C, ...]``; :meth:`rollback` sets their position."""
 
 
 class Rollout(Protocol):
-    """How a target is continued, see ``utils/decoding/config.py``."""
+    """Rollout settings of a target, see ``utils/decoding/config.py``."""
 
     @property
     def rollout(self) -> str: ...
@@ -92,28 +92,28 @@ class Target(Protocol):
     config: Any  # input_token_len, channels, stochastic_head
 
     def open_target(self, context: Tensor, capacity: int, how: Rollout) -> TargetSession:
-        """A session for rows with this context ``[B, N, C, P]``, which is not taken in yet, of ``capacity`` patches."""
+        """A session of ``capacity`` patches per row for this context ``[B, N, C, P]``, which is not processed yet."""
 
 
 class Draft(Protocol):
     """A model that can propose."""
 
     config: Any  # input_token_len, channels, stochastic_head
-    at_once: int  # patches that it proposes in one call
-    reads_target: bool  # whether it reads the target's hidden states, and so follows its first pass
+    at_once: int  # patches proposed per call
+    reads_target: bool  # whether it reads the target's hidden states, and so needs its first pass
 
     def open_draft(self, context: Tensor, capacity: int, target: TargetSession | None = None) -> Session:
         """As :meth:`Target.open_target`; ``target`` is the session whose hidden states it may read."""
 
 
 class BaseSession:
-    """The part that all sessions share."""
+    """The shared part of all sessions."""
 
     lengths: Tensor
     emitted_only = False
     restarted = 0
-    # of the last pass over all rows: what the heads read (models/timer_xl.py, run), patches held after it, and after
-    # which of them the heads of a draft read
+    # of the last pass over all rows: inputs of the heads (models/timer_xl.py, run), patches per row after the pass, and
+    # the patch after which draft heads read
     features: tuple[Tensor, ...] = ()
     features_end: Tensor
     features_at: Tensor
@@ -135,7 +135,7 @@ class BaseSession:
         return None
 
     def settle(self, first: Tensor, emitted: Tensor) -> None:
-        """Emitted values matter only where a window is formed anew."""
+        """Nothing to do: only recomputed windows need emitted patches."""
 
     def last_features(self) -> tuple[Tensor, ...]:
         back = self.features_end - self.features_at

@@ -1,4 +1,4 @@
-"""A window of emitted values slides under a draft that forecasts a block of patches in one call."""
+"""A sliding window of emitted patches for drafts that forecast a block of patches per call."""
 
 import torch
 from torch import Tensor
@@ -9,12 +9,15 @@ from leapcast.models.sessions.base import BaseSession, Draw, Moments, mean_draw
 
 
 class BlockSession(BaseSession):
-    """For any :class:`models.block_draft.BlockDraft`.
+    """A session of a :class:`models.block_draft.BlockDraft`.
 
     Args:
-        model: offers ``forecast(windows)``, at least one patch at a time, and its window, ``config.seq_len``.
+        model: has ``forecast(windows)``, which returns at least one patch, and a window of ``config.seq_len``.
         context: ``[B, N, C, P]``.
-        capacity: patches a row can hold, proposals included.
+        capacity: most patches per row, proposals included.
+
+    Raises:
+        UserError: a context shorter than the window of the draft.
     """
 
     emitted_only = True
@@ -27,7 +30,7 @@ class BlockSession(BaseSession):
         self.lengths = torch.zeros(len(context), dtype=torch.long)
 
     def extend(self, patches: Tensor, want: int) -> Moments:
-        """Take in patches; the mean of the next one (``want`` is 1)."""
+        """Process patches and return the mean of the next one (``want`` is 1)."""
         return self.propose(patches, want, mean_draw)[1], None
 
     def propose(self, pending: Tensor, k: int, draw: Draw) -> tuple[Tensor, Tensor, None]:

@@ -1,4 +1,4 @@
-"""Keys and values of all past patches are kept: a step costs its new patches only."""
+"""Sessions with cached keys and values."""
 
 import torch
 from torch import Tensor
@@ -9,12 +9,12 @@ from leapcast.models.sessions.base import BaseSession, Moments
 
 
 class CachedSession(BaseSession):
-    """Keys, values and statistics of all past patches in preallocated tensors; a step costs its new patches only.
+    """Keys, values and statistics of all past patches in preallocated tensors; a pass computes new patches only.
 
     Args:
         model: a Timer-XL network (``models/timer_xl.py``).
-        context: ``[B, N, C, P]``. It is not taken in, but with ``norm='window'`` it sets the statistics.
-        capacity: patches a row can hold, proposals included.
+        context: ``[B, N, C, P]``. It is not processed, but with ``norm='window'`` it sets the statistics.
+        capacity: most patches per row, proposals included.
         attention_window: how many patches back a query sees; 0 means all.
     """
 
@@ -23,8 +23,8 @@ class CachedSession(BaseSession):
         config = model.config
         self.model, self.capacity, self.tables = model, capacity, model.tables(capacity, variables, attention_window)
         self.lengths = self.features_end = self.features_at = torch.zeros(batch, dtype=torch.long)
-        self.even: int | None = 0  # what all lengths are; None where they differ
-        # zeros, not empty: masked slots enter the softmax with weight 0, and 0 times garbage may be NaN
+        self.even: int | None = 0  # the common length of all rows; None where they differ
+        # zeros, because masked entries have weight 0 in the attention, and 0 times an uninitialised value may be NaN
         size = (batch, model.n_heads, capacity * variables, model.head_dim)
         self.keys = [self.tables.seen.new_zeros(size) for _ in model.blocks.attn_layers]
         self.values = [self.tables.seen.new_zeros(size) for _ in model.blocks.attn_layers]
@@ -36,18 +36,18 @@ class CachedSession(BaseSession):
             self.level, self.scale = model.statistics(context)
 
     def restart(self, context: Tensor, rows: Tensor) -> None:
-        """These rows start anew, empty, with the statistics of this context ``[len(rows), N, C, P]``."""
+        """Empty these rows and set their statistics from this context ``[len(rows), N, C, P]``."""
         self.lengths = self.lengths.index_fill(0, rows, 0)
         self.even = shared(self.lengths)
         if self.model.config.norm == "window":
             self.level[rows], self.scale[rows] = self.model.statistics(context)
 
     def extend(self, patches: Tensor, want: int, rows: Tensor | None = None) -> Moments:
-        """As :meth:`Session.extend`; with ``rows``, only these rows take in patches ``[len(rows), T, C, P]``."""
+        """As :meth:`Session.extend`; with ``rows``, only these rows process patches ``[len(rows), T, C, P]``."""
         count, device = patches.shape[1], patches.device
         lengths = self.lengths if rows is None else self.lengths[rows]
         static = self.static and rows is None
-        # Rows in step share their positions and mask, and are written as one slice.
+        # rows of equal length share positions and mask, and are written as one slice
         start = None if static or rows is not None else self.even
         row: Tensor | None
         patch: slice | Tensor
@@ -84,13 +84,14 @@ class CachedSession(BaseSession):
         first: Tensor | None,
         whole: bool,
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, Tensor | None]]:
-        """The arithmetic of :meth:`extend`: what the heads read, and mean and log-variance.
+        """The computation of :meth:`extend`: inputs of the heads, and mean and log-variance.
 
         Args:
-            row: ``[b, 1]``, and ``patch``, ``[b, T]``: where the patches go; None and a slice for rows in step.
-            keys: how many patches are attended to.
+            row: ``[b, 1]``, rows to write to; None for rows of equal length.
+            patch: positions to write to, ``[b, T]``; a slice for rows of equal length.
+            keys: number of patches attended to.
             first: see :func:`running_statistics`.
-            whole: whether the rows are all rows.
+            whole: whether all rows are processed.
         """
         count, variables, before = patches.shape[1], patches.shape[2], self.window - 1
 
@@ -123,7 +124,7 @@ class CachedSession(BaseSession):
         self.lengths = self.lengths[rows]
         self.even = shared(self.lengths)
         self.features_end, self.features_at = self.features_end[rows], self.features_at[rows]
-        self.static = False  # a new number of rows would be compiled anew
+        self.static = False  # another number of rows would need recompilation
         rows = rows.to(self.level.device)
         self.keys = [k[rows] for k in self.keys]
         self.values = [v[rows] for v in self.values]

@@ -1,4 +1,4 @@
-"""Heads that propose from the hidden states of the target's session."""
+"""Sessions of draft heads that read the hidden states of the target's session."""
 
 import torch
 from torch import Tensor
@@ -7,10 +7,11 @@ from leapcast.models.sessions.base import BaseSession, Draw, TargetSession
 
 
 class HeadSession(BaseSession):
-    """Holds nothing but lengths: what it needs is in the target's session.
+    """A session whose only state is the lengths; hidden states are read from the target's session.
 
     Args:
-        model: offers ``forecast(*features, k)``, see ``models/multi_patch.py``.
+        model: has ``forecast(*features, k)``, see ``models/multi_patch.py``.
+        target: the session to read.
     """
 
     def __init__(self, model, target: TargetSession):

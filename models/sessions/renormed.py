@@ -1,4 +1,4 @@
-"""A cached session whose window is formed anew, from emitted values, after every R patches of a row."""
+"""A cached session that recomputes a row's window and its statistics after every R emitted patches."""
 
 import torch
 from torch import Tensor
@@ -9,12 +9,13 @@ from leapcast.models.sessions.cached import CachedSession
 
 
 class RenormedSession(BaseSession):
-    """``--renorm_every R``. Segment boundaries belong to the row.
+    """The session of ``--renorm_every R``. Each row has its own segment boundaries.
 
     Args:
-        inner: a fresh session for the same context; its rows start anew at each boundary.
+        inner: a new session for the same context; its rows are restarted at each boundary.
         context: ``[B, N, C, P]``; its length is that of the window.
-        capacity: patches a row can hold, proposals included.
+        capacity: most patches per row, proposals included.
+        renorm_every: R, patches per segment.
     """
 
     def __init__(self, inner: CachedSession, context: Tensor, capacity: int, renorm_every: int):
@@ -24,7 +25,7 @@ class RenormedSession(BaseSession):
         self.lengths = inner.lengths
 
     def room(self) -> Tensor:
-        """A row whose segment is full, but for the patch that is still to be taken in, has a whole one before it."""
+        """See :meth:`TargetSession.room`; a full segment remains if only the last patch of one is unprocessed."""
         return self.every - (self.lengths + 1 - self.start - self.window).clamp(min=0) % self.every
 
     def extend(self, patches: Tensor, want: int) -> Moments:
@@ -37,7 +38,7 @@ class RenormedSession(BaseSession):
             self.inner.restart(window, due)
             if len(due) == len(self.start):
                 patches = torch.cat((window[:, :-1], patches), 1)
-            else:  # a pass of their own, so that no other row waits for this window
+            else:  # an additional pass over the restarted rows only
                 self.inner.extend(window[:, :-1], 1, rows=due)
                 self.restarted = len(due)
         moments = self.inner.extend(patches, want)

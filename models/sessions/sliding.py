@@ -1,4 +1,4 @@
-"""The window slides and is run anew for every patch, as the public code does."""
+"""Sessions with a sliding window that is recomputed for every patch, as in the public code."""
 
 import torch
 from torch import Tensor
@@ -8,13 +8,13 @@ from leapcast.models.sessions.base import BaseSession, Moments
 
 
 class SlidingSession(BaseSession):
-    """For any Timer-XL.
+    """A sliding-window session of a Timer-XL network.
 
     Args:
-        model: offers ``features(windows, want)`` and ``emit``.
+        model: has ``features(windows, want)`` and ``emit``.
         context: ``[B, N, C, P]``; its length is that of the window.
-        capacity: patches a row can hold, proposals included.
-        lean: compute the last position's output only; the public code computes every position's.
+        capacity: most patches per row, proposals included.
+        lean: compute the output of the last position only; the public code computes all positions.
     """
 
     emitted_only = True

@@ -1,6 +1,6 @@
-"""Which proposals are accepted, and what is emitted in place of the first that is not. Pure functions, no model.
+"""Acceptance tests for proposals, and replacements for the first rejected one. Pure functions, no model.
 
-The last dimension D holds all numbers of one patch of one row (with joint channels its variables too): the test is made
+The last dimension D holds all values of one patch of one row (with joint channels, of all variables): the test is made
 per row. p is the target's distribution, q the draft's, both Gaussian. Units are those of the standardised data.
 """
 
@@ -12,37 +12,40 @@ from torch.nn.functional import normalize
 
 
 def mean_square(target_mean: Tensor, draft_mean: Tensor) -> Tensor:
-    """``[..., D]`` -> ``[...]``. Point mode accepts where that of the means is at most ``mse_tol``."""
+    """Mean squared distance, ``[..., D]`` -> ``[...]``. Point mode accepts if it is at most ``accept_mse_tol``."""
     return (target_mean - draft_mean).square().mean(-1)
 
 
 def accept_shared(z: Tensor, delta: Tensor, log_u: Tensor, bias: float = 1.0) -> Tensor:
     """Speculative test of x = μ_q + Σ^½ z against p and q of the same covariance Σ.
 
-    log p(x)/q(x) = -zᵀδ - ½‖δ‖² with δ = Σ^-½ (μ_q - μ_p), so that at bias 1 a share 2Φ(-‖δ‖/2) is accepted, the most
-    that any rule can (it is the overlap of p and q).
+    log p(x)/q(x) = -zᵀδ - ½‖δ‖² with δ = Σ^-½ (μ_q - μ_p), so that at bias 1 the acceptance rate is 2Φ(-‖δ‖/2), the
+    maximum of any lossless rule (the overlap of p and q).
 
     Args:
         z: ``[..., D]`` standard normal.
-        delta: ``[..., D]``.
+        delta: ``[..., D]``, δ.
         log_u: ``[...]`` logarithm of a uniform number.
-        bias: factor on the ratio; above 1 it is not lossless.
+        bias: factor on the ratio; above 1 the test is not lossless.
+
+    Returns:
+        whether each proposal is accepted, ``[...]``.
     """
     return log_u <= math.log(bias) - (z * delta).sum(-1) - 0.5 * delta.square().sum(-1)
 
 
 def reflect(z: Tensor, delta: Tensor) -> Tensor:
-    """The z of the patch emitted on rejection, μ_p + Σ^½ z: z mirrored at the plane between the two means.
+    """The noise z' of the patch emitted on rejection, μ_p + Σ^½ z': z reflected along δ, ``[..., D]``.
 
     With :func:`accept_shared` this is the reflection maximal coupling (Bou-Rabee, Eberle, Zimmer 2020; for speculative
     sampling De Bortoli et al. 2025): the result has exactly the distribution p, with one draw and no loop.
     """
-    e = normalize(delta, dim=-1)  # 0 where δ = 0, which is never rejected
+    e = normalize(delta, dim=-1)  # 0 where δ = 0; such a proposal is never rejected
     return z - 2 * (z * e).sum(-1, keepdim=True) * e
 
 
 def log_density(x: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
-    """Log-density of independent Gaussians up to a constant that does not depend on them: ``[..., D]`` -> ``[...]``."""
+    """Log-density of independent Gaussians up to an additive constant: ``[..., D]`` -> ``[...]``."""
     return -0.5 * ((x - mean).square() * (-log_var).exp() + log_var).sum(-1)
 
 
@@ -56,10 +59,10 @@ def accept_learned(
 def residual(
     z: Tensor, u: Tensor, target: tuple[Tensor, Tensor], draft: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """A draw from the residual max(0, p - q) / β, which makes the output exactly p.
+    """A draw from the residual distribution max(0, p - q) / β, with which the output is distributed exactly as p.
 
-    Takes the first y ~ p with u < 1 - min(1, q(y)/p(y)). Where none of the M draws passes, the last is taken, which
-    costs at most 1/(e(M + 1)) in total variation and is reported.
+    Returns the first y ~ p with u < 1 - min(1, q(y)/p(y)). If none of the M draws passes, the last one is returned; the
+    resulting error is at most 1/(e(M + 1)) in total variation.
 
     Args:
         z: ``[R, M, D]`` standard normal.

@@ -1,7 +1,7 @@
-"""The cost model at work: how many patches to propose, possibly none, so that the expected time is least.
+"""Choice of the number of proposals per round, possibly none, that minimises the expected time of the cost model.
 
-The price of a round is measured once for a batch size, by forecasts that accept everything; how likely a proposal is
-accepted is estimated from those tested so far.
+The cost of a round is measured once per batch size, with forecasts that accept every proposal; acceptance rates are
+estimated from the proposals tested so far.
 """
 
 import math
@@ -18,39 +18,41 @@ from leapcast.utils.decoding.theory import best_rounds
 from leapcast.utils.decoding.timing import clock, timed
 from leapcast.utils.speculative_decoder import SpeculativeDecoder, in_parts
 
-TRIALS = 2.0  # as many accepted proposals are assumed at first: what was never tried is worth a try
-FORGET = 0.99  # a call: what was learned long ago is tried again
-OFTEN = 16  # calls between two plans
-TRUST = 0.3  # in the time of the last call
-WORTH = 0.97  # of the target's own time: what is expected to save less is not tried
-SECONDS, MOST = 4.0, 9  # of measuring prices, and how often each at most
+TRIALS = 2.0  # optimistic prior: accepted proposals assumed at every position before any is tested
+FORGET = 0.99  # decay of the counts per call
+OFTEN = 16  # calls between updates of the plan
+TRUST = 0.3  # weight of the last call in the estimated slowdown
+WORTH = 0.97  # speculate only if the expected time is below this fraction of the target-only time
+SECONDS, MOST = 4.0, 9  # limits of measuring costs: seconds in all, repetitions
 
 
 @dataclass(frozen=True)
 class Prices:
-    """Seconds of a round by its number of proposals, 0 … K. The first includes the prefill; inf: it cannot be."""
+    """Seconds per round by its number of proposals, 0 … K. The first round includes the prefill; inf: impossible."""
 
     first: list[float]
     later: list[float]
 
     def alone(self, steps: int) -> float:
-        """Seconds of the target alone."""
+        """Seconds of a target-only rollout of ``steps`` patches."""
         return self.first[0] + (steps - 1) * self.later[0]
 
     @classmethod
     def measure(cls, forecast: Callable, most: int, steps: int, opens: bool, device: torch.device) -> "Prices":
-        """By ``forecast(steps, k)``, which accepts every proposal; k = 0 is the target alone.
+        """Measure with ``forecast(steps, k)``, which accepts every proposal; k = 0 is the target alone.
 
         Args:
+            forecast: the call that is timed.
             most: K.
-            steps: patches of the horizon, at least 2; for the price of a step of the target alone.
+            steps: patches of the horizon, at least 2; sets the cost per step of the target alone.
             opens: whether the draft can propose before the target's first pass.
+            device: synchronised before each reading of the clock.
         """
 
         some = sorted({1, (1 + most) // 2, most})
         wanted = [(1, 0), (steps, 0)]
         wanted += [(k + 1, k) for k in some] + [(2 * k + 2, k) for k in some] if opens else [(k + 2, k) for k in some]
-        spent = dict.fromkeys(wanted, math.inf)  # the least: noise only ever adds
+        spent = dict.fromkeys(wanted, math.inf)  # the minimum, as timing noise is never negative
         for point in ((1, 0), (2, 1)):  # warm-up
             forecast(*point)
         for done in range(MOST):
@@ -65,7 +67,7 @@ class Prices:
             if opens:
                 first[k] = spent[k + 1, k]
             beyond = spent[2 * k + 2, k] - first[k] if opens else spent[k + 2, k] - prefill
-            later[k] = max(beyond, later[0])  # a difference of two noisy numbers
+            later[k] = max(beyond, later[0])  # the difference of two noisy measurements
         between = [_between(later, k) for k in range(most + 1)]
         opening = [_between(first, k) if opens else float("inf") for k in range(1, most + 1)]
         return cls([prefill, *opening], between)
@@ -76,43 +78,43 @@ def _between(points: dict[int, float], k: int) -> float:
 
 
 class Pace:
-    """What a decoder has learned of its prices and of acceptance."""
+    """Measured round costs, estimated acceptance rates and plans of a decoder."""
 
     def __init__(self, most: int):
         self.most = most
-        self.prices: dict[tuple, dict[int, Prices]] = {}  # of a shape of windows and a number of rows
+        self.prices: dict[tuple, dict[int, Prices]] = {}  # by window shape, then by number of rows
         self.accepted, self.tested = torch.zeros(most, dtype=torch.double), torch.zeros(most, dtype=torch.double)
         self.calls = 0
         self.plans: dict[tuple, tuple[float, list[int]]] = {}
-        self.slower = 1.0  # than expected, by what factor calls with a draft were: a batch waits for its slowest row
+        self.slower = 1.0  # measured / expected time of calls with a draft; a batch waits for its slowest row
 
     def known(self, shape: tuple, rows: int) -> Prices | None:
-        """Prices measured with about as many rows: neither more than twice nor less than half."""
+        """Costs measured with between half and twice as many rows, the nearest; None if there are none."""
         prices = self.prices.get(shape, {})
-        near = [n for n in prices if rows <= 2 * n and n <= 2 * rows]
-        return prices[min(near, key=lambda n: abs(n - rows))] if near else None
+        close = [n for n in prices if rows <= 2 * n and n <= 2 * rows]
+        return prices[min(close, key=lambda n: abs(n - rows))] if close else None
 
     def rates(self) -> list[float]:
-        """α_i: the acceptance at each position of a round once it is reached."""
+        """α_i: the acceptance rate at each position of a round, given that it is reached."""
         return ((self.accepted + TRIALS) / (self.tested + TRIALS)).tolist()
 
     def learn(self, accepted: Tensor, tested: Tensor, slower: float | None = None) -> None:
-        """Count what a call tested, ``[K]`` each, and how much slower than expected it was; None without a draft."""
+        """Add a call's counts, ``[K]`` each, and its measured / expected time (None without a draft)."""
         self.accepted, self.tested = FORGET * self.accepted + accepted, FORGET * self.tested + tested
         self.slower += (1 - FORGET) * (1 - self.slower) if slower is None else TRUST * (slower - self.slower)
         self.calls += 1
-        if self.calls < OFTEN or self.calls % OFTEN == 0:  # to plan is not free either
+        if self.calls < OFTEN or self.calls % OFTEN == 0:  # planning costs time too
             self.plans = {}
 
     def plan(self, shape: tuple, rows: int, steps: int) -> tuple[float, list[int]]:
-        """Expected seconds, and how many patches to propose with 0 … ``steps`` left; the last is for the first round.
+        """Expected seconds, and the number of proposals with 0 … ``steps`` patches left (the last: first round).
 
-        All 0 where the target alone is expected to be as quick.
+        All are 0 where speculation is not expected to be faster than the target alone.
         """
         key = shape, rows, steps
         if key not in self.plans:
             prices = self.known(shape, rows)
-            assert prices is not None, "prices are measured before a plan is made"
+            assert prices is not None, "measure prices before planning"
             seconds, plan = best_rounds(prices.first, prices.later, self.rates(), steps)
             alone = prices.alone(steps)
             pays = seconds * self.slower < WORTH * alone
@@ -121,7 +123,7 @@ class Pace:
 
 
 def prices(decoder: SpeculativeDecoder, x: Tensor, steps: int, series: Tensor, samples: int = 1) -> Prices:
-    """Measured seconds of rounds of these windows ``[B, L, C]``, of which all are decoded together."""
+    """Measure the seconds per round of these windows ``[B, L, C]``, all decoded together."""
     config = decoder.config
     forced = config.rule(replace(config, accept_mse_tol=math.inf), decoder.target.config.stochastic_head)
 
@@ -134,11 +136,11 @@ def prices(decoder: SpeculativeDecoder, x: Tensor, steps: int, series: Tensor, s
 
 
 class AdaptiveDecoder:
-    """A decoder whose rounds propose as many patches as is expected to be quickest, ``config.k`` at most, perhaps none.
+    """A decoder that proposes, per round, the number of patches (0 to ``config.k``) of least expected time.
 
     Args:
-        decoder: decodes by the plans that are made here.
-        pace: what another one with this mode and k has learned.
+        decoder: executes the plans.
+        pace: shares the measurements of another decoder with the same mode and k.
     """
 
     def __init__(self, decoder: SpeculativeDecoder, pace: Pace | None = None):
@@ -152,7 +154,7 @@ class AdaptiveDecoder:
         return in_parts(self.decode, self.decoder, x, steps, series, samples)
 
     def decode(self, x: Tensor, steps: int, series: Tensor, samples: int) -> tuple[Tensor, Statistics]:
-        """Of windows that are decoded together; the first of a kind are priced before."""
+        """Decode windows as one batch, after measuring the costs of a new window shape or batch size."""
         if steps == 1:
             return self.decoder.decode(x, steps, series, samples)
         shape, rows = (samples == 1, *x.shape[1:]), samples * len(x)
@@ -169,6 +171,6 @@ class AdaptiveDecoder:
 def make_decoder(
     target, draft, config: SpeculativeConfig, adaptive: bool = False, trace=None, pace: Pace | None = None
 ) -> SpeculativeDecoder | AdaptiveDecoder:
-    """A decoder that proposes ``config.k`` patches, or one that adapts."""
+    """A decoder with a fixed number of proposals, ``config.k``, or an adaptive one."""
     decoder = SpeculativeDecoder(target, draft, config, trace)
     return AdaptiveDecoder(decoder, pace) if adaptive else decoder

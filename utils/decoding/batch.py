@@ -1,4 +1,4 @@
-"""Rows that are decoded together and accept different numbers of patches."""
+"""Batches of rows that accept different numbers of patches per round."""
 
 import torch
 from torch import Tensor
@@ -13,12 +13,15 @@ from leapcast.utils.decoding.rules import Rule
 
 
 class RaggedBatch:
-    """The rows still decoding: their sessions, what they emitted, and what the models were conditioned on.
+    """The unfinished rows: their sessions, emitted patches and the patches that the models were conditioned on.
 
-    The two differ where a rule emits something else than the proposals that it accepts: these stay in the caches. All
-    bookkeeping of lengths is on the host.
+    Emitted and conditioning patches differ where a rule does not emit the proposals that it accepts: the caches keep
+    the proposals. Lengths are kept on the host.
 
     Args:
+        target, draft: models in evaluation mode on the same device.
+        config: see :class:`SpeculativeConfig`.
+        rule: judges proposals.
         context: ``[rows, N, C, P]``.
         steps: patches to forecast.
         series: ``[rows]``, keys the noise.
@@ -37,27 +40,27 @@ class RaggedBatch:
         batch, self.context_len = context.shape[:2]
         self.steps, self.series = steps, series
         self.rule, self.spread = rule, Spread(config.sigma, context)
-        self.index = torch.arange(batch)  # the rows' place in the forecast
-        self.held = torch.full((batch,), self.context_len)  # patches of context and forecast
-        # beside longer rows, a row near its horizon carries proposals that lie past it
+        self.index = torch.arange(batch)  # index of each row in the forecast
+        self.held = torch.full((batch,), self.context_len)  # patches per row, context and forecast
+        # in a shared round, a row near its horizon may carry proposals past it
         capacity = self.context_len + steps + min(config.k, steps)
         self.emitted = context.new_zeros(batch, capacity, *context.shape[2:])
         self.emitted[:, : self.context_len] = context
-        self.conditioned = self.emitted  # another tensor as soon as they differ
+        self.conditioned = self.emitted  # a separate tensor once they differ
         self.accepted = torch.zeros(batch, capacity, dtype=torch.bool)  # patches emitted after an accepted proposal
         self.forecast = context.new_empty(batch, steps, *context.shape[2:])
         self.accepted_patches = torch.empty(batch, steps, dtype=torch.bool)
         self.target = target.open_target(context, capacity, config)
         self.draft = draft.open_draft(context, capacity, self.target)
-        # heads on the target's hidden states cannot propose before its first pass
+        # heads that read the target's hidden states cannot propose before its first pass
         self.can_propose = not draft.reads_target
-        self.opening: Verified | None = None  # what a prefill that paths share has said of the next patch
+        self.opening: Verified | None = None  # the next patch's distribution, from a prefill shared by sample paths
 
     def __len__(self) -> int:
         return len(self.index)
 
     def split(self, samples: int) -> None:
-        """Both models take in the context; then every row becomes ``samples`` paths."""
+        """Prefill both models with the context, then repeat every row into ``samples`` paths."""
         mean, log_var = self.target.extend(self.emitted[:, : self.context_len], 1)
         if self.can_propose:
             self.draft.extend(self.emitted[:, : self.context_len], 1)
@@ -70,10 +73,10 @@ class RaggedBatch:
         self.opening = Verified(mean.repeat_interleave(samples, 0), repeated)
 
     def propose(self, plan: list[int]) -> Proposal:
-        """As many patches as the plan says, never past a row's horizon or the end of its window's segment.
+        """Propose as many patches as planned, at most to a row's horizon or the end of its window's segment.
 
         Args:
-            plan: proposals with 0 … ``steps`` patches left.
+            plan: number of proposals with 0 … ``steps`` patches left.
         """
         limit = torch.zeros_like(self.held)
         if self.can_propose and self.opening is None:
@@ -92,7 +95,7 @@ class RaggedBatch:
         return Proposal(limit, noise, *self.draft.propose(self._pending(self.draft), k, draw))
 
     def verify(self, proposal: Proposal) -> Verified:
-        """One target pass over what each row has emitted and not yet taken in, and what was proposed."""
+        """One target pass over the patches that the target has not yet processed, and the proposals."""
         if self.opening is not None:
             opening, self.opening = self.opening, None
             return opening
@@ -100,7 +103,7 @@ class RaggedBatch:
         return Verified(*self.target.extend(new, proposal.k + 1))
 
     def advance(self, proposal: Proposal, verdict: Verdict) -> None:
-        """Row b gains the first ``accepted[b] + 1`` emitted patches; both sessions keep its accepted proposals."""
+        """Append the first ``accepted[b] + 1`` emitted patches to row b; sessions keep its accepted proposals."""
         accepted, emitted, held = verdict.accepted, verdict.emitted, self.held
         put(self.emitted, held, emitted)
         if proposal.k:
@@ -123,32 +126,32 @@ class RaggedBatch:
             if proposal.k:
                 kept = verdict.kept[..., None, None].to(emitted.device)
                 put(self.conditioned, held, torch.where(kept, proposal.patches, emitted[:, :-1]))
-        if finished.any():  # these rows leave the batch
-            off, on = (torch.nonzero(rows).squeeze(1) for rows in (finished, ~finished))
-            self._leave(off, self.index[off])
-            self._select(on)
+        if finished.any():  # remove finished rows from the batch
+            done, active = (torch.nonzero(rows).squeeze(1) for rows in (finished, ~finished))
+            self._leave(done, self.index[done])
+            self._select(active)
 
     def _pending(self, session: Session) -> Tensor:
-        """What the session has not taken in, after a rollback to where all rows lack equally many patches."""
+        """Patches that the session has yet to process, after a rollback that makes their number equal in all rows."""
         lack = int((self.held - session.lengths).max())
         session.rollback(self.held - lack)
         return take(self.emitted if session.emitted_only else self.conditioned, self.held - lack, lack)
 
     def _rollback(self, session: Session, held: Tensor, accepted: Tensor) -> None:
         kept = session.lengths.minimum(held + accepted)
-        # heads on the target read on after the accepted, whatever the window slides over
+        # draft heads continue reading after the accepted patches, however the window slides
         session.rollback(session.lengths.minimum(held) if session.emitted_only else kept, kept)
 
     def _leave(self, rows: Tensor | slice, place: Tensor) -> None:
-        """What was found of these rows goes to its place."""
-        found = slice(self.context_len, self.context_len + self.steps)
-        self.accepted_patches[place] = self.accepted[rows, found]
+        """Write the forecasts of these rows to ``place``."""
+        horizon = slice(self.context_len, self.context_len + self.steps)
+        self.accepted_patches[place] = self.accepted[rows, horizon]
         if isinstance(rows, Tensor):
             rows = rows.to(self.emitted.device)
-        self.forecast[place.to(self.emitted.device)] = self.emitted[rows, found]
+        self.forecast[place.to(self.emitted.device)] = self.emitted[rows, horizon]
 
     def _select(self, rows: Tensor) -> None:
-        """Go on with these rows, in this order."""
+        """Keep these rows only, in this order."""
         self.index, self.held, self.accepted = self.index[rows], self.held[rows], self.accepted[rows]
         self.spread = self.spread.select(rows)
         self.target.keep(rows)

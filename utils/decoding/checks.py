@@ -1,4 +1,4 @@
-"""What is refused before a decoder begins, in one line."""
+"""Checks of models, rollout and memory before decoding; each raises a one-line UserError."""
 
 import re
 from pathlib import Path
@@ -8,12 +8,12 @@ from torch import Tensor
 
 from leapcast.models.errors import UserError
 
-WITHOUT_ASKING = 2**28  # bytes that a forecast may take, however many are free
-MOST_TOKENS = 16384  # that attend to each other: beyond, their mask alone takes gigabytes
+WITHOUT_ASKING = 2**28  # bytes below which free memory is not checked
+MOST_TOKENS = 16384  # tokens that attend to each other; with more, the mask alone takes gigabytes
 
 
 def check_rollout(model, variables: int, how) -> None:
-    """Refuse a rollout (``how.rollout`` and its options) that a model of this configuration cannot follow exactly."""
+    """Reject a rollout (``how.rollout`` and its options) that is not exact for this model configuration."""
     rollout, renorm_every = how.rollout, how.renorm_every
     if rollout == "cached" and not model.cacheable(variables):
         raise UserError("a cache is not exact for several variables under `rope_index` flat: use `rollout` sliding")
@@ -24,7 +24,7 @@ def check_rollout(model, variables: int, how) -> None:
 
 
 def check_width(channels: str, variables: int, patches: int) -> None:
-    """Refuse more variables than can attend to each other over so many patches."""
+    """Reject more than ``MOST_TOKENS`` jointly attending tokens."""
     if channels == "joint" and variables * patches > MOST_TOKENS:
         raise UserError(
             f"{variables} variables together over {patches} patches are too many: choose by `columns`, or take a model "
@@ -33,20 +33,22 @@ def check_width(channels: str, variables: int, patches: int) -> None:
 
 
 def check_room(model, how, x: Tensor, steps: int, samples: int, together: int) -> None:
-    """Refuse forecasts that the memory has no room for, before any of it is taken.
+    """Reject forecasts that need more memory than is free, before allocating any.
 
     Args:
         model: configuration of the target.
-        how: ``k`` and ``rollout``.
-        x: ``[B, L, C]``, of which ``together`` windows are decoded at a time.
-        steps: patches to forecast, and ``samples`` paths of each window.
+        how: its ``k`` and ``rollout`` are used.
+        x: ``[B, L, C]``.
+        steps: patches to forecast.
+        samples: sample paths per window.
+        together: windows that are decoded together.
     """
     patch, variables = model.input_token_len, x.shape[2]
     context, proposed = x.shape[1] // patch, min(how.k, steps - 1)
     joint = model.channels == "joint"
     rows, width = min(together, len(x)) * samples * (1 if joint else variables), variables if joint else 1
-    length = context + steps + proposed  # patches that a row holds
-    # a model that does not tell its sizes has no more than its patches
+    length = context + steps + proposed  # patches per row
+    # a model without these sizes is assumed to hold its patches only
     layers, wide, heads, wider = (getattr(model, name, 0) for name in ("e_layers", "d_model", "n_heads", "d_ff"))
     cache = 2 * layers * wide if how.rollout == "cached" else 0
     # masks of the prefill and of rounds in which rows differ
@@ -67,18 +69,18 @@ def check_room(model, how, x: Tensor, steps: int, samples: int, together: int) -
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes; None where the system does not tell."""
+    """Free memory of the device in bytes; None if unknown."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:
-        told = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+        available = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
     except OSError:  # not Linux
         return None
-    return told and 1024 * int(told[1])
+    return available and 1024 * int(available[1])
 
 
 def check_pair(target, draft, config) -> None:
-    """Refuse a draft that cannot propose for this target, or not as this :class:`SpeculativeConfig` says."""
+    """Reject a draft that cannot propose for this target with this :class:`SpeculativeConfig`."""
     patches = draft.config.input_token_len, target.config.input_token_len
     if patches[0] != patches[1]:
         raise UserError(
@@ -93,7 +95,7 @@ def check_pair(target, draft, config) -> None:
 
 
 def check_draft(target, draft) -> None:
-    """Refuse a draft that was made for other rows or patches than the target's."""
+    """Reject a draft whose patch length or channel mode differs from the target's."""
     sizes = [(model.config.input_token_len, model.config.channels) for model in (target, draft)]
     if sizes[0] != sizes[1]:
         raise UserError(

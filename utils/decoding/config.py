@@ -1,4 +1,4 @@
-"""How to speculate."""
+"""Configuration of speculative decoding."""
 
 import math
 from dataclasses import dataclass
@@ -13,11 +13,14 @@ MOST_PROPOSED = 2**16  # patches per round: counts are kept for each of them
 
 @dataclass(frozen=True)
 class SpeculativeConfig:
-    """How to speculate. σ and mse_tol are in units of the standardised data; σ may be a calibrated covariance.
+    """Settings of speculative decoding. σ and mse_tol are in units of the standardised data.
 
-    With mode ``sample``, accept_bias 1 and accept_mse_tol 0 the output has the target's own distribution; in mode
-    ``point`` every emitted patch is a mean of the target, on a prefix off by at most accept_mse_tol per patch. That
-    bounds no forecast of several patches: differences to the target's own rollout can add up.
+    With mode ``sample``, accept_bias 1 and accept_mse_tol 0 the output has the target's own distribution. In mode
+    ``point`` every emitted patch is the target's mean given a prefix whose MSE is at most accept_mse_tol per patch.
+    Differences from the target's own rollout can accumulate over several patches, without a bound.
+
+    Raises:
+        UserError: a setting of the wrong type or out of range.
     """
 
     mode: str = "sample"
@@ -25,7 +28,7 @@ class SpeculativeConfig:
     sigma: float | Calibration = 0.5
     accept_bias: float = 1.0
     accept_mse_tol: float = 0.0
-    max_draws: int = 256  # the bound on residual draws where covariances differ
+    max_draws: int = 256  # limit on residual draws where covariances differ
     rollout: str = "cached"
     renorm_every: int = 0
     attention_window: int = 0
@@ -55,15 +58,15 @@ class SpeculativeConfig:
 
     @property
     def rule(self) -> type[Rule]:
-        """Of acceptance, which the mode names."""
+        """The acceptance rule of the mode."""
         return RULES[self.mode]
 
     @property
     def exact(self) -> bool:
-        """Whether the output is the target's own, see :class:`Rule`."""
+        """Whether the output equals the target's own, see :class:`Rule`."""
         return self.rule(self).exact
 
 
 def tolerance(mode: str, given: float | None) -> float:
-    """accept_mse_tol where none may be given."""
+    """``given``, or the default accept_mse_tol of the mode where it is None."""
     return RULES[mode].default_tolerance if given is None else given

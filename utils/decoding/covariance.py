@@ -1,4 +1,4 @@
-"""Σ, the covariance of a patch given what came before it: what target and draft share in sample mode."""
+"""Σ, the conditional covariance of a patch given its past, shared by target and draft in sample mode."""
 
 import torch
 from sklearn.covariance import LedoitWolf
@@ -7,9 +7,9 @@ from torch.special import ndtri
 
 from leapcast.models.layers.patches import from_patches, from_rows, to_patches, to_rows
 
-EPS = 1e-2  # added to the variance of a context: a constant one keeps a little spread
-FLOOR = 1e-8  # of a calibrated variance
-COVERED = 0.8  # the central interval that a calibrated spread is matched to
+EPS = 1e-2  # added to the variance of a context, so that a constant context has a positive scale
+FLOOR = 1e-8  # lower bound on a calibrated variance
+COVERED = 0.8  # coverage of the central interval that calibration matches
 
 
 def context_scale(context: Tensor) -> Tensor:
@@ -20,13 +20,13 @@ def context_scale(context: Tensor) -> Tensor:
 def calibrate(residuals: Tensor, scale: Tensor) -> Tensor:
     """The covariance of each variable's next-patch residuals, in units of its context's standard deviation.
 
-    Its shape is that of the second moments about 0 (a forecast is not shifted, so its bias is part of its spread),
-    shrunk after Ledoit and Wolf (2004). Residuals have heavier tails than a Gaussian of their own second moments, whose
-    intervals would be too wide: it is scaled so that the central 80 % interval holds 80 % of the residuals.
+    The second moments about 0 (bias is not removed, so it counts towards the covariance) are shrunk after Ledoit and
+    Wolf (2004). Because residuals have heavier tails than a Gaussian with the same second moments, the matrix is then
+    scaled so that its central 80 % interval covers 80 % of the residuals.
 
     Args:
-        residuals: ``[windows, C, P]`` in units of the standardised data; of a variable those are left out that are not
-            finite.
+        residuals: ``[windows, C, P]`` in units of the standardised data; windows in which a variable has non-finite
+            residuals are left out for that variable.
         scale: ``[windows, C]``, see :func:`context_scale`.
 
     Returns:
@@ -47,7 +47,12 @@ def calibrate(residuals: Tensor, scale: Tensor) -> Tensor:
 
 
 def next_patch_errors(model, x: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    """What :func:`calibrate` needs of windows: context ``[B, L, C]``, the patch after it ``[B, P, C]``."""
+    """The arguments of :func:`calibrate`: residuals ``[B, C, P]`` and context scales ``[B, C]``.
+
+    Args:
+        x: context ``[B, L, C]``.
+        truth: the observed next patch ``[B, P, C]``.
+    """
     config, device = model.config, next(model.parameters()).device
     with torch.inference_mode():
         rows = to_patches(to_rows(x.to(device), config.channels), config.input_token_len)
@@ -56,7 +61,7 @@ def next_patch_errors(model, x: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Calibration:
-    """What :func:`calibrate` found: a matrix for each variable; given the past, variables are taken as independent."""
+    """Calibrated covariances ``[C, P, P]`` from :func:`calibrate`; variables are conditionally independent."""
 
     def __init__(self, matrices: Tensor):
         self.factor = torch.linalg.cholesky(matrices.double())
@@ -64,7 +69,7 @@ class Calibration:
         self._cast: dict[tuple, Tensor] = {}
 
     def cast(self, name: str, like: Tensor) -> Tensor:
-        """``factor`` or ``inverse`` on this device and of this type, copied there once."""
+        """``factor`` or ``inverse`` with the device and dtype of ``like``, cached."""
         key = name, like.device, like.dtype
         if key not in self._cast:
             self._cast[key] = getattr(self, name).to(like)
@@ -72,11 +77,11 @@ class Calibration:
 
 
 class Spread:
-    """Σ of every row of a batch: σ²I, or the calibrated matrix of its variable times its context's variance.
+    """Σ of every row of a batch: σ²I, or the variable's calibrated matrix times the variance of the row's context.
 
     Args:
         sigma: σ, or a calibration.
-        context: ``[B, N, C, P]``; C is 1 for rows of one variable, which then follow each other in their order.
+        context: ``[B, N, C, P]``; with independent channels C is 1 and the variables of a series are consecutive rows.
     """
 
     def __init__(self, sigma: float | Calibration, context: Tensor):
@@ -102,7 +107,7 @@ class Spread:
         return self._apply(self.sigma.cast("inverse", x), x / self.scale)
 
     def select(self, rows: Tensor) -> "Spread":
-        """That of these rows, in this order."""
+        """The spread of the given rows, in the given order."""
         if self.scale is None:
             return self
         chosen = object.__new__(Spread)
@@ -113,7 +118,7 @@ class Spread:
     def _apply(self, matrices: Tensor, x: Tensor) -> Tensor:
         if self.variable is None:
             return torch.einsum("bncp,cqp->bncq", x, matrices)
-        # One product a variable, over all its rows: a matrix a row would not fit in memory.
+        # one product per variable over all its rows: one matrix per row would not fit in memory
         out = torch.empty_like(x)
         for c in self.variable.unique().tolist():
             rows = torch.nonzero(self.variable == c).squeeze(1).to(x.device)

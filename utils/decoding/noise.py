@@ -1,14 +1,14 @@
 """Random numbers keyed by (seed, stream, series, patch), never by batch or order.
 
 Ragged, resumed and distributed runs therefore draw the same numbers. The generator hashes a counter with the finaliser
-of SplitMix64 (Steele, Lea, Flood 2014); integers wrap around as there.
+of SplitMix64 (Steele, Lea, Flood 2014), in 64-bit arithmetic with wrap-around.
 """
 
 import torch
 from torch import Tensor
 
 PROPOSAL, ACCEPTANCE, RESIDUAL, RESIDUAL_ACCEPTANCE = range(4)  # streams
-PATHS = 2**40  # the distance between the numbers of the sample paths of a series, which key their noise
+PATHS = 2**40  # offset between the noise keys of the sample paths of one series
 _GAMMA = 0x9E3779B97F4A7C15 - 2**64
 
 
@@ -22,7 +22,7 @@ def _mix(x: Tensor) -> Tensor:
 
 
 def uniform(seed: int, stream: int, series: Tensor, patch: Tensor, count: int) -> Tensor:
-    """float64 ``[B, n, count]`` in (0, 1): ``count`` numbers for each series ``[B, 1]`` and patch ``[1 or B, n]``."""
+    """float64 ``[B, n, count]`` in (0, 1): ``count`` numbers per series ``[B, 1]`` and patch ``[1 or B, n]``."""
     key = _mix(torch.tensor(seed, device=series.device) * _GAMMA + stream)
     key = _mix(_mix(key + series * _GAMMA) + patch * _GAMMA)
     element = torch.arange(1, count + 1, device=series.device) * _GAMMA
@@ -31,16 +31,16 @@ def uniform(seed: int, stream: int, series: Tensor, patch: Tensor, count: int) -
 
 
 def normal(seed: int, stream: int, series: Tensor, patch: Tensor, count: int) -> Tensor:
-    """Standard normal numbers, as :func:`uniform`."""
+    """Standard normal numbers; arguments and shape as in :func:`uniform`."""
     return torch.special.ndtri(uniform(seed, stream, series, patch, count))
 
 
 def patches(seed: int, series: Tensor, patch: Tensor, like: Tensor) -> Tensor:
-    """The z of these patches, ``[b, n, C, P]`` with C, P and type of ``like``; keys as in :func:`uniform`."""
+    """Standard normal noise ``[b, n, C, P]`` with C, P and dtype of ``like``; keys as in :func:`uniform`."""
     shape = like.shape[2:]
     return normal(seed, PROPOSAL, series, patch, shape.numel()).to(like.dtype).unflatten(-1, shape)
 
 
 def path_series(series: Tensor, samples: int) -> Tensor:
-    """The numbers that key the noise of S paths of every row: ``[rows]`` -> ``[rows · S]``."""
+    """Noise keys of S sample paths per row: ``[rows]`` -> ``[rows · S]``."""
     return (series.unsqueeze(1) + PATHS * torch.arange(samples, device=series.device)).flatten()

@@ -1,4 +1,4 @@
-"""The scheme of public speculative decoders of forecasts, written plainly: what ours is measured against."""
+"""A plain implementation of the public speculative decoding scheme for forecasts, the baseline for comparisons."""
 
 import math
 
@@ -17,23 +17,26 @@ from leapcast.utils.decoding.statistics import Statistics
 def reference_speculative(
     target, draft, x: Tensor, steps: int, config: SpeculativeConfig, series: Tensor | None = None, beyond: bool = False
 ) -> tuple[Tensor, Statistics]:
-    """Forecast ``steps`` patches with a sliding window, every window from scratch and at all its positions.
+    """Forecast ``steps`` patches with a sliding window, recomputing every window at all its positions.
 
     A round is K draft passes, one target pass over the K windows of every row in one batch and, for rows that accepted
-    all, one more target pass for the patch after them. Mode ``sample`` repeats a mistake of the public code: after a
-    rejection it draws from the target itself, not from what the draft left over, so it is never lossless.
+    all, one more target pass for the patch after them. Mode ``sample`` reproduces an error of the public code: after a
+    rejection it draws from the target instead of the residual distribution, so it is never lossless.
 
     Args:
-        target, draft: Timer-XL models in evaluation mode on one device, of one patch length P.
-        x: ``[B, L, C]`` standardised context, L a multiple of the patch.
+        target, draft: Timer-XL models in evaluation mode, on the same device and with the same patch length P.
+        x: ``[B, L, C]`` standardised context, L a multiple of the patch length.
         steps: patches to forecast, at least 1.
         config: mode, k, sigma (a number), accept_bias, accept_mse_tol and seed are used. An infinite tolerance accepts
-            everything in both modes; mode ``point`` emits the target's means.
+            every proposal in both modes; mode ``point`` emits the target's means.
         series: ``[B]`` numbers that key the noise of each window; 0 … B - 1 by default.
-        beyond: always propose K patches, even past the horizon, as the first attempt did; what is past it is cut.
+        beyond: always propose K patches, even past the horizon; the excess is discarded.
 
     Returns:
         forecast ``[B, steps·P, C]`` and the statistics.
+
+    Raises:
+        UserError: a draft that proposes a block per call, or a calibrated sigma.
     """
     if draft.at_once > 1 or not isinstance(config.sigma, float):
         raise UserError("the reference takes a draft that proposes patch by patch, and one number as `sigma`")
@@ -42,21 +45,21 @@ def reference_speculative(
     window, shape = context.shape[1], context.shape[2:]
     series = torch.arange(len(x), device=x.device) if series is None else series
     series = row_series(series, channels, x.shape[2])
-    histories = [list(row) for row in context]  # of each row, its patches
+    histories = [list(row) for row in context]  # the patches of each row
     statistics, attempted, counted = Statistics.empty(config.k), [0] * config.k, [0] * config.k
     squared = [0.0] * config.k
-    while going := [b for b, history in enumerate(histories) if len(history) < window + steps]:
-        done = [len(histories[b]) - window for b in going]
+    while active := [b for b, history in enumerate(histories) if len(history) < window + steps]:
+        done = [len(histories[b]) - window for b in active]
         k = config.k if beyond else min(config.k, steps - min(done) - 1)
         first = torch.tensor(done, device=x.device).unsqueeze(1)
-        key = series[going].unsqueeze(1), first + torch.arange(k + 1, device=x.device)
-        shift = context.new_zeros(len(going), k + 1, *shape)
+        key = series[active].unsqueeze(1), first + torch.arange(k + 1, device=x.device)
+        shift = context.new_zeros(len(active), k + 1, *shape)
         if sampling:
             shift = config.sigma * noise.patches(config.seed, *key, context)
             log_u = noise.uniform(config.seed, noise.ACCEPTANCE, *key, 1).squeeze(-1).log().tolist()
-            anew = noise.normal(config.seed, noise.RESIDUAL, *key, shape.numel()).to(context).unflatten(-1, shape)
+            redrawn = noise.normal(config.seed, noise.RESIDUAL, *key, shape.numel()).to(context).unflatten(-1, shape)
 
-        span = torch.stack([torch.stack(histories[b][-window:]) for b in going])
+        span = torch.stack([torch.stack(histories[b][-window:]) for b in active])
         drafted = []
         for i in range(k):
             drafted.append(_next(draft, span[:, -window:]))
@@ -64,25 +67,26 @@ def reference_speculative(
             statistics.draft_passes += 1
         if k:
             verified = _next(target, windows_of(span[:, :-1], window)).unflatten(0, (-1, k))
-            _count(statistics, len(going))
+            _count(statistics, len(active))
 
-        complete = []  # (row, the noise of its next patch)
-        for j, b in enumerate(going):
+        complete = []  # (row, noise of its next patch) of rows that accepted every proposal
+        for j, b in enumerate(active):
             limit, accepted = k if beyond else min(k, steps - done[j] - 1), True
             for i in range(limit):
-                proposal, own, its = span[j, window + i], verified[j, i], drafted[i][j]
+                proposal, target_mean, draft_mean = span[j, window + i], verified[j, i], drafted[i][j]
                 accepted = False
                 if not sampling or config.accept_mse_tol > 0:
-                    accepted = float(mean_square(own.flatten(), proposal.flatten())) <= config.accept_mse_tol
+                    accepted = float(mean_square(target_mean.flatten(), proposal.flatten())) <= config.accept_mse_tol
                 if sampling and not accepted:
-                    ratio = ((proposal - its).square().sum() - (proposal - own).square().sum()) / (2 * config.sigma**2)
+                    ratio = (proposal - draft_mean).square().sum() - (proposal - target_mean).square().sum()
+                    ratio = ratio / (2 * config.sigma**2)
                     accepted = log_u[j][i] <= math.log(config.accept_bias) + float(ratio)
                 attempted[i] += 1
-                squared[i] += float(mean_square(own.flatten(), its.flatten()))
+                squared[i] += float(mean_square(target_mean.flatten(), draft_mean.flatten()))
                 counted[i] += accepted
                 if sampling and not accepted:
-                    proposal = own + config.sigma * anew[j, i]
-                histories[b].append(proposal if sampling else own)
+                    proposal = target_mean + config.sigma * redrawn[j, i]
+                histories[b].append(proposal if sampling else target_mean)
                 if not accepted:
                     break
             if accepted:
@@ -90,8 +94,8 @@ def reference_speculative(
         if complete:
             means = _next(target, torch.stack([torch.stack(histories[b][-window:]) for b, _ in complete]))
             _count(statistics, len(complete))
-            for (b, own_shift), mean in zip(complete, means, strict=True):
-                histories[b].append(mean + own_shift)
+            for (b, row_shift), mean in zip(complete, means, strict=True):
+                histories[b].append(mean + row_shift)
     statistics.attempted, statistics.accepted = torch.tensor(attempted), torch.tensor(counted)
     statistics.squared = torch.tensor(squared, dtype=torch.double)
     statistics.emitted = steps * len(histories)

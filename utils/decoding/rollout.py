@@ -1,4 +1,4 @@
-"""How a model alone continues a forecast past one patch."""
+"""Autoregressive rollout of one model, without verification."""
 
 import torch
 from torch import Tensor
@@ -7,13 +7,14 @@ from leapcast.models.sessions.base import Draw, Session, mean_draw
 
 
 def autoregress(session: Session, context: Tensor, steps: int, draw: Draw = mean_draw, samples: int = 1) -> Tensor:
-    """A model's own rollout, one pass per patch: what "the target alone" means.
+    """Autoregressive rollout of a model, one pass per patch; the target-only baseline.
 
     Args:
-        session: a fresh session of that model for this context ``[B, N, C, P]``, which can propose.
+        session: a new session of the model, able to propose.
+        context: ``[B, N, C, P]``.
         steps: patches to forecast.
-        draw: ``draw(i, mean, log_var) -> patches`` of the forecast from the i-th on; the means by default.
-        samples: S paths of each row, from one prefill; ``draw`` sees the rows S times, one after the other.
+        draw: ``draw(i, mean, log_var) -> patches``, the forecast patches from the i-th on; by default the means.
+        samples: S paths per row, from one prefill; ``draw`` is given each row S times in succession.
 
     Returns:
         ``[B·S, steps, C, P]``
@@ -31,11 +32,13 @@ def autoregress(session: Session, context: Tensor, steps: int, draw: Draw = mean
 
 
 def autoregress_heads(session: Session, heads: Session, block: int, context: Tensor, steps: int) -> Tensor:
-    """Target and heads in turn, nothing verified: one target pass for 1 + ``block`` patches.
+    """Alternate target and draft heads without verification: one target pass per 1 + ``block`` patches.
 
     Args:
-        session, heads: fresh sessions of the target and of heads that read it.
+        session, heads: new sessions of the target and of the heads that read its hidden states.
+        block: patches that the heads propose per target pass.
         context: ``[B, N, C, P]``.
+        steps: patches to forecast.
 
     Returns:
         ``[B, steps, C, P]``

@@ -1,4 +1,4 @@
-"""One round of speculation, as values: what was proposed, what the target said of it, and what came of it."""
+"""The values of one round of speculation: proposal, verification and verdict."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +12,7 @@ from leapcast.utils.decoding.covariance import Spread
 
 @dataclass(frozen=True)
 class Place:
-    """Where rows stand: all that a rule may know of them."""
+    """The state of the rows that an acceptance rule may use."""
 
     series: Tensor  # [b], keys the noise of each row
     done: Tensor  # [b] or [1], patches emitted so far
@@ -21,13 +21,13 @@ class Place:
 
 @dataclass(frozen=True)
 class Proposal:
-    """k patches for each row, of which row b has room for the first ``limit[b]``."""
+    """k proposed patches per row, of which only the first ``limit[b]`` count in row b."""
 
     limit: Tensor  # [b], on the host
-    noise: Any  # what the rule drew for k + 1 patches
+    noise: Any  # from :meth:`Rule.noise`, for k + 1 patches
     patches: Tensor  # [b, k, C, P]
-    mean: Tensor  # the draft's, likewise
-    log_var: Tensor | None = None  # None for a draft without one
+    mean: Tensor  # the draft's means, [b, k, C, P]
+    log_var: Tensor | None = None  # [b, k, C, P]; None for a draft without learned variances
 
     @property
     def k(self) -> int:
@@ -36,10 +36,10 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Verified:
-    """The target's distributions of the k + 1 patches that follow what was emitted, given the proposals before them."""
+    """The target's distributions of the next k + 1 patches, each given the proposals before it."""
 
     mean: Tensor  # [b, k + 1, C, P]
-    log_var: Tensor | None = None  # None for a target without one
+    log_var: Tensor | None = None  # [b, k + 1, C, P]; None for a target without learned variances
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ class Verdict:
     """Row b accepts the first ``accepted[b]`` proposals and emits the first ``accepted[b] + 1`` patches."""
 
     accepted: Tensor  # [b], on the host
-    limit: Tensor  # [b], on the host, of the proposal
+    limit: Tensor  # [b], on the host, see Proposal
     emitted: Tensor  # [b, k + 1, C, P]
-    squared: Tensor  # [b, k], mean squared distances of the draft's means from the target's
+    squared: Tensor  # [b, k], mean squared distances between the draft's and the target's means
     distances: Tensor | None = None  # [tested], ‖δ‖ of each tested proposal (one covariance only)
-    bound_hits: Tensor | int = 0  # residual draws that ended at their bound
+    bound_hits: Tensor | int = 0  # residual draws that reached max_draws
 
     @cached_property
     def kept(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""What rounds of speculation did, counted."""
+"""Counts of accepted and tested proposals, passes and emitted patches."""
 
 import math
 from collections.abc import Sequence
@@ -12,19 +12,19 @@ from leapcast.utils.decoding.round import Verdict
 
 @dataclass(repr=False)
 class Statistics:
-    """What one or several calls of ``generate`` did. Lists have one entry for each position in the round."""
+    """Counts over one or more calls of ``generate``. Lists have one entry per position in the round."""
 
     accepted: Tensor  # [K]
-    attempted: Tensor  # [K], tested: those after the first rejection of a round are not
-    squared: Tensor  # [K], mean squared distances of the means of the tested, summed
+    attempted: Tensor  # [K], proposals tested; those after the first rejection of a round are not tested
+    squared: Tensor  # [K], sum over tested proposals of the mean squared distance between the two means
     rounds: Tensor  # [K + 1], by the number of patches proposed
     distances: list[Tensor] = field(default_factory=list)  # ‖δ‖ of every tested proposal (one covariance only)
     target_passes: int = 0
     draft_passes: int = 0
-    row_passes: int = 0  # target passes summed over the rows that took part
+    row_passes: int = 0  # target passes, summed over the rows in each
     emitted: int = 0  # patches, over all rows
-    bound_hits: int | Tensor = 0  # residual draws that ended at max_draws
-    accepted_patches: Tensor | None = None  # [rows, steps], of the last call: emitted after an accepted proposal
+    bound_hits: int | Tensor = 0  # residual draws that reached max_draws
+    accepted_patches: Tensor | None = None  # [rows, steps], last call only: emitted after an accepted proposal
 
     def __repr__(self) -> str:
         return f"Statistics(rate={self.rate}, patches_per_target_pass={self.patches_per_target_pass})"
@@ -36,7 +36,7 @@ class Statistics:
 
     @classmethod
     def alone(cls, k: int, rows: int, steps: int) -> "Statistics":
-        """Of rows that the target continues without a draft."""
+        """Statistics of a target-only rollout of ``rows`` rows over ``steps`` patches."""
         statistics, patches = cls.empty(k), rows * steps
         statistics.rounds[0] = statistics.target_passes = steps
         statistics.emitted = statistics.row_passes = patches
@@ -45,7 +45,7 @@ class Statistics:
 
     @classmethod
     def joined(cls, parts: Sequence["Statistics"]) -> "Statistics":
-        """Of parts of a batch."""
+        """Combined statistics of the parts of a batch."""
         whole = replace(parts[0], accepted_patches=None)
         for part in parts[1:]:
             whole.add(part)
@@ -54,15 +54,16 @@ class Statistics:
         return whole
 
     def finished(self) -> "Statistics":
-        """The same, with what was summed on a device fetched."""
+        """A copy whose counts are on the host."""
         return replace(self, squared=self.squared.cpu(), bound_hits=int(self.bound_hits))
 
     def count(self, verdict: Verdict, restarted: int, at_once: int) -> None:
-        """One round.
+        """Add one round.
 
         Args:
-            restarted: rows whose window was formed anew in a pass of their own.
-            at_once: patches that the draft proposes in one call.
+            verdict: the outcome of the round.
+            restarted: rows whose window was recomputed in an additional target pass.
+            at_once: patches that the draft proposes per call.
         """
         rows, k = len(verdict.accepted), verdict.emitted.shape[1] - 1
         self.target_passes += 1 + bool(restarted)
@@ -78,28 +79,28 @@ class Statistics:
             self.distances += [] if verdict.distances is None else [verdict.distances]
 
     def add(self, other: "Statistics") -> None:
-        """Count another call's in."""
+        """Add the counts of another call."""
         for item in fields(self):
             if item.name != "accepted_patches":
                 setattr(self, item.name, getattr(self, item.name) + getattr(other, item.name))
 
     @property
     def rate(self) -> float | None:
-        """Acceptance rate α: accepted / tested; None where nothing was tested."""
+        """Acceptance rate α, accepted / tested; None if nothing was tested."""
         tested = int(self.attempted.sum())
         return int(self.accepted.sum()) / tested if tested else None
 
     @property
     def by_position(self) -> list[float | None]:
-        """Acceptance rate at each position of a round; None where nothing was tested."""
+        """Acceptance rate at each position of a round; None where no proposal was tested."""
         return [int(a) / int(t) if t else None for a, t in zip(self.accepted, self.attempted, strict=True)]
 
     @property
     def rms_by_position(self) -> list[float | None]:
-        """Root-mean-square distance of the draft's means to the target's, over the proposals tested."""
+        """RMS distance between the draft's and the target's means at each position, over tested proposals."""
         return [math.sqrt(float(s) / int(t)) if t else None for s, t in zip(self.squared, self.attempted, strict=True)]
 
     @property
     def patches_per_target_pass(self) -> float | None:
-        """Block efficiency τ, per row."""
+        """Block efficiency τ: emitted patches per target pass and row; None if there was no target pass."""
         return self.emitted / self.row_passes if self.row_passes else None

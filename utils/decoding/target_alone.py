@@ -1,4 +1,4 @@
-"""What "the target alone" means: its own rollout in a mode, without a draft."""
+"""The target-only baseline: the target's own rollout in a mode, without a draft."""
 
 import torch
 from torch import Tensor
@@ -14,14 +14,16 @@ from leapcast.utils.decoding.round import Place, Verified
 
 
 def target_draw(config: SpeculativeConfig, series: Tensor, context: Tensor, samples: int = 1) -> Draw:
-    """How the target alone continues rows with this context in this mode, for :func:`autoregress`.
+    """The ``draw`` of :func:`autoregress` for the target alone in this mode.
 
-    In a mode that draws, from the very noise that the decoder uses: where all is accepted, the paths differ by little.
+    In sample mode it uses the same noise as the speculative decoder, so that the paths of both are close where most
+    proposals are accepted.
 
     Args:
+        config: mode, sigma and seed are used.
         series: ``[rows]``, keys the noise.
         context: ``[rows, N, C, P]``.
-        samples: S paths of each row.
+        samples: S paths per row.
     """
     rule = config.rule(config)
     rows = torch.arange(len(series)).repeat_interleave(samples)
@@ -38,9 +40,12 @@ def target_draw(config: SpeculativeConfig, series: Tensor, context: Tensor, samp
 def target_alone(
     target: Target, config: SpeculativeConfig, x: Tensor, steps: int, series: Tensor, samples: int = 1
 ) -> Tensor:
-    """The target's own rollout of ``[B, L, C]`` in this mode, no draft: ``[rows · S, steps, C, P]``.
+    """The target's own rollout of ``[B, L, C]`` in this mode: ``[rows · S, steps, C, P]``.
 
     ``series`` ``[rows]`` keys the noise, see :func:`target_draw`.
+
+    Raises:
+        UserError: too little memory.
     """
     check_room(target.config, config, x, steps, samples, len(x))
     context = row_patches(x, target.config)

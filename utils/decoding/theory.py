@@ -1,4 +1,4 @@
-"""Closed forms: what a configuration gives before it is run. Imports nothing of the project."""
+"""Expected acceptance, block efficiency and time in closed form; independent of the rest of the package."""
 
 import math
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def acceptance_rate(distance: Tensor, bias: float = 1.0) -> Tensor:
-    """Probability that a proposal is accepted, p and q of the same covariance.
+    """Probability of accepting a proposal when p and q have the same covariance.
 
     Φ(ln b/d - d/2) + b Φ(-ln b/d - d/2) with d = ‖Σ^-½ (μ_q - μ_p)‖; at bias b = 1 it is 2Φ(-d/2). 1 at d = 0.
     """
@@ -21,13 +21,15 @@ def acceptance_rate(distance: Tensor, bias: float = 1.0) -> Tensor:
 def acceptance_rate_with_tolerance(distance: Tensor, bias: float, tolerance: float, size: int) -> Tensor:
     """As :func:`acceptance_rate` where a proposal x also passes if MSE(x, μ_p) <= mse_tol, for Σ = σ²I.
 
-    Along δ the noise z has the component s ~ N(0, 1), on which the first test alone depends, and MSE(x, μ_p) is
-    σ²/D · ((s + d)² + χ²_{D-1}): the share is E_s[a(s) + (1 - a(s)) F(D · mse_tol/σ² - (s + d)²)], with
+    The speculative test depends only on s ~ N(0, 1), the component of the noise z along δ, and MSE(x, μ_p) is
+    σ²/D · ((s + d)² + χ²_{D-1}). The acceptance rate is E_s[a(s) + (1 - a(s)) F(D · mse_tol/σ² - (s + d)²)], with
     a(s) = min(1, b exp(-s d - d²/2)) and F the distribution of χ²_{D-1}.
 
     Args:
-        tolerance: mse_tol/σ²; 0 or less is none.
-        size: D, numbers in a patch of a row.
+        distance: d, of any shape.
+        bias: factor on the likelihood ratio.
+        tolerance: mse_tol/σ²; 0 or less disables the second test.
+        size: D, the number of values in one patch of one row.
     """
     if tolerance <= 0:
         return acceptance_rate(distance, bias)
@@ -43,7 +45,7 @@ def acceptance_rate_with_tolerance(distance: Tensor, bias: float, tolerance: flo
 
 @dataclass(frozen=True)
 class Expected:
-    """What decoding is expected to do, each ``[rows]``."""
+    """Expected counts and time of decoding, each ``[rows]``."""
 
     accepted: Tensor
     tested: Tensor
@@ -52,18 +54,18 @@ class Expected:
 
 
 def expected_decoding(rates: Tensor, first: list[float], later: list[float]) -> Expected:
-    """Of rounds that propose as many patches as there is room for, K at most.
+    """Expectations for rounds that propose as many patches as possible, at most K.
 
     T(r) = cost(k) + Σ_j P(j patches emitted) T(r - j) with k = min(K, r - 1), T(0) = 0; the counts likewise.
 
     Args:
-        rates: ``[rows, steps, K]`` α_i of a round begun after 0 … steps - 1 patches: the acceptance at position i once
-            it is reached.
-        first, later: seconds of the first round (with the prefill) and of others, by proposals 0 … K; inf where a
-            draft cannot propose.
+        rates: ``[rows, steps, K]`` α_i of a round begun after 0 … steps - 1 patches: the acceptance rate at position i,
+            given that it is reached.
+        first, later: seconds of the first round (with the prefill) and of later ones, by number of proposals 0 … K; inf
+            where the draft cannot propose.
     """
     rows, steps, most = rates.shape
-    expected = [rates.new_zeros(rows, 4)]  # with 0, 1, … patches left: accepted, tested, rounds, seconds
+    expected = [rates.new_zeros(rows, 4)]  # by patches left: accepted, tested, rounds, seconds
     for left in range(1, steps + 1):
         prices = first if left == steps else later
         k = max(i for i in range(min(most, left - 1) + 1) if prices[i] < math.inf)
@@ -73,7 +75,7 @@ def expected_decoding(rates: Tensor, first: list[float], later: list[float]) -> 
             rate = rates[:, steps - left, i, None]
             total[:, 1:2] += reached
             total[:, 0:1] += reached * rate
-            total += reached * (1 - rate) * expected[left - 1 - i]  # the rejected is replaced, and ends the round
+            total += reached * (1 - rate) * expected[left - 1 - i]  # a rejection ends the round after its replacement
             reached = reached * rate
         expected.append(total + reached * expected[left - 1 - k])
     return Expected(*expected[steps].unbind(1))
@@ -82,15 +84,15 @@ def expected_decoding(rates: Tensor, first: list[float], later: list[float]) -> 
 def batch_time(
     rates: Tensor, first: list[float], later: list[float], rows: int, latency: bool = False, draws: int = 4
 ) -> float:
-    """Mean seconds of a batch whose rows go on by themselves: :func:`expected_decoding`, simulated.
+    """Mean seconds of a batch whose rows accept independently, by simulating :func:`expected_decoding`.
 
-    A round takes as many proposals as the row that has most room for them, and the slowest row ends the batch.
+    Each round proposes as many patches as the row with most patches left allows; the batch ends with its slowest row.
 
     Args:
         rates, first, later: see :func:`expected_decoding`; the seconds are those of a full batch.
-        rows: of a batch; those of ``rates`` that fill no batch are left out, unless they are all.
-        latency: a round costs the same however few rows are left; else in proportion to them.
-        draws: how often every batch is simulated, always with the same random numbers.
+        rows: rows per batch; an incomplete last batch is left out, unless it is the only one.
+        latency: whether the cost of a round is constant; else it is proportional to the unfinished rows.
+        draws: simulations of each batch, from a fixed seed.
     """
     rows = min(rows, len(rates))
     table = rates[: len(rates) // rows * rows].repeat(draws, 1, 1).unflatten(0, (-1, rows))
@@ -118,14 +120,15 @@ def expected_time(first: list[float], later: list[float], rates: list[float], st
 
 
 def best_rounds(first: list[float], later: list[float], rates: list[float], steps: int) -> tuple[float, list[int]]:
-    """The k of every round that makes the expected time least: T(r) = min_k cost(k) + Σ_j P(j emitted | k) T(r - j).
+    """The number of proposals per round of least expected time: T(r) = min_k cost(k) + Σ_j P(j emitted | k) T(r - j).
 
     Args:
-        first, later: seconds of the first round (with the prefill) and of others with k = 0 … K proposals.
-        rates: α_i, the acceptance at position i of a round once it is reached.
+        first, later: seconds of the first round (with the prefill) and of later ones, for k = 0 … K proposals.
+        rates: α_i, the acceptance rate at position i of a round, given that it is reached.
+        steps: patches of the horizon.
 
     Returns:
-        seconds, and the best k with 0 … ``steps`` patches left; the last is for the first round.
+        expected seconds, and the best k with 0 … ``steps`` patches left (the last: first round).
     """
     expected, best = [0.0], [0]
     for left in range(1, steps + 1):
@@ -139,7 +142,7 @@ def best_rounds(first: list[float], later: list[float], rates: list[float], step
 def _afterwards(expected: list[float], rates: list[float], k: int) -> float:
     """Σ_j P(j emitted) T(r - j) of a round with k proposals, r the patches left; ``expected`` is T(0) … T(r - 1)."""
     total, reached = 0.0, 1.0
-    for emitted, rate in enumerate(rates[:k], 1):  # the rejected proposal is replaced, and ends the round
+    for emitted, rate in enumerate(rates[:k], 1):  # a rejection ends the round after its replacement
         total += reached * (1 - rate) * expected[-emitted]
         reached *= rate
     return total + reached * expected[-k - 1]

@@ -1,4 +1,4 @@
-"""Wall-clock time of whole calls and of phases. Nothing here is called from models."""
+"""Wall-clock time of calls and of decoding phases."""
 
 import statistics
 import time
@@ -10,21 +10,21 @@ import torch
 
 
 def clock(device: torch.device) -> float:
-    """Seconds, after all work queued on the device is done."""
+    """Seconds on a monotonic clock, after synchronising the device."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
 
 
 def timed(call: Callable, device: torch.device, *args) -> tuple:
-    """The call's result and its seconds."""
+    """The result of the call and its duration in seconds."""
     start = clock(device)
     result = call(*args)
     return result, clock(device) - start
 
 
 class PhaseTimer:
-    """Seconds spent in each named phase: the decoder's ``trace``."""
+    """Seconds spent in each named phase; pass it as the decoder's ``trace``."""
 
     def __init__(self, device: torch.device):
         self.device = device
@@ -40,5 +40,5 @@ class PhaseTimer:
 
 
 def speedup(baseline: list[float], ours: list[float]) -> tuple[float, float]:
-    """How many times faster we are: the median of the per-batch ratios, and the ratio of the totals."""
+    """Speed-up over the baseline from seconds per batch: median of the ratios, and ratio of the totals."""
     return statistics.median(b / o for b, o in zip(baseline, ours, strict=True)), sum(baseline) / sum(ours)

@@ -1,4 +1,4 @@
-"""Point mode: proposals are the draft's means; what is emitted are the target's means."""
+"""Point mode: proposals are the draft's means; the target's means are emitted."""
 
 import math
 from typing import ClassVar
@@ -11,10 +11,10 @@ from leapcast.utils.decoding.rules.base import Rule, squared_distance
 
 
 class Point(Rule):
-    """A proposal is accepted while MSE(μ_p, μ_q) is at most ``accept_mse_tol``; it stays in the caches, μ_p is emitted.
+    """Accept a proposal if MSE(μ_p, μ_q) is at most ``accept_mse_tol``; caches keep the proposal, μ_p is emitted.
 
-    Every patch is a mean of the target on a prefix off by at most the tolerance per patch; how far the forecast drifts
-    from the target's own over many patches has no bound.
+    Every emitted patch is the target's mean given a prefix whose MSE is at most the tolerance per patch. The drift from
+    the target's own rollout over many patches is not bounded.
     """
 
     draws, emits_proposals = False, False

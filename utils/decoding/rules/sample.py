@@ -1,4 +1,4 @@
-"""Sample mode: proposals are draws of the draft; what is emitted is distributed as the target's own draws."""
+"""Sample mode: proposals are draws from the draft; emitted patches are distributed as draws from the target."""
 
 import math
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from leapcast.utils.decoding.rules.base import Rule, squared_distance
 
 @dataclass(frozen=True)
 class Noise:
-    """Standard normal numbers of patches, and what keys them."""
+    """Standard normal noise of patches, with the keys that generate it."""
 
     key: tuple[Tensor, Tensor]  # series [b, 1] and patches [b or 1, n]
     z: Tensor  # [b, n, C, P]
@@ -31,8 +31,8 @@ class Noise:
 class Sample(Rule):
     """Speculative sampling (Leviathan, Kalman, Matias 2023) of Gaussian patches, see ``utils/decoding/acceptance.py``.
 
-    Without learned variances both models have the same covariance: a rejected proposal is mirrored. With them the
-    target's is known only after proposing: a rejected proposal is replaced by a draw from the residual.
+    Without learned variances both models have the same covariance, and a rejected proposal is reflected. With learned
+    variances the covariances differ, and a rejected proposal is replaced by a draw from the residual distribution.
     """
 
     draws, emits_proposals = True, True
@@ -89,9 +89,9 @@ class Sample(Rule):
             delta = drawn.spread.whiten(proposal.mean - verified.mean[:, :k]).flatten(2)
             passed = acceptance.accept_shared(drawn.z[:, :k].flatten(2), delta, log_u, config.accept_bias)
         if config.accept_mse_tol > 0:
-            off = acceptance.mean_square(verified.mean[:, :k].flatten(2), proposal.patches.flatten(2))
-            passed = passed | (off <= config.accept_mse_tol)
-        accepted = acceptance.leading(passed).cpu().minimum(limit)  # the round's one wait for the device
+            error = acceptance.mean_square(verified.mean[:, :k].flatten(2), proposal.patches.flatten(2))
+            passed = passed | (error <= config.accept_mse_tol)
+        accepted = acceptance.leading(passed).cpu().minimum(limit)  # the only device synchronisation of the round
 
         hits: Tensor | int = 0
         rejected = torch.nonzero(accepted < limit).squeeze(1)
@@ -113,7 +113,7 @@ class Sample(Rule):
         return Verdict(accepted, limit, emitted, verdict.squared, delta[tested].norm(dim=-1), hits)
 
     def distance(self, proposal: Proposal, verified: Verified) -> Tensor:
-        """‖δ‖."""
+        """‖δ‖, ``[b, k]``."""
         delta = proposal.noise.spread.whiten(proposal.mean - verified.mean[:, : proposal.k])
         return delta.flatten(2).norm(dim=-1)
 
@@ -131,7 +131,7 @@ class Sample(Rule):
         log_var = proposal.log_var
         if log_var is None:
             log_var = torch.full_like(proposal.mean, 2 * math.log(self.config.sigma))
-        assert verified.log_var is not None, "only targets with learned variances come here"
+        assert verified.log_var is not None, "the target must have learned variances"
         target = verified.mean[:, : proposal.k].flatten(2), verified.log_var[:, : proposal.k].flatten(2)
         return target, (proposal.mean.flatten(2), log_var.flatten(2))
 
