@@ -1,4 +1,4 @@
-"""By which rule time stamps go on: equal steps, a rule of the calendar, or days by the clock on the wall."""
+"""Inference of the rule that time stamps follow: equal steps, a calendar frequency, or steps in local time."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -11,31 +11,40 @@ import pandas as pd
 from leapcast.models.errors import UserError
 
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-DAY = 24 * 60 * 60 * 10**6  # in microseconds
-SPARSE = 10  # with so many time stamps missing for each that is there, a step is not regular
-CLEAR = 0.8  # share of the time stamps that make a rule, which the others then break
+DAY = 24 * 60 * 60 * 10**6  # microseconds
+SPARSE = 10  # a regular grid has at most this many time stamps for each one present
+CLEAR = 0.8  # share of the time stamps that must follow a rule for an error to name it
 
 
 class Layout(Protocol):
-    """What :func:`regular` asks of a table."""
+    """The attributes of a table that :func:`regular` uses."""
 
-    id: str | None  # the column that tells series apart
-    zone: tzinfo | None  # of time stamps that tell one
+    id: str | None  # the column that identifies series
+    zone: tzinfo | None  # time zone of the time stamps, if they have one
     missing: str  # error or interpolate
 
 
 def regular(times: pd.Index, values: np.ndarray, told: str, first: int, table: Layout) -> tuple:
-    """The step between time stamps; time stamps and values with rows of NaN where some are missing.
+    """Infer the step between time stamps and complete the grid.
 
     Args:
-        told: what the table is called in errors, and ``first``: its row, from 0, that is the first here.
+        times: ``[rows]`` time stamps or whole numbers.
+        values: ``[rows, C]``.
+        told: name of the table in error messages.
+        first: row of the table, from 0, at which these rows begin.
         table: see :class:`Layout`.
+
+    Returns:
+        the step, the complete time stamps, and the values with rows of NaN at time stamps that were missing.
+
+    Raises:
+        UserError: the time stamps are not rising, follow no rule, or have gaps that ``table.missing`` does not allow.
     """
     if len(times) < 2:
         hint = f" (the rows of a series stand together: sort by {table.id}, then by time)" if table.id else ""
         raise UserError(f"{told} has one row: a past to forecast from is needed{hint}")
     local = on_the_wall(times)
-    if local is not None:  # days and months go by the clock on the wall, whatever summer time does
+    if local is not None:  # days and months follow local time, across changes to and from summer time
         step, local, values = regular(local, values, told, first, table)
         if isinstance(step, pd.Timedelta):
             step = pd.DateOffset(days=step.days, seconds=step.seconds, microseconds=step.microseconds)
@@ -50,13 +59,13 @@ def regular(times: pd.Index, values: np.ndarray, told: str, first: int, table: L
     common, most = int(steps[0]), SPARSE * len(times)
     days = isinstance(times, pd.DatetimeIndex) and times.tz is None and steps.min() >= DAY
     if (steps == common).all():
-        if days and common >= 28 * DAY and common % (7 * DAY):  # two months of 31 days are months
+        if days and common >= 28 * DAY and common % (7 * DAY):  # July and August are 31 days each: monthly
             for _, freq, grid in rules(times, most):
                 if grid.equals(times):
                     return freq, times, values
         return _duration(times, common), times, values
-    found, counts = np.unique(steps, return_counts=True)
-    common = int(found[counts.argmax()])
+    lengths, counts = np.unique(steps, return_counts=True)
+    common = int(lengths[counts.argmax()])
     grids: list[tuple] = []  # rule in words, step, time stamps
     if (numbers[-1] - numbers[0]) // common < most:
         whole = np.arange(numbers[0], numbers[-1] + 1, common)
@@ -107,10 +116,12 @@ def regular(times: pd.Index, values: np.ndarray, told: str, first: int, table: L
 
 
 def _duration(times: pd.Index, step: int) -> pd.Timedelta | int:
+    """A step of ``times`` as a duration, or as a number where the time stamps are numbers."""
     return step if times.dtype.kind == "i" else pd.Timedelta(step, unit="us")
 
 
 def _like(times: pd.Index, numbers: np.ndarray) -> pd.Index:
+    """Numbers (microseconds for time stamps) as an index of the type and zone of ``times``."""
     if times.dtype.kind == "i":
         return pd.Index(numbers)
     stamps = pd.DatetimeIndex(numbers.astype("datetime64[us]"))
@@ -118,15 +129,17 @@ def _like(times: pd.Index, numbers: np.ndarray) -> pd.Index:
 
 
 def rules(times: pd.DatetimeIndex, most: int) -> Iterator[tuple[str, str | pd.DateOffset, pd.DatetimeIndex]]:
-    """Rules that rising days, without a zone, may follow, the likelier first: in words, as pandas has them, all days.
+    """Calendar rules that rising dates without a zone may follow, the likelier first.
 
-    Rules of more than ``most`` days are left out.
+    Yields:
+        the rule in words, its pandas frequency, and its dates from the first to the last of ``times``. Rules with more
+        than about ``most`` dates are left out.
     """
     rules, span = [], (times[-1] - times[0]).days
     week = sorted(set(times.day_of_week))
     if span < 7 * most:
         rules.append(("business days (B)", "B"))
-        if span >= 21 and 1 < len(week) < 7 and week != [0, 1, 2, 3, 4]:  # a day of the week that never comes
+        if span >= 21 and 1 < len(week) < 7 and week != [0, 1, 2, 3, 4]:  # some days of the week never occur
             mask = " ".join(DAYS[day] for day in week)
             rules.append((f"every {mask.replace(' ', ', ')}", pd.offsets.CustomBusinessDay(weekmask=mask)))
     month, last = times.year * 12 + times.month, times.days_in_month
@@ -135,7 +148,7 @@ def rules(times: pd.DatetimeIndex, most: int) -> Iterator[tuple[str, str | pd.Da
         every = {1: "month", 3: "quarter", 12: "year"}.get(apart, f"{apart} months")
         for name, code in (("first", "MS"), ("last", "ME"), ("first business", "BMS"), ("last business", "BME")):
             rules.append((f"the {name} day of every {every} ({apart if apart > 1 else ''}{code})", f"{apart}{code}"))
-        day = int(times.day.max())  # shorter months end before it
+        day = int(times.day.max())  # the last day in shorter months
         rules.append((f"day {day} of every {every}", pd.DateOffset(months=apart, day=day)))
         if len(week) == 1:
             nth = (times.day - 1) // 7
@@ -151,14 +164,14 @@ def rules(times: pd.DatetimeIndex, most: int) -> Iterator[tuple[str, str | pd.Da
         if len(ends) == 1 and (day := ends.pop()) < 28:
             rules.append((f"day {day} and the last of every month (SME-{day})", f"SME-{day}"))
     for rule, freq in rules:
-        with suppress(ValueError):  # beyond the calendar
+        with suppress(ValueError):  # beyond the range of dates
             grid = pd.date_range(times[0], times[-1], freq=freq, unit="us")
             if len(grid):
                 yield rule, freq, grid
 
 
 def on_the_wall(times: pd.Index) -> pd.DatetimeIndex | None:
-    """Of a time zone: what its clocks show, where that goes on more evenly than time itself; else None."""
+    """Time stamps with a zone as local time, if they are more regular in it than in UTC; else None."""
     if not isinstance(times, pd.DatetimeIndex) or times.tz is None:
         return None
     local = times.tz_localize(None)
@@ -169,12 +182,12 @@ def on_the_wall(times: pd.Index) -> pd.DatetimeIndex | None:
         return None
     if (np.diff(local.asi8) == local.asi8[1] - local.asi8[0]).all():
         return local
-    whole = local.normalize() + clock.value_counts().idxmax()  # a midnight that summer time leaves out is an hour late
+    whole = local.normalize() + clock.value_counts().idxmax()  # a midnight skipped by summer time appears an hour late
     return whole if (localised(whole, times.tz) == times).all() else None
 
 
 def summer_time(times: pd.Index, steps: np.ndarray) -> bool:
-    """Whether they are days that come now at one time of the day, now an hour or half an hour beside it."""
+    """Whether daily or longer steps alternate between two times of day at most an hour apart."""
     if not isinstance(times, pd.DatetimeIndex) or steps.min() < 0.9 * DAY:
         return False
     clocks = sorted(set(times.asi8 % DAY))
@@ -183,7 +196,7 @@ def summer_time(times: pd.Index, steps: np.ndarray) -> bool:
 
 
 def localised(times: pd.DatetimeIndex, zone: tzinfo | None) -> pd.DatetimeIndex:
-    """Of clocks on the wall; an hour that summer time leaves out is the next, one that comes twice the first."""
+    """Local time in ``zone``; a skipped time becomes the next valid one, a repeated one its first occurrence."""
     if zone is None:
         return times
     return times.tz_localize(zone, nonexistent="shift_forward", ambiguous=np.ones(len(times), dtype=bool))

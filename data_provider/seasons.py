@@ -1,4 +1,4 @@
-"""The season of a table that nobody told: after how many time steps its values come again."""
+"""Detection of the seasonal period of a table, in time steps, by autocorrelation."""
 
 from datetime import timedelta
 from typing import NamedTuple
@@ -6,44 +6,43 @@ from typing import NamedTuple
 import numpy as np
 
 DAY = 86_400  # seconds
-NAMES: dict[float, str] = {3_600: "hourly", DAY: "daily", 7 * DAY: "weekly"}  # data, by the seconds of a step
-CALENDAR = {"B": ("business-day", 5), "M": ("monthly", 12), "Q": ("quarterly", 4)}  # by how a frequency begins
-SEASONS = 3  # that a series must have for one to be seen
-LEAST = 0.25  # autocorrelation of a season
-CHANCE, CHANCE_OF_MANY = 2.5, 4.0  # standard deviations of noise's: of the few lags of a calendar, of the best of all
-BETTER = 0.9  # a longer season leaves at most this share unexplained of what a shorter one leaves
-MUCH_BETTER = 0.5  # likewise, a season that the calendar does not know and one that it does
-PEAKS = 12  # that are looked at
-ROWS, COLUMNS = 20_000, 32  # at most: the last rows, and columns evenly chosen
+NAMES: dict[float, str] = {3_600: "hourly", DAY: "daily", 7 * DAY: "weekly"}  # seconds per step -> name of such data
+CALENDAR = {"B": ("business-day", 5), "M": ("monthly", 12), "Q": ("quarterly", 4)}  # initial of a frequency -> season
+SEASONS = 3  # periods that a series must contain for a season to be detected
+LEAST = 0.25  # smallest autocorrelation of a season
+CHANCE, CHANCE_OF_MANY = 2.5, 4.0  # significance in standard deviations: of calendar lags, of the best of all lags
+BETTER = 0.9  # a longer season must reduce 1 - autocorrelation to at most this share of the shorter one's
+MUCH_BETTER = 0.5  # likewise for a season from a peak over one from the calendar
+PEAKS = 12  # number of peaks considered
+ROWS, COLUMNS = 20_000, 32  # at most: the last rows, and evenly spaced columns
 
 
 class Season(NamedTuple):
-    """``length`` in time steps, 1 where there is none, and a line that says how it was found."""
+    """``length`` in time steps (1: no season) and ``told``, a line that says how it was found."""
 
     length: int
     told: str
 
 
 def find(series: list[np.ndarray], step, most: int) -> Season:
-    """The season of one series, or of several that are alike.
+    """Detect the season of one series, or of several similar ones.
 
-    A lag is judged by the autocorrelation of what is left without the moving mean over as many steps: it is near 1 for
-    a season and near 0 for noise, a trend and a random walk. The mean over columns counts; constant ones are left out.
+    A lag is judged by the autocorrelation of the series minus its moving mean over that lag, which is near 1 for a
+    season and near 0 for noise, a trend or a random walk. It is averaged over columns, without constant ones.
 
     Args:
         series: each ``[rows, C]``, finite.
-        step: between rows: a duration, days of the calendar (with ``days``), a frequency as pandas writes it, or
-            None or a number where that tells nothing. It says which lags are likely: a day and a week, seven days,
-            twelve months. Where none of those is a season, or another lag is far better, peaks of the autocorrelation
-            are.
-        most: time steps that a season may have, those of the context.
+        step: time between rows: a duration, a calendar offset with ``days``, a pandas frequency, or None or a number
+            where it is unknown. It gives the likely lags, such as a day, a week or twelve months. If none of them is a
+            season, or a peak of the autocorrelation is far better, the peak is taken.
+        most: longest season considered, in time steps (the context).
     """
     parts = [_chosen(part) for part in series]
     kind, likely = candidates(step)
     seen = {lag: value for lag in likely if lag <= most and (value := autocorrelation(parts, lag)) is not None}
     length = _best(parts, seen, CHANCE)
     peaks: dict[int, float] = {}
-    for lag in _peaks(parts, most):  # which noise may have moved
+    for lag in _peaks(parts, most):  # noise may shift a peak by one step
         near = {i: autocorrelation(parts, i) for i in (lag, lag - 1, lag + 1) if 2 <= i <= most}
         lag, value = max(near.items(), key=lambda pair: -1 if pair[1] is None else pair[1])
         peaks |= {} if value is None else {lag: value}
@@ -60,12 +59,12 @@ def find(series: list[np.ndarray], step, most: int) -> Season:
         return Season(1, f"season 1, the last value again: none was found ({why}); `season` chooses")
     seen = {length: (seen | peaks)[length]} | seen  # the chosen one first
     values = ", ".join(f"{value:.2f} at {lag}" for lag, value in seen.items())
-    how = "found in the data" if kind is None else f"{kind} data"
-    return Season(length, f"season {length} ({how}: autocorrelation {values}); `season` chooses")
+    origin = "found in the data" if kind is None else f"{kind} data"
+    return Season(length, f"season {length} ({origin}: autocorrelation {values}); `season` chooses")
 
 
 def candidates(step) -> tuple[str | None, list[int]]:
-    """What such data are called, and the likely seasons in time steps, the shortest first."""
+    """The name of data with this step (None if unknown), and their likely seasons in time steps, shortest first."""
     if isinstance(step, str):
         name, length = CALENDAR.get(step[0], (None, 0))
         return name, [length] if length else []
@@ -80,12 +79,17 @@ def candidates(step) -> tuple[str | None, list[int]]:
 
 
 def autocorrelation(parts: list[np.ndarray], lag: int, difference: bool = False) -> float | None:
-    """Mean over columns of all parts ``[rows, C]``, each without its moving mean over ``lag`` steps.
+    """Autocorrelation at ``lag``, averaged over the columns of all parts, each minus its moving mean over the lag.
 
-    ``difference``: of the differences between rows in its place. Parts shorter than ``SEASONS`` lags and constant
-    columns are left out; None where nothing is left.
+    Args:
+        parts: each ``[rows, C]``; those shorter than ``SEASONS`` lags, and constant columns, are left out.
+        lag: in time steps.
+        difference: use differences between consecutive rows instead of subtracting the moving mean.
+
+    Returns:
+        the autocorrelation; None where nothing is left.
     """
-    found = []
+    correlations: list[float] = []
     for part in parts:
         if len(part) < SEASONS * lag:
             continue
@@ -98,13 +102,13 @@ def autocorrelation(parts: list[np.ndarray], lag: int, difference: bool = False)
         left = left - left.mean(0)
         early, late = left[:-lag], left[lag:]
         energy = np.sqrt((early**2).sum(0) * (late**2).sum(0))
-        varied = energy > 1e-20 * len(part)  # columns are standardised: what is below is rounding
-        found += ((early * late).sum(0)[varied] / energy[varied]).tolist()
-    return float(np.mean(found)) if found else None
+        varied = energy > 1e-20 * len(part)  # columns are standardised: less is rounding error
+        correlations += ((early * late).sum(0)[varied] / energy[varied]).tolist()
+    return float(np.mean(correlations)) if correlations else None
 
 
 def _chosen(part: np.ndarray) -> np.ndarray:
-    """The last rows of some columns, standardised; constant ones are 0."""
+    """The last ``ROWS`` rows of at most ``COLUMNS`` columns, standardised; constant columns are 0."""
     columns = np.unique(np.linspace(0, part.shape[1] - 1, min(COLUMNS, part.shape[1])).round().astype(int))
     part = part[-ROWS:, columns].astype(np.float64)
     part, most = part - part.mean(0), np.abs(part).max(0)
@@ -114,7 +118,7 @@ def _chosen(part: np.ndarray) -> np.ndarray:
 
 
 def _best(parts: list[np.ndarray], seen: dict[int, float], chance: float) -> int:
-    """The shortest season that no longer one clearly betters; 1 where no lag is one."""
+    """The shortest significant season on which no longer one improves clearly; 1 where no lag is significant."""
     best = 1
     for lag in sorted(seen):
         if seen[lag] < LEAST or not _beyond_chance(parts, lag, seen[lag], chance):
@@ -125,16 +129,16 @@ def _best(parts: list[np.ndarray], seen: dict[int, float], chance: float) -> int
 
 
 def _beyond_chance(parts: list[np.ndarray], lag: int, value: float, chance: float) -> bool:
-    """Neither noise nor a random walk has such a value at this lag, or such differences between rows."""
+    """Whether the autocorrelation at this lag, or that of differences, exceeds that of noise or a random walk."""
     pairs = sum(len(part) - 2 * lag + 1 for part in parts if len(part) >= SEASONS * lag)
-    # of a random walk without its moving mean, values about a quarter of the lag apart are independent
+    # a random walk minus its moving mean is about independent at distances of a quarter of the lag
     return value > chance * (lag / 4 / pairs) ** 0.5 or (autocorrelation(parts, lag, True) or 0) > chance / pairs**0.5
 
 
 def _peaks(parts: list[np.ndarray], most: int) -> list[int]:
-    """Lags at which the autocorrelation, of values or of their differences, is greater than around them."""
+    """Lags of the highest local maxima of the autocorrelation of values and of their differences."""
     most = min(most, max(len(part) for part in parts) // SEASONS)
-    found = set()
+    lags_found = set()
     for difference in (0, 1):
         total = np.zeros(most + 2)
         for part in parts:
@@ -145,5 +149,5 @@ def _peaks(parts: list[np.ndarray], most: int) -> list[int]:
             total += np.fft.irfft((np.abs(spectrum) ** 2).sum(1))[: most + 2]
         lags = np.arange(2, most + 1)
         tops = lags[(total[lags] > total[lags - 1]) & (total[lags] >= total[lags + 1]) & (total[lags] > 0)]
-        found |= set(tops[np.argsort(-total[tops])][:PEAKS].tolist())
-    return sorted(found)
+        lags_found |= set(tops[np.argsort(-total[tops])][:PEAKS].tolist())
+    return sorted(lags_found)

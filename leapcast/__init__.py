@@ -1,4 +1,4 @@
-"""Fast long forecasts of time-series foundation models: speculative decoding of patches."""
+"""Fast long-horizon forecasts with time-series foundation models: speculative decoding of patches."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ _PLACES = {
 
 
 def __getattr__(name: str):
-    """Importing torch takes seconds: only for those who use what needs it."""
+    """Import public names on first use, since importing torch takes seconds."""
     if name not in _PLACES:
         raise AttributeError(f"module 'leapcast' has no attribute {name!r}")
     return getattr(import_module(f"leapcast.{_PLACES[name]}"), name)

@@ -1,4 +1,4 @@
-"""The one command: arguments -> experiment. ``leapcast``, ``python -m leapcast`` and ``python run.py`` are the same."""
+"""Command line entry point, shared by ``leapcast``, ``python -m leapcast`` and ``python run.py``."""
 
 import sys
 
@@ -11,7 +11,7 @@ except KeyboardInterrupt:
 
 @one_line
 def main(argv: list[str] | None = None) -> None:
-    # imported here, since it takes seconds more in which Ctrl-C shall be one line, too
+    # imported here because it takes seconds, during which Ctrl-C must be handled by one_line as well
     from leapcast.exp.arguments import parse
     from leapcast.exp.exp_distill import ExpDistill
     from leapcast.exp.exp_forecast import ExpForecast

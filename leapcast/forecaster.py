@@ -1,4 +1,4 @@
-"""Forecasts of one's own data, past their end: what ``run.py --task_name predict`` does, for use from Python."""
+"""Python interface for forecasting past the end of user data, as ``run.py --task_name predict`` does."""
 
 import math
 import secrets
@@ -29,23 +29,23 @@ from leapcast.utils.decoding.target_alone import target_alone
 from leapcast.utils.io import checkpoint
 
 QUANTILES = {"q10": 0.1, "q50": 0.5, "q90": 0.9}
-CALIBRATED_ON = 1024  # rows after the first context: no spread is measured on more of the past of a series
-MOST_WINDOWS = 512  # that it is measured on
-MOST_ROWS = 4096  # paths that are decoded together, whatever the device
+CALIBRATED_ON = 1024  # last rows of a series on whose errors σ is calibrated
+MOST_WINDOWS = 512  # windows used for calibration, over all series
+MOST_ROWS = 4096  # paths decoded together at most, on any device
 
 
 @dataclass
 class Forecast:
-    """What was forecast, and what the decoder did. Of a list of series values and paths are lists, one item for each.
+    """A forecast and the decoder's statistics. For a list of series, values and paths are lists with one item each.
 
     Attributes:
-        values: as what was given: a frame of the same columns with the time stamps that follow (quantiles beside each
-            column where paths were drawn), or an array ``[H]``, ``[H, C]`` or ``[B, H, C]``; of several paths their
-            mean.
-        paths: for ``num_samples`` S > 1: ``[S, H]`` or ``[S, H, C]``, of several series ``[B, S, H, C]``; the columns
-            of frames in the order of the table, without time and id.
-        statistics: see :class:`utils.speculative_decoder.Statistics`; empty without a draft.
-        seed: of the noise. The same seed, data and arguments give the same paths.
+        values: in the form of the input: a frame of the same columns with the time stamps that follow (with quantiles
+            after each column if several paths were drawn), or an array ``[H]``, ``[H, C]`` or ``[B, H, C]``; the mean
+            if several paths were drawn.
+        paths: for ``num_samples`` S > 1: ``[S, H]`` or ``[S, H, C]``, or ``[B, S, H, C]`` for several series; columns
+            of a frame are in the order of the table, without time and id. Otherwise None.
+        statistics: see :class:`utils.decoding.statistics.Statistics`; empty without a draft.
+        seed: seed of the noise. The same seed, data and arguments give the same paths.
     """
 
     values: pd.DataFrame | np.ndarray | list
@@ -55,25 +55,28 @@ class Forecast:
 
 
 class SpeculativeForecaster:
-    """A target, and a draft that proposes for it, applied to data as they are.
+    """Forecasts by a target model with a draft model, applied to user data in their own units.
 
-    Every series is standardised by the mean and standard deviation of the context that the target reads, column by
-    column: nothing before it changes a forecast. A constant column is continued by itself.
+    Each column of each series is standardised by the mean and standard deviation of its context; earlier values do not
+    affect the forecast. A constant column is continued by its value.
 
     Args:
-        target: in evaluation mode.
-        draft: likewise; None runs the target alone.
-        context: time steps that are read (default: as many as the target was trained with).
-        batch_size: series that are decoded together.
-        mode: ``point`` (means), ``sample`` (paths) or another one of ``leapcast/utils/decoding/rules``; default: paths
-            where several are asked for.
-        sigma: spread of a path, in standard deviations of the context; or a :class:`Calibration`; or ``calibrated``:
-            from the target's errors in the last 1,024 rows (and the contexts before them) of the first series that are
-            forecast, each in units of its own context.
-        accept_mse_tol: default: 0.005 for means, 0 (lossless) for paths.
-        seed: of the noise of every call; default: a fresh one for each, which is reported.
+        target: target model in evaluation mode.
+        draft: draft model in evaluation mode; None runs the target alone.
+        context: time steps of the context (default: as in the target's training).
+        batch_size: series decoded together.
+        mode: ``point`` (means), ``sample`` (paths) or another acceptance rule of ``leapcast/utils/decoding/rules``;
+            default: paths if ``num_samples`` > 1, else means.
+        sigma: standard deviation of a sample path, in standard deviations of the context; or a :class:`Calibration`;
+            or ``calibrated``: estimated from the target's errors on the last 1,024 rows (and the contexts before them)
+            of the first batch of series, each in units of its context.
+        accept_mse_tol: tolerance of acceptance; default: 0.005 for means, 0 (lossless) for paths.
+        seed: seed of the noise of every call; default: a new one per call, reported in the forecast.
         k, accept_bias, max_draws, rollout, renorm_every, attention_window: see :class:`SpeculativeConfig`.
-        adaptive: whether rounds propose as many patches as is expected to be quickest, k at most, perhaps none.
+        adaptive: choose the number of proposals of each round (0 to k) by the expected speed.
+
+    Raises:
+        UserError: an argument is invalid, or the draft does not fit the target.
     """
 
     def __init__(
@@ -120,16 +123,20 @@ class SpeculativeForecaster:
         if draft is not None:
             check_draft(target, draft)
         if target.config.stochastic_head and sigma == "calibrated":
-            self.sigma = 0.5  # its learned variances are used in its place
-        self.configuration(mode or MEANS, 0.5 if self.sigma == "calibrated" else self.sigma)  # refuses what is wrong
+            self.sigma = 0.5  # unused: the head's learned variances apply
+        self.configuration(mode or MEANS, 0.5 if self.sigma == "calibrated" else self.sigma)  # validates the arguments
 
     @classmethod
     def from_pretrained(cls, target: str | Path, draft: str | Path | None = None, device: str = "auto", **options):
         """Load checkpoints: files or folders of this project, or ORGANISATION/NAME of a public model on the hub.
 
         Args:
-            device: cpu, cuda, or auto: CUDA where there is one.
+            target, draft: paths or names; without a draft the target runs alone.
+            device: ``cpu``, ``cuda``, or ``auto`` (CUDA if available).
             options: see :class:`SpeculativeForecaster`.
+
+        Raises:
+            UserError: a checkpoint cannot be read, or the draft is not for this target.
         """
         paths = [checkpoint.find(path) for path in (target, draft) if path is not None]
         loaded: list[Any] = [for_inference(checkpoint.load(path, find_device(device))) for path in paths]
@@ -156,19 +163,19 @@ class SpeculativeForecaster:
         """Forecast past the end of the data.
 
         Args:
-            data: a frame with a time column (one series of several columns or, with ``id_column``, many), a series of
-                pandas with a time index, an array ``[L]``, ``[L, C]`` or ``[B, L, C]``, or a list of frames, of series
-                of pandas or of arrays, which may be of different lengths.
-            horizon: time steps.
-            num_samples: S sample paths of each series.
-            columns, time_column, id_column, missing: of frames, see :class:`data_provider.histories.Table`.
-            seed: of the noise; default: that of the forecaster, or a fresh one.
+            data: a frame with a time column (one series of several columns or, with ``id_column``, many series), a
+                pandas series with a time index, an array ``[L]``, ``[L, C]`` or ``[B, L, C]``, or a list of frames,
+                pandas series or arrays, whose lengths may differ.
+            horizon: H, in time steps.
+            num_samples: S, sample paths per series.
+            columns, time_column, id_column, missing: for frames, see :class:`data_provider.histories.Table`.
+            seed: seed of the noise; default: that of the forecaster, or a new one.
 
-        Path s is one joint future of all columns that the target reads together (``channels`` joint). Paths of
-        different series, and of columns that are forecast one by one, are drawn independently of each other.
+        With ``channels`` joint, a path is a joint sample of all columns. Paths of different series, and of columns that
+        are forecast independently, are drawn independently.
 
         Raises:
-            UserError: what is wrong with the data, in a line.
+            UserError: the data or an argument is invalid; the message is one line.
         """
         horizon, samples = whole("horizon", horizon), whole("num_samples", num_samples)
         seed = self.seed if seed is None else whole("seed", seed, 0)
@@ -194,14 +201,14 @@ class SpeculativeForecaster:
         ends, drawn = [end for part in parts for end in part[0]], np.concatenate([part[1] for part in parts])
         tell_filled(ends)
         if many:
-            found = [self.shaped(items[i], ends[i : i + 1], drawn[i : i + 1]) for i in range(len(items))]
-            values, own = (list(side) for side in zip(*found, strict=True))
+            shaped = [self.shaped(items[i], ends[i : i + 1], drawn[i : i + 1]) for i in range(len(items))]
+            values, sampled = (list(side) for side in zip(*shaped, strict=True))
         else:
-            values, own = self.shaped(items[0], ends, drawn)
-        return Forecast(values, own if samples > 1 else None, total(parts), seed)
+            values, sampled = self.shaped(items[0], ends, drawn)
+        return Forecast(values, sampled if samples > 1 else None, total(parts), seed)
 
     def shaped(self, item: "Item", histories: list[History], drawn: np.ndarray) -> tuple:
-        """Values and paths as the item's form asks for them, of paths ``[series, S, H, C]``."""
+        """Values and paths in the form of the input, from paths ``[series, S, H, C]``."""
         if item.table:
             return self.frame(item.table, histories, drawn), drawn if item.table.id else drawn[0]
         series = slice(None) if item.dimensions == 3 else 0
@@ -213,19 +220,24 @@ class SpeculativeForecaster:
     def stream(
         self, histories: Iterable[History], horizon: int, num_samples: int = 1, seed: int | None = None
     ) -> Iterator[tuple]:
-        """Batches of series as they come: their histories, and what :meth:`decode` makes of them."""
+        """Forecast series in batches; yields the histories, paths and statistics (see :meth:`decode`) per batch."""
         sigma = None
         for batch in batches(histories, self.batch_size):
             sigma = sigma or self.spread(batch, num_samples)
             yield batch, *self.decode(batch, horizon, num_samples, sigma, seed)
 
     def spread(self, histories: list[History], num_samples: int = 1) -> float | Calibration:
-        """σ, or its calibration on these series, which are the first of those that are forecast."""
+        """σ, or its calibration on these series (the first batch)."""
         if self.sigma != "calibrated":
             return self.sigma
-        return self._calibration(histories) if RULES[self.mode_of(num_samples)].draws else 0.5  # means have no spread
+        return self._calibration(histories) if RULES[self.mode_of(num_samples)].draws else 0.5  # unused for means
 
     def mode_of(self, num_samples: int) -> str:
+        """The decoding mode for this number of paths.
+
+        Raises:
+            UserError: several paths are asked for in a mode without sampling.
+        """
         mode = self.mode or (PATHS if num_samples > 1 else MEANS)
         if not RULES[mode].draws and num_samples > 1:
             raise UserError(f"{num_samples} paths of means are all the same: leave out `num_samples` or `mode` {mode}")
@@ -239,7 +251,11 @@ class SpeculativeForecaster:
         sigma: float | Calibration,
         seed: int | None = None,
     ) -> tuple[np.ndarray, Statistics]:
-        """Paths ``[series, S, H, C]`` in the data's units (S is 1 in point mode), and what the decoder did."""
+        """Paths ``[series, S, H, C]`` in the units of the data (S is 1 in point mode), and the decoder's statistics.
+
+        Raises:
+            UserError: a series is too short or too wide, or the forecast is not finite.
+        """
         if horizon < 1 or num_samples < 1:
             raise UserError(f"horizon {horizon}, {num_samples} paths: give at least 1 of each")
         for history in histories:
@@ -252,14 +268,18 @@ class SpeculativeForecaster:
         patches, statistics = self._decode(x, numbers, horizon, num_samples, sigma, seed)
         drawn = patches.cpu().double().numpy()
         with np.errstate(over="ignore", invalid="ignore"):  # refused below
-            found = drawn * scale[:, None] + level[:, None]
-        if not np.isfinite(found).all():
-            bad = histories[int(np.argwhere(~np.isfinite(found))[0][0])]
+            values = drawn * scale[:, None] + level[:, None]
+        if not np.isfinite(values).all():
+            bad = histories[int(np.argwhere(~np.isfinite(values))[0][0])]
             raise UserError(f"the forecast{_of(bad)} is not finite: its values are too large for this model")
-        return found, statistics
+        return values, statistics
 
     def check(self, history: History) -> None:
-        """Refuse what is too short, or too wide, to be read."""
+        """Check the length and the number of columns of a series.
+
+        Raises:
+            UserError: it is shorter than the context, or has too many columns for the target.
+        """
         rows, variables = history.values.shape
         if rows < self.context:
             raise UserError(
@@ -269,7 +289,10 @@ class SpeculativeForecaster:
         check_width(self.channels, variables, self.context // self.patch_len)
 
     def frame(self, table: Table, histories: list[History], drawn: np.ndarray) -> pd.DataFrame:
-        """Rows that continue the table: its columns in their order, each followed by its quantiles if S > 1."""
+        """The forecast as rows of the table: its columns in order, each followed by its quantiles if S > 1.
+
+        ``drawn``: paths ``[series, S, H, C]``.
+        """
         horizon = drawn.shape[2]
         times = [history.ahead(horizon) for history in histories]
         others = {table.time: times[0].append(times[1:])}
@@ -294,17 +317,17 @@ class SpeculativeForecaster:
         self, x: Tensor, numbers: Tensor, horizon: int, samples: int, sigma, seed: int | None
     ) -> tuple[Tensor, Statistics]:
         variables = x.shape[2]
-        if self.channels == "independent":  # any number of variables, in parts that fit
+        if self.channels == "independent":  # variables become rows
             x, numbers = x.transpose(1, 2).flatten(0, 1).unsqueeze(2), row_series(numbers, self.channels, variables)
         config, steps = self.prepare(samples, sigma, x.shape[2], seed), math.ceil(horizon / self.patch_len)
         together = min(windows_together(x, self.patch_len, steps, samples), max(1, MOST_ROWS // samples))
         check_room(self.target.config, config, x, steps, samples, together)
         parts = []
-        for own, keys in zip(x.split(together), numbers.split(together), strict=True):
+        for rows, keys in zip(x.split(together), numbers.split(together), strict=True):
             if self.draft is None:
-                parts.append((self._alone(own, steps, keys, config, samples), Statistics.empty(config.k)))
+                parts.append((self._alone(rows, steps, keys, config, samples), Statistics.empty(config.k)))
             else:
-                parts.append(self.decoder.generate(own, steps, keys, samples))
+                parts.append(self.decoder.generate(rows, steps, keys, samples))
         drawn, statistics = torch.cat([part[0] for part in parts]), total(parts)
         drawn = drawn[:, None] if samples == 1 else drawn
         if self.channels == "independent":
@@ -319,14 +342,18 @@ class SpeculativeForecaster:
     def prepare(
         self, samples: int, sigma: float | Calibration, variables: int, seed: int | None = None
     ) -> SpeculativeConfig:
-        """How series of so many variables will be decoded; what cannot be is refused."""
+        """The configuration for decoding series of this many variables; makes the decoder if it has changed.
+
+        Raises:
+            UserError: the configuration does not suit the target.
+        """
         seed = seed if seed is not None else self.seed or 0
         config = self.configuration(self.mode_of(samples), sigma, seed)
         check_rollout(self.target.config, variables, config)
         if self.draft is not None and (self.decoder is None or self.decoder.config != config):
             last, pace = self.decoder, None
             if isinstance(last, AdaptiveDecoder) and (last.config.mode, last.config.k) == (config.mode, config.k):
-                pace = last.pace  # prices and acceptance that were learned
+                pace = last.pace  # keep the learned prices and acceptance rates
             self.decoder = make_decoder(self.target, self.draft, config, self.adaptive, pace=pace)
         return config
 
@@ -336,11 +363,15 @@ class SpeculativeForecaster:
 
     @torch.inference_mode()
     def _calibration(self, histories: list[History]) -> Calibration:
-        """Of the next patch, in units of the standard deviation of its context, from windows of each series.
+        """Covariance of the target's next-patch errors, in standard deviations of the context.
 
-        They end in its last ``CALIBRATED_ON`` rows. Variables that are forecast one by one share a matrix.
+        The windows are drawn from each series and end in its last ``CALIBRATED_ON`` rows. With independent channels,
+        all variables share one matrix.
+
+        Raises:
+            UserError: every series is too short.
         """
-        length, found, generator = self.context + self.patch_len, [], torch.Generator().manual_seed(0)
+        length, errors, generator = self.context + self.patch_len, [], torch.Generator().manual_seed(0)
         each, joint = max(1, MOST_WINDOWS // len(histories)), self.channels == "joint"
         for history in histories:
             self.check(history)
@@ -354,17 +385,17 @@ class SpeculativeForecaster:
                 recent[chosen] if joint else recent[chosen // recent.shape[1], chosen % recent.shape[1]].unsqueeze(1)
             )
             scaled, _, scale = standardise(windows.transpose(1, 2).numpy(), self.context)
-            # no error is so many standard deviations of a constant context
+            # errors have no scale where the context is constant
             scaled[:, self.context :][np.broadcast_to(scale == 0, scaled[:, self.context :].shape)] = np.nan
             windows = torch.from_numpy(scaled.astype(np.float32))  # [chosen, length, C or 1]
             for part in windows.split(windows_together(windows, self.patch_len, 0)):
-                found.append(next_patch_errors(self.target, part[:, : self.context], part[:, self.context :]))
-        if not found:
+                errors.append(next_patch_errors(self.target, part[:, : self.context], part[:, self.context :]))
+        if not errors:
             raise UserError(
                 f"quantiles need a spread, and no series is longer than the context, {self.context}, by a patch: give "
                 "`sigma` as a number, or a smaller `context`"
             )
-        return Calibration(calibrate(*map(torch.cat, zip(*found, strict=True))))
+        return Calibration(calibrate(*map(torch.cat, zip(*errors, strict=True))))
 
 
 def _of(history: History) -> str:
@@ -372,12 +403,17 @@ def _of(history: History) -> str:
 
 
 def check_kinds(histories: Iterable[History]) -> None:
+    """Refuse series of different numbers of columns.
+
+    Raises:
+        UserError: the numbers differ.
+    """
     if len({history.values.shape[1] for history in histories}) > 1:
         raise UserError("series of different numbers of columns are not forecast together: call for each kind")
 
 
 def tell_filled(histories: list[History]) -> None:
-    """A warning where gaps were filled; of many series, of the first that had some."""
+    """Warn where gaps were filled; for several series, with the details of the first that had gaps."""
     gappy = [history for history in histories if history.filled]
     if gappy:
         which = f"{len(gappy)} of {len(histories)} series had gaps, the first{_of(gappy[0])}: "
@@ -385,12 +421,16 @@ def tell_filled(histories: list[History]) -> None:
 
 
 def average(drawn: np.ndarray) -> np.ndarray:
-    """The mean of paths ``[B, S, H, C]``; of equal ones the same to the last bit."""
+    """The mean ``[B, H, C]`` of paths ``[B, S, H, C]``, exact where all paths are equal."""
     return drawn[:, 0] + (drawn - drawn[:, :1]).mean(1)
 
 
 def check_names(table: Table, num_samples: int) -> None:
-    """Refuse columns that are called as quantiles beside them will be."""
+    """Refuse columns whose names clash with those of the quantiles in the output.
+
+    Raises:
+        UserError: there is such a column.
+    """
     quantiles = {f"{name}_{q}" for name in table.columns for q in QUANTILES}
     doubled = quantiles & {*table.columns, table.time, table.id}
     if num_samples > 1 and doubled:
@@ -398,14 +438,15 @@ def check_names(table: Table, num_samples: int) -> None:
 
 
 def batches(items: Iterable, size: int) -> Iterator[list]:
+    """Consecutive lists of ``size`` items, the last perhaps shorter."""
     items = iter(items)
     while batch := list(islice(items, size)):
         yield batch
 
 
 def total(parts: list[tuple]) -> Statistics:
-    """Of the last of each."""
-    found = replace(parts[0][-1], accepted_patches=None)
+    """The sum of the statistics, which are the last entry of each part."""
+    summed = replace(parts[0][-1], accepted_patches=None)
     for *_, other in parts[1:]:
-        found.add(other)
-    return found
+        summed.add(other)
+    return summed

@@ -1,4 +1,4 @@
-"""Data as users have them: frames, series, arrays and lists of these, and their scale."""
+"""Conversion of user data (frames, series, arrays) to histories, and standardisation."""
 
 import operator
 from collections.abc import Iterable
@@ -14,11 +14,12 @@ from leapcast.models.errors import UserError
 
 @dataclass
 class Item:
-    """One of the things that are forecast.
+    """One input to be forecast: a frame, a pandas series or an array.
 
     Attributes:
-        table: of a frame.
-        dimensions: of an array.
+        histories: its series.
+        table: set if the input is a frame or a pandas series.
+        dimensions: number of dimensions if the input is an array, else 0.
     """
 
     histories: Iterable[History]
@@ -27,6 +28,13 @@ class Item:
 
     @classmethod
     def of(cls, data, columns, time_column, id_column, missing: str) -> "Item":
+        """Convert a frame, a pandas series, or an array ``[L]``, ``[L, C]`` or ``[B, L, C]``.
+
+        The other arguments are for frames, see :class:`data_provider.histories.Table`.
+
+        Raises:
+            UserError: the data are of another type or shape, or not finite.
+        """
         if isinstance(data, pd.Series):
             data = data.to_frame("value" if data.name is None else data.name)
         if isinstance(data, pd.DataFrame):
@@ -52,16 +60,20 @@ class Item:
             )
         several = values.reshape(1, -1, 1) if values.ndim == 1 else values[None] if values.ndim == 2 else values
         times = pd.RangeIndex(several.shape[1])
-        return cls([History(i, None, times, 1, own, 1.0) for i, own in enumerate(several)], None, values.ndim)
+        return cls([History(i, None, times, 1, one, 1.0) for i, one in enumerate(several)], None, values.ndim)
 
 
 def is_series(data) -> bool:
-    """Whether an item of a list is a series of its own, not a number or a row of numbers."""
+    """Whether an item of a list is a whole series rather than a number or a row of numbers."""
     return isinstance(data, pd.DataFrame | pd.Series) or (isinstance(data, np.ndarray | Tensor) and data.ndim > 0)
 
 
 def whole(name: str, value, least: int = 1) -> int:
-    """A whole number of Python from one of any library."""
+    """``value``, an integer of any library, as a Python int; ``name`` is the argument's name in errors.
+
+    Raises:
+        UserError: it is not an integer, is below ``least``, or does not fit 64 bits.
+    """
     try:
         number = operator.index(value)
     except TypeError:
@@ -73,18 +85,20 @@ def whole(name: str, value, least: int = 1) -> int:
 
 
 def standardise(windows: np.ndarray, context: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Each column of each window in standard deviations of its context, from the mean of its context.
+    """Standardise each column of each window by the mean and standard deviation of its context.
 
     Args:
-        windows: ``[B, T, C]`` float64, beginning with ``context`` rows.
+        windows: ``[B, T, C]`` float64, of which the first ``context`` time steps are the context.
+        context: time steps.
 
     Returns:
-        the same shape, 0 where the context is constant; mean and standard deviation, each ``[B, 1, C]``.
+        the standardised windows ``[B, T, C]``, 0 where the context is constant; mean and standard deviation, each
+        ``[B, 1, C]``.
     """
     first = windows[:, :1]
-    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused where it comes out
-        change = windows - first  # small where the values are large: nothing of them is lost in their squares
-        # by a power of two, which rounds nothing: the squares of the smallest would be 0, those of the largest infinite
+    with np.errstate(over="ignore", invalid="ignore"):  # values that are not finite are refused in the result
+        change = windows - first  # avoids cancellation where values are large and vary little
+        # scaling by a power of two is exact, and keeps squares from underflow and overflow
         unit = np.ldexp(1.0, np.frexp(np.abs(change[:, :context]).max(1, keepdims=True))[1] - 1)
         change = change / unit
         mean, scale = (np.asarray(f(change[:, :context], axis=1, keepdims=True)) for f in (np.mean, np.std))

@@ -1,4 +1,4 @@
-"""Accuracy on standardised data."""
+"""Accuracy of forecasts, in the units of the standardised data."""
 
 import torch
 from scoringrules import crps_ensemble
@@ -8,20 +8,23 @@ INTERVALS = (50, 80, 95)  # per cent, central
 
 
 class Drift:
-    """Mean square distance of speculative forecasts from the target's own, batch by batch, in float64.
+    """Mean squared difference between speculative and target forecasts, accumulated per batch in float64.
 
-    Of point forecasts: of means, or of the means over sample paths. Two single paths are two draws, whose distance
-    says nothing of a drift: it is null.
+    Point forecasts are compared: the means, or the averages over sample paths. With a single path per window the
+    drift is None, since the difference of two independent draws does not measure it.
 
     Args:
-        paths: whether forecasts are sample paths.
+        paths: whether the forecasts are sample paths.
     """
 
     def __init__(self, paths: bool):
         self.paths, self.squared, self.count = paths, 0.0, 0
 
     def add(self, ours: Tensor, own: Tensor) -> None:
-        """Both ``[B, H, C]``, or sample paths ``[B, S, H, C]``."""
+        """Add a batch of speculative (``ours``) and target (``own``) forecasts.
+
+        Both are ``[B, H, C]``, or sample paths ``[B, S, H, C]``.
+        """
         if ours.ndim == 3 and self.paths:
             return
         ours, own = (forecast.double().mean(1) if forecast.ndim == 4 else forecast.double() for forecast in (ours, own))
@@ -33,10 +36,10 @@ class Drift:
 
 
 class Accuracy:
-    """Errors of forecasts over windows, horizon and variables, batch by batch.
+    """Forecast errors averaged over windows, horizon and variables, accumulated per batch.
 
     Args:
-        patch: time steps of the first patch, whose coverage is also given by itself.
+        patch: time steps per patch; coverage is also reported for the first patch alone.
     """
 
     def __init__(self, patch: int):
@@ -47,7 +50,10 @@ class Accuracy:
         self.covered_first: Tensor | None = None
 
     def add(self, forecast: Tensor, truth: Tensor) -> None:
-        """A point forecast ``[B, H, C]``, or sample paths ``[B, S, H, C]``, whose mean is then the point forecast."""
+        """Add a batch: a point forecast ``[B, H, C]``, or sample paths ``[B, S, H, C]`` and their mean.
+
+        ``truth`` is ``[B, H, C]``.
+        """
         if forecast.ndim == 4:
             self._add_paths(forecast, truth)
             forecast = forecast.mean(1)
@@ -57,10 +63,10 @@ class Accuracy:
         self.count += error.numel()
 
     def _add_paths(self, paths: Tensor, truth: Tensor) -> None:
-        # "pwm" does not depend on how many paths there are, in the mean; the default does
+        # "pwm" is unbiased for any number of paths; the default estimator is not
         crps = crps_ensemble(truth.cpu().numpy(), paths.cpu().numpy(), m_axis=1, estimator="pwm")
         self.crps += float(crps.sum(dtype="float64"))
-        # S paths of the truth's own distribution cover as much as they should at these plotting positions
+        # plotting positions at which S paths from the true distribution have the nominal coverage
         count = paths.shape[1]
         shares = [((100 - interval) / 200 * (count + 1) - 1) / (count - 1) for interval in INTERVALS]
         self.known = [share >= 0 for share in shares]
@@ -75,9 +81,10 @@ class Accuracy:
         self.first += first[0].numel()
 
     def record(self) -> dict:
-        """``crps`` and ``coverage`` (shares, of the whole horizon and of its first patch) are null without paths.
+        """``mse``, ``mae``, ``crps`` and coverage (shares, over the whole horizon and over its first patch).
 
-        So is the coverage of an interval that would need more paths: 95 % needs 39.
+        ``crps`` and coverage are None without sample paths. The coverage of an interval is None where there are too
+        few paths for it: the 95 % interval needs 39.
         """
         record = {"mse": self.squared / self.count, "mae": self.absolute / self.count}
         if self.covered is None or self.covered_first is None:

@@ -1,4 +1,4 @@
-"""Which of many measured configurations to use."""
+"""Choice of an operating point among measured configurations."""
 
 import re
 from collections.abc import Callable
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from leapcast.models.errors import UserError
 
-# what an objective may name, as it stands in the record of a configuration
+# metrics that an objective may name, read from the record of a configuration
 METRICS: dict[str, Callable[[dict], float | None]] = {
     "speedup": lambda r: r["speedup"]["vs_target_cached"],
     "speedup_sliding": lambda r: r["speedup"]["vs_target_sliding"],
     "acceptance": lambda r: r["acceptance"]["rate"],
-    # over the target's own point forecast, and over its own sample paths of the same σ and number
+    # errors relative to the target: its point forecast, or (CRPS) as many sample paths of the same σ
     "mse": lambda r: r["accuracy"]["speculative"]["mse"] / r["accuracy"]["target_point"]["mse"],
     "mae": lambda r: r["accuracy"]["speculative"]["mae"] / r["accuracy"]["target_point"]["mae"],
     "crps": lambda r: _crps(r["accuracy"]["speculative"], r["accuracy"]["target"]),
@@ -24,32 +24,37 @@ def _crps(ours: dict, own: dict) -> float | None:
 
 @dataclass(frozen=True)
 class Objective:
-    """``max speedup s.t. mse<=1.01, acceptance>=0.5``: what to make large or small, and what must hold."""
+    """A metric to maximise or minimise under constraints, as in ``max speedup s.t. mse<=1.01, acceptance>=0.5``."""
 
     text: str
-    sign: int  # +1: large is good
+    sign: int  # +1 to maximise, -1 to minimise
     metric: str
     constraints: tuple[tuple[str, str, float], ...]  # (metric, "<=" or ">=", bound)
 
     @classmethod
     def parse(cls, text: str) -> "Objective":
-        found = re.fullmatch(r"\s*(max|min)\s+(\w+)\s*(?:s\.t\.\s*(.*))?", text)
-        parts = [] if not found or found[3] is None else found[3].split(",")
+        """Parse an objective.
+
+        Raises:
+            UserError: the text is malformed, or names an unknown metric.
+        """
+        match = re.fullmatch(r"\s*(max|min)\s+(\w+)\s*(?:s\.t\.\s*(.*))?", text)
+        parts = [] if not match or match[3] is None else match[3].split(",")
         terms = [re.fullmatch(r"\s*(\w+)\s*(<=|>=)\s*([-+.\deE]+)\s*", part) for part in parts]
         whole = [term for term in terms if term]
-        if not found or len(whole) < len(terms):
+        if not match or len(whole) < len(terms):
             raise UserError(f'objective {text!r}: write it like "max speedup s.t. mse<=1.01, acceptance>=0.5"')
         try:
             constraints = tuple((term[1], term[2], float(term[3])) for term in whole)
         except ValueError as error:
             raise UserError(f"objective {text!r}: {error}") from error
-        for name in (found[2], *(name for name, _, _ in constraints)):
+        for name in (match[2], *(name for name, _, _ in constraints)):
             if name not in METRICS:
                 raise UserError(f"objective {text!r}: {name!r} is none of {', '.join(METRICS)}")
-        return cls(text, 1 if found[1] == "max" else -1, found[2], constraints)
+        return cls(text, 1 if match[1] == "max" else -1, match[2], constraints)
 
     def missed(self, record: dict) -> dict[str, float]:
-        """Constraint -> by how much it does not hold; empty where all hold. What was not measured misses by inf."""
+        """Each violated constraint and the amount by which it is violated; inf where its metric was not measured."""
         by = {}
         for name, relation, bound in self.constraints:
             value = METRICS[name](record)
@@ -62,25 +67,29 @@ class Objective:
         return METRICS[self.metric](record)
 
     def choose(self, records: list[dict]) -> dict:
-        """The best of the records that hold all constraints."""
+        """The best of the records that satisfy all constraints.
+
+        Raises:
+            UserError: no record has the metric, or none satisfies the constraints.
+        """
         valued = [(record, self.value(record)) for record in records if not record["error"]]
-        worth = [(self.sign * value, record) for record, value in valued if value is not None]
-        measured = [record for _, record in worth]
-        holding = [pair for pair in worth if not self.missed(pair[1])]
-        if holding:
-            return max(holding, key=lambda pair: pair[0])[1]
+        scored = [(self.sign * value, record) for record, value in valued if value is not None]
+        measured = [record for _, record in scored]
+        feasible = [pair for pair in scored if not self.missed(pair[1])]
+        if feasible:
+            return max(feasible, key=lambda pair: pair[0])[1]
         if not measured:
             raise UserError(f"objective {self.text!r}: no configuration has a {self.metric}")
         nearest = min(measured, key=lambda record: sum(self.missed(record).values()))
-        told = ", ".join(f"{name} by {by:.4g}" for name, by in self.missed(nearest).items())
+        violations = ", ".join(f"{name} by {by:.4g}" for name, by in self.missed(nearest).items())
         raise UserError(
             f"objective {self.text!r}: none of {len(measured)} configurations holds it; the nearest, number "
-            f"{nearest['number']}, misses {told}"
+            f"{nearest['number']}, misses {violations}"
         )
 
 
 def pareto(records: list[dict]) -> set[int]:
-    """The numbers of those that no other beats in both MSE and speed-up."""
+    """The numbers of the records on the Pareto front of MSE and speed-up."""
     measured = [(record, speed(record)) for record in records if not record["error"]]
     points = [(r["number"], r["accuracy"]["speculative"]["mse"], fast) for r, fast in measured if fast is not None]
     front, best = set(), float("inf")
@@ -92,6 +101,6 @@ def pareto(records: list[dict]) -> set[int]:
 
 
 def speed(record: dict) -> float | None:
-    """Speed-up over the cached target, or under a sliding rollout over that."""
+    """Speed-up over the cached target; over the sliding target where the rollout is sliding."""
     cached = METRICS["speedup"](record)
     return METRICS["speedup_sliding"](record) if cached is None else cached

@@ -1,4 +1,7 @@
-"""What a configuration will do, from watching rounds that accept nothing: every start of a round is seen once."""
+"""Prediction of a configuration's speed and accuracy from one decoding in which every proposal is rejected.
+
+Every round then advances by one patch, so that the draft is compared with the target from every position.
+"""
 
 from dataclasses import dataclass, field
 
@@ -17,10 +20,10 @@ NOT_PREDICTED = dict.fromkeys(("acceptance", "patches_per_target_pass", "speedup
 
 
 class Watching(Rule):
-    """Rejects everything, so that the target goes on alone, and notes how far the draft was off.
+    """An acceptance rule that rejects every proposal and records the distance between draft and target.
 
     Attributes:
-        found: ``[rows, k]`` distances of the proposals of each round.
+        found: for each round, ``[rows, k]`` distances of its proposals.
     """
 
     def __init__(self, rule: Rule):
@@ -31,7 +34,7 @@ class Watching(Rule):
             setattr(self, name, getattr(rule, name))
 
     def judge(self, proposal: Proposal, verified: Verified) -> Verdict:
-        # what is emitted is the target's own draw, not that of a rejection, which is p's only among all draws
+        # emit a draw of the target: the residual distribution of a rejection is correct only if others are accepted
         emitted = self.own(proposal.noise, verified)
         none = torch.zeros_like(proposal.limit)
         if proposal.k:
@@ -42,26 +45,31 @@ class Watching(Rule):
 def watch(
     target: Target, draft: Draft, config: SpeculativeConfig, x: Tensor, steps: int, series: Tensor
 ) -> tuple[Tensor, list[tuple[int, Tensor]]]:
-    """The target's own forecast ``[B, steps·P, C]``, and how far the draft is from it.
+    """The forecast of the target alone, and the distance of the draft from it in every round.
+
+    Args:
+        x: contexts ``[B, L, C]``.
+        steps: patches to forecast.
+        series: ``[B]``, the numbers of the series, which key the noise.
 
     Returns:
-        the forecast, and for each round: patches before it, and ``[rows, k]`` distances of its proposals (in point mode
-        mean squares of the difference of means, in sample mode ‖δ‖).
+        the forecast ``[B, steps·P, C]``, and for each round the number of patches before it and the ``[rows, k]``
+        distances of its proposals (point mode: mean squared difference of the means; sample mode: ‖δ‖).
     """
     rule = Watching(config.rule(config, target.config.stochastic_head))
     forecast, _ = SpeculativeDecoder(target, draft, config, rule=rule).generate(x, steps, series)
-    # every round emits one patch; one that proposes nothing (the last, or before heads can propose) notes nothing
+    # every round emits one patch; rounds without proposals (the last, and the first of drafting heads) record nothing
     first = int(draft.reads_target)
     rounds = steps - 1 - first
     return forecast, [(first + i % rounds, distances) for i, distances in enumerate(rule.found)]
 
 
 def joined(batches: list[list[tuple[int, Tensor]]], steps: int, most: int) -> Tensor:
-    """What :func:`watch` found for each batch, as ``[rows, steps, K]``; 0 where nothing can be proposed."""
+    """The distances from :func:`watch`, batches joined: ``[rows, steps, K]``, 0 where nothing can be proposed."""
     tables = []
-    for found in batches:
+    for batch in batches:
         starts: dict[int, list[Tensor]] = {}
-        for done, distances in found:  # a large batch is decoded in parts
+        for done, distances in batch:  # a large batch is decoded in parts, each with its own rounds
             starts.setdefault(done, []).append(distances)
         whole = {done: torch.cat(parts) for done, parts in starts.items()}
         table = torch.zeros(len(next(iter(whole.values()))), steps, most, dtype=torch.double)
@@ -73,34 +81,37 @@ def joined(batches: list[list[tuple[int, Tensor]]], steps: int, most: int) -> Te
 
 @dataclass(frozen=True)
 class Outlook:
-    """What is known of a mode and a σ before any configuration is run."""
+    """Measurements for one mode and σ, from which the results of its configurations are predicted."""
 
-    distances: Tensor  # [rows, steps, K], of the proposal at position i of a round begun after t patches
-    injected: float  # MSE of the target's sample paths above that of its point forecast; 0 in point mode
+    distances: Tensor  # [rows, steps, K]; entry [r, t, i]: proposal i of a round that starts after t patches
+    injected: float  # MSE of one sample path of the target minus that of its point forecast; 0 in point mode
     prices: Prices
-    rows: int  # of a batch to which the prices belong
-    latency: bool  # whether fewer rows cost as much: on a GPU
-    size: int  # D: numbers in a patch of a row
-    known: dict = field(default_factory=dict)  # rates, which do not depend on K
+    rows: int  # batch size at which the prices were measured
+    latency: bool  # whether the cost does not fall with fewer rows, as on a GPU
+    size: int  # D: values in a patch of one row
+    known: dict = field(default_factory=dict)  # cache of the rates, which do not depend on K
 
     def rates(self, config: SpeculativeConfig) -> Tensor | None:
-        """Acceptance of every proposal, ``[rows, steps, K]``; None where there is no closed form."""
+        """Acceptance probability of every proposal, ``[rows, steps, K]``; None where there is no closed form."""
         key = config.mode, config.accept_bias, config.accept_mse_tol
         if key not in self.known:
             self.known[key] = config.rule(config).rates(self.distances, self.size)
         return None if self.known[key] is None else self.known[key][..., : config.k]
 
     def predict(self, config: SpeculativeConfig, samples: int = 1) -> dict:
-        """Acceptance rate, patches per target pass, speed-up over the target alone, and the MSE that noise adds."""
+        """Predicted acceptance rate, patches per target pass, speed-up over the target alone, and MSE added by noise.
+
+        All are None where the acceptance rule has no closed form.
+        """
         rates = self.rates(config)
         if rates is None:
             return dict(NOT_PREDICTED)
         first, later, steps = self.prices.first, self.prices.later, rates.shape[1]
-        told = theory.expected_decoding(rates, first, later)
-        tested, alone = told.tested.sum().item(), self.prices.alone(steps)
+        expected = theory.expected_decoding(rates, first, later)
+        tested, alone = expected.tested.sum().item(), self.prices.alone(steps)
         return {
-            "acceptance": told.accepted.sum().item() / tested if tested else None,
-            "patches_per_target_pass": steps * len(rates) / told.rounds.sum().item(),
+            "acceptance": expected.accepted.sum().item() / tested if tested else None,
+            "patches_per_target_pass": steps * len(rates) / expected.rounds.sum().item(),
             "speedup": alone / theory.batch_time(rates, first, later, self.rows, self.latency),
             "mse_added": self.injected / samples,
         }

@@ -5,7 +5,7 @@ from sklearn.covariance import LedoitWolf
 from torch import Tensor
 from torch.special import ndtri
 
-from leapcast.models.layers.patches import from_patches, from_rows, to_patches, to_rows
+from leapcast.models.layers.patches import from_patches, from_rows, row_patches, to_patches
 
 EPS = 1e-2  # added to the variance of a context, so that a constant context has a positive scale
 FLOOR = 1e-8  # lower bound on a calibrated variance
@@ -55,7 +55,7 @@ def next_patch_errors(model, x: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     """
     config, device = model.config, next(model.parameters()).device
     with torch.inference_mode():
-        rows = to_patches(to_rows(x.to(device), config.channels), config.input_token_len)
+        rows = row_patches(x.to(device), config)
         mean = from_rows(from_patches(model.predict(rows, 1)[0]), config.channels, x.shape[2]).cpu()
     return (truth - mean).transpose(1, 2), context_scale(to_patches(x, config.input_token_len))
 

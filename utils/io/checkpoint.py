@@ -25,22 +25,24 @@ from leapcast.utils.parallel import ddp
 
 FORMAT = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-OURS = "speculative_forecasting"  # model_type of a folder that export wrote
-# what is known of a public model's training
+OURS = "speculative_forecasting"  # model_type in the config.json of an exported folder
+# training record of a public model, of which nothing is known
 PUBLIC: dict[str, Any] = {"data": None, "inputs": [], "args": {"checkpoint": None}}
-DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)  # of weights
-ARCHIVE_END, ARCHIVE_END_SIZE = b"PK\5\6", 22  # with what a ZIP archive ends, which has no comment; bytes
-MOST_JSON = 2**20  # bytes of a config.json
-# What pickles of tensors name, beside storages. Of all that torch allows some takes as much memory as it is told to.
+DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)  # allowed for weights
+ARCHIVE_END, ARCHIVE_END_SIZE = b"PK\5\6", 22  # signature and bytes of the end record of a ZIP archive without comment
+MOST_JSON = 2**20  # bytes; limit on a config.json
+# Globals that pickled tensors need, beside storages. Others that torch allows can allocate arbitrary amounts of memory.
 NEEDED = ("collections OrderedDict", "torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter")
 
 
 def save(path: Path, name: str, model, training: dict) -> None:
-    """Write a model.
+    """Write a checkpoint.
 
     Args:
-        name: its key in the registry.
-        training: plain values that say how it was trained: ``data`` (the data set's name) and more.
+        path: the file.
+        name: the model's key in the registry.
+        model: the module; its ``configs`` and state dict are stored.
+        training: plain values that describe the training: ``data`` (name of the data set) and others.
     """
     content = {
         "format": FORMAT,
@@ -53,15 +55,18 @@ def save(path: Path, name: str, model, training: dict) -> None:
 
 
 def read_state(path: Path, device: torch.device) -> dict:
-    """The content of a file that ``torch.save`` wrote, without running code that may be in it.
+    """Read a file written by ``torch.save`` without running code that it may contain.
 
-    No more memory is taken than the file has bytes.
+    The memory used is bounded by the size of the file.
+
+    Raises:
+        UserError: the file is damaged or is not a checkpoint.
     """
     try:
         reason = fault(path)
         if reason is None:
             return torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # junk makes zipfile and torch raise almost anything
+    except Exception as error:  # zipfile and torch raise many types on malformed files
         raise UserError(
             f"{path} is not a checkpoint of this project or is cut short: train or copy it again"
         ) from error
@@ -69,36 +74,37 @@ def read_state(path: Path, device: torch.device) -> dict:
 
 
 def fault(path: Path) -> str | None:
-    """Why torch shall not read this file, if anything: torch believes what an archive says of itself."""
-    if not os.path.isfile(path):  # reading a named pipe would have no end
+    """Why this file is unsafe for ``torch.load``, which trusts the sizes an archive declares; None if it is safe."""
+    if not os.path.isfile(path):  # reading a named pipe would block
         return "no regular file"
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
-        # torch writes them as they are, one after the other from the first byte on, each under a name of its own
+        # torch stores members uncompressed and contiguously from the first byte, under distinct names
         stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
         if not stored or sum(member.file_size for member in members) > os.path.getsize(path):
             return "it is compressed, or claims more than it holds"
         file: Any = archive.fp
-        file.seek(-ARCHIVE_END_SIZE, os.SEEK_END)  # other readers than this one may find another end
+        file.seek(-ARCHIVE_END_SIZE, os.SEEK_END)  # readers must agree on the end record
         whole = file.read().startswith(ARCHIVE_END) and members[0].header_offset == 0
         if not whole or len({member.filename.lower() for member in members}) < len(members):
             return "torch.save does not write such archives"
         for pickle in (member for member in members if member.filename.lower().endswith(".pkl")):
             for code, argument, _ in pickletools.genops(archive.read(pickle)):
-                if code.name == "PROTO" and argument != 2:  # torch reads others too, but with a warning
+                if code.name == "PROTO" and argument != 2:  # torch writes protocol 2 and warns of others
                     return "torch.save does not write such pickles"
                 storage = code.name == "GLOBAL" and re.fullmatch(r"torch \w+Storage", str(argument))
                 if code.name in ("GLOBAL", "STACK_GLOBAL") and argument not in NEEDED and not storage:
                     return f"it names {shown(argument)}, which no tensor needs"
-        if archive.testzip():  # torch does not compare the sums
+        if archive.testzip():  # torch does not verify checksums
             return "bytes were altered"
     return None
 
 
 def find(path: str | Path) -> Path:
-    """A checkpoint on this machine: as it is, or fetched from the hub where ``path`` is ORGANISATION/NAME of a model.
+    """The local path of a checkpoint, downloaded from the hub (or its cache) if ``path`` is ORGANISATION/NAME.
 
-    What was fetched before is taken from the hub's cache.
+    Raises:
+        UserError: the model cannot be fetched from the hub.
     """
     path = Path(path)
     if os.path.exists(path) or len(path.parts) != 2 or path.suffix in (".pth", ".pt"):
@@ -108,7 +114,7 @@ def find(path: str | Path) -> Path:
 
 
 def digest(path: Path) -> str:
-    """sha256 of a checkpoint's weights: by it a record, or a draft's heads, know a model again."""
+    """sha256 of a checkpoint's weights file, by which records and drafting heads identify a model."""
     return hashlib.sha256(weights_file(Path(path)).read_bytes()).hexdigest()
 
 
@@ -117,12 +123,19 @@ def weights_file(path: Path) -> Path:
 
 
 def read(path: Path, public=None) -> dict:
-    """The content of a checkpoint: a file or folder of ours, or one of the field's public models.
+    """Read and validate a checkpoint of this project or of a public model.
 
     Args:
-        path: a file that :func:`save` wrote, a folder that :func:`export` wrote, a folder of a public Timer
+        path: a file written by :func:`save`, a folder written by :func:`export`, a folder of a public Timer
             (``config.json`` and ``model.safetensors``), or a state dict of the public (OpenLTM) Timer-XL.
-        public: what such a state dict does not say: ``norm``, ``activation``, ``seq_len`` and ``channels``.
+        public: for such a state dict, the settings that it does not contain: ``norm``, ``activation``, ``seq_len``
+            and ``channels``.
+
+    Returns:
+        ``model``, ``config``, ``training`` and ``state_dict``.
+
+    Raises:
+        UserError: there is no such checkpoint, or it is damaged or inconsistent.
     """
     path = Path(path)
     if os.path.isdir(path):
@@ -140,12 +153,12 @@ def read(path: Path, public=None) -> dict:
 
 
 def plain(content: dict) -> dict:
-    """What an OrderedDict holds: a file may have given it attributes that hide its methods."""
+    """A plain dict: an OrderedDict from a file may have attributes that shadow its methods."""
     return dict(dict.items(content))
 
 
 def whole(path: Path, content: dict) -> dict:
-    """A checkpoint of ours; see :func:`read`."""
+    """Validate the content of a checkpoint of this project; see :func:`read`."""
     if type(content.get("format")) is not int or content["format"] != FORMAT:
         raise UserError(
             f"{path} has format {shown(content.get('format'))}, this version reads {FORMAT}: train it again, or take "
@@ -178,9 +191,12 @@ def whole(path: Path, content: dict) -> dict:
 
 
 def fitting(path: Path, content: dict) -> dict:
-    """The content with its whole configuration, if it is one and the weights are its model's.
+    """The content with its complete configuration, once the weights are found to match the model.
 
-    Sizes are compared before memory is taken for them: a configuration can claim any.
+    Shapes are compared before memory is allocated, since a configuration can declare any size.
+
+    Raises:
+        UserError: the configuration is invalid, the weights do not match it, or they are not finite.
     """
     state, module = content["state_dict"], MODELS[content["model"]]
     check_weights(path, state)
@@ -190,7 +206,7 @@ def fitting(path: Path, content: dict) -> dict:
         config = module.Config(**content["config"])
         with torch.device("meta"):
             wanted = {key: tuple(value.shape) for key, value in module.Model(config).state_dict().items()}
-    except (UserError, RuntimeError) as error:  # torch: sizes that no memory could have
+    except (UserError, RuntimeError) as error:  # RuntimeError: sizes too large for torch
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} does not fit its model ({reason}): copy or train it again") from error
     found = {key: tuple(value.shape) for key, value in state.items()}
@@ -246,7 +262,7 @@ def each_once(pairs: list[tuple]) -> dict:
 
 
 def read_openltm(path: Path, content: dict, public) -> dict:
-    """Sizes are those of the weights, the number of heads that of the attention's bias."""
+    """Read a state dict of the public Timer-XL; its configuration is inferred from the shapes of the weights."""
     check_weights(path, content)
     state = {key.removeprefix("module."): value for key, value in content.items()}
     try:
@@ -272,7 +288,11 @@ def read_openltm(path: Path, content: dict, public) -> dict:
 
 
 def export(path: Path, folder: Path) -> None:
-    """Write a checkpoint of ours as a folder with ``config.json`` and ``model.safetensors``."""
+    """Write a checkpoint of this project as a folder with ``config.json`` and ``model.safetensors``.
+
+    Raises:
+        UserError: the checkpoint cannot be read, or its metadata cannot be written as JSON.
+    """
     content = read(path)
     weights = {name: value.contiguous() for name, value in content.pop("state_dict").items()}
     try:
@@ -284,7 +304,7 @@ def export(path: Path, folder: Path) -> None:
 
 
 def load(path: Path, device: torch.device, public=None):
-    """The model in evaluation mode, rebuilt from the checkpoint alone; ``public``: see :func:`read`."""
+    """The model of a checkpoint, on ``device`` and in evaluation mode; ``public`` and errors: see :func:`read`."""
     content = read(path, public)
     module = MODELS[content["model"]]
     model = module.Model(module.Config(**content["config"]))
@@ -293,9 +313,9 @@ def load(path: Path, device: torch.device, public=None):
 
 
 def newest(folder: Path, name: str, data: str, fits=lambda config, training: True) -> Path | None:
-    """The newest ``<folder>/*/checkpoint.pth`` of this model and data set that ``fits(config, training)``.
+    """The newest ``<folder>/*/checkpoint.pth`` of this model and data set for which ``fits(config, training)`` holds.
 
-    A damaged one is passed over, and a line on stderr says so.
+    Damaged checkpoints are skipped with a warning on stderr. None if there is no match.
     """
     paths = filter(os.path.lexists, (place / "checkpoint.pth" for place in Path(folder).glob("*")))
     for path in sorted(paths, key=lambda p: os.stat(p, follow_symlinks=p.exists()).st_mtime, reverse=True):

@@ -1,4 +1,4 @@
-"""Files that a run leaves behind, written to a temporary name and renamed."""
+"""Output files: atomic writes, locked folders and files that an interrupted run can continue."""
 
 import errno
 import fcntl
@@ -13,13 +13,17 @@ from pathlib import Path
 
 from leapcast.models.errors import Interrupted
 
-TEMPORARY = ".tmp."  # begins the names of files that are being written; the number of the process follows
-MOST_STATE = 2**24  # bytes of a file that says what an interrupted run has done
-FORMULA = "=+-@＝＋－＠"  # what begins with one is run by spreadsheets
+TEMPORARY = ".tmp."  # prefix of temporary files; the process id follows
+MOST_STATE = 2**24  # bytes; limit on the state file of an interrupted run
+FORMULA = "=+-@＝＋－＠"  # spreadsheets run a cell that begins with one of these as a formula
 
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
-    """``write(temporary path)``, then rename to ``path``: a reader sees the old file or the whole new one."""
+    """Call ``write(temporary path)``, then rename to ``path``: readers see the old file or the complete new one.
+
+    Raises:
+        Interrupted: the file cannot be written.
+    """
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,7 +35,7 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
         write(temporary)
         temporary.chmod(0o644)
         os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # torch says RuntimeError where a disk is full
+    except (OSError, RuntimeError) as error:  # torch raises RuntimeError where the disk is full
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise Interrupted(f"cannot write {path}: {reason}; free or unlock it") from error
     finally:
@@ -41,7 +45,13 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Nobody else on this machine writes there until this is left, or the process ends, however it ends."""
+    """Hold an exclusive lock on a folder, created if needed; temporary files of ended processes are removed.
+
+    The lock is released on exit, or by the operating system when the process ends.
+
+    Raises:
+        Interrupted: another run holds the lock, or the folder cannot be written to.
+    """
     new = [part for part in (folder, *folder.parents) if not os.path.exists(part)]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -55,7 +65,7 @@ def alone_in(folder: Path) -> Iterator[None]:
             if not _running(left.name.removeprefix(TEMPORARY).split(".")[0]):
                 left.unlink()
     except OSError as error:
-        for part in new:  # nothing half-made is left
+        for part in new:  # remove the folders created above
             with suppress(OSError):
                 part.rmdir()
         raise Interrupted(
@@ -68,21 +78,21 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def _running(process: str) -> bool:
-    """Whether the process of this number still is."""
+    """Whether a process with this id exists."""
     try:
         os.kill(int(process), 0)
     except (ProcessLookupError, ValueError, OverflowError):
         return False
-    except PermissionError:  # of somebody else
+    except PermissionError:  # exists, but belongs to another user
         return True
     return True
 
 
 def open_plain(path: Path, flags: int) -> int:
-    """A handle of a file that is nothing else: what somebody put in its place, to be written through it, is refused.
+    """Open a regular file and return its descriptor; links are refused, so that nothing is written through them.
 
     Raises:
-        OSError: as os.open does.
+        OSError: as ``os.open``.
         Interrupted: the path is a link, a file with several names, a folder, a pipe or a device.
     """
     refused = Interrupted(f"{path} is a link or no plain file, and is not written to: remove it")
@@ -92,22 +102,32 @@ def open_plain(path: Path, flags: int) -> int:
         if error.errno in (errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.EISDIR):
             raise refused from error
         raise
-    found = os.fstat(handle)
-    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
         os.close(handle)
         raise refused
     return handle
 
 
 class Growing:
-    """A file that grows batch by batch and appears whole: ``done`` says what an interrupted run has left of it.
+    """A file that is written in batches and appears under its name only when complete; an interrupted run can resume.
 
-    What was killed goes on after its last whole batch where ``valid(done)`` holds; else it begins anew, and ``damaged``
-    says whether anything was there. ``check`` gets the identity that the interrupted run has left, or None, and raises
-    where that run is another; nothing is touched then. ``anew``: what is there is not looked at.
+    A resumed run continues after the last complete batch if ``valid(done)`` holds, otherwise it starts again.
+
+    Args:
+        path: the final file; a hidden part file and state file lie beside it until :meth:`finish`.
+        identity: JSON object that identifies the run, stored in the state file.
+        valid: whether the stored ``done`` can be continued.
+        check: called with the identity stored by an interrupted run, or None, before anything is changed; raises if
+            that run differs from this one.
+        anew: ignore what an interrupted run left.
+
+    Attributes:
+        done: what the interrupted run stored with its last complete batch; None when starting again.
+        damaged: whether a state file was found that could not be continued.
 
     Raises:
-        Interrupted: the file cannot be written, or a link stands in its place.
+        Interrupted: the file cannot be written, or is a link or no regular file.
     """
 
     def __init__(
@@ -139,7 +159,7 @@ class Growing:
 
     @staticmethod
     def _left(text: bytes) -> dict | None:
-        """The state that an interrupted run has left; None where it is damaged."""
+        """The state stored by an interrupted run; None where it is damaged."""
         try:
             state = json.loads(text) if len(text) <= MOST_STATE else None
         except (ValueError, RecursionError):
@@ -149,10 +169,10 @@ class Growing:
         return state if isinstance(state["identity"], dict) and type(state["bytes"]) is int else None
 
     def append(self, text: str, done) -> None:
-        """Add a batch; ``done`` (JSON) is what has been done with it."""
+        """Append a batch; ``done`` (JSON) describes the progress that includes it."""
         try:
             left = memoryview(text.encode())
-            while left:  # a disk that is almost full takes a part
+            while left:  # a write to an almost full disk may be partial
                 left = left[self.file.write(left) :]
         except OSError as error:
             raise Interrupted(
@@ -162,6 +182,7 @@ class Growing:
         write_json(self.state, {"identity": self.identity, "bytes": self.file.tell(), "done": done})
 
     def finish(self) -> None:
+        """Rename the part file to the final path and remove the state file."""
         self.file.close()
         try:
             os.replace(self.part, self.path)
@@ -170,19 +191,24 @@ class Growing:
         self.state.unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Leave no trace."""
+        """Remove the part file and the state file."""
         self.file.close()
         for path in (self.part, self.state):
             path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, record) -> None:
-    """Standard JSON: what is not a number must be null before it comes here."""
+    """Write standard JSON atomically; NaN and infinite values raise ValueError."""
     text = json.dumps(record, indent=2, allow_nan=False) + "\n"
     write_atomic(path, lambda temporary: temporary.write_text(text))
 
 
 def append_text(path: Path, text: str) -> None:
+    """Append to a regular file, created if needed.
+
+    Raises:
+        Interrupted: the file cannot be written, or is a link or no regular file.
+    """
     try:
         with os.fdopen(open_plain(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "a") as file:
             file.write(text)
@@ -191,6 +217,6 @@ def append_text(path: Path, text: str) -> None:
 
 
 def harmless(cell: str) -> str:
-    """A cell of a CSV, an apostrophe before it where a spreadsheet would run it as a formula; numbers stay."""
+    """A CSV cell, prefixed with an apostrophe where a spreadsheet would run it as a formula; numbers are unchanged."""
     runs = cell[:1] in tuple("\t\r\n") or cell.lstrip()[:1] in tuple(FORMULA)
     return f"'{cell}" if runs and not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", cell, re.ASCII) else cell

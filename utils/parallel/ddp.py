@@ -1,4 +1,4 @@
-"""Training by several processes at once, as torchrun starts them. Without torchrun there is one."""
+"""Data-parallel training under torchrun; without torchrun there is a single process."""
 
 import os
 
@@ -10,16 +10,21 @@ from leapcast.models.errors import UserError
 
 
 def rank() -> int:
+    """Rank of this process, from 0."""
     return int(os.environ["RANK"]) if dist.is_torchelastic_launched() else 0
 
 
 def world() -> int:
-    """How many processes there are."""
+    """Number of processes."""
     return int(os.environ["WORLD_SIZE"]) if dist.is_torchelastic_launched() else 1
 
 
 def place(device: torch.device) -> None:
-    """Every process of a machine has a GPU of its own, where there are any."""
+    """Select the GPU of this process by its local rank.
+
+    Raises:
+        UserError: there are more processes than GPUs.
+    """
     if device.type == "cuda" and world() > 1:
         if int(os.environ["LOCAL_RANK"]) >= torch.cuda.device_count():
             raise UserError(f"--nproc_per_node: this machine has {torch.cuda.device_count()} GPUs: start as many")
@@ -27,44 +32,49 @@ def place(device: torch.device) -> None:
 
 
 def start(device: torch.device) -> None:
+    """Initialise the process group: NCCL on GPUs, else gloo."""
     if world() > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
 
 
 def finish() -> None:
-    """Wait for the process that writes, then part: one that leaves while others still talk may fall."""
+    """Wait for all processes, then destroy the process group: leaving while others communicate can fail."""
     if dist.is_initialized():
         dist.barrier()
         dist.destroy_process_group()
 
 
 def agree(what) -> None:
-    """Refuse to go on where processes found different things (other data, or a resume file that only some see)."""
-    found = [what] * world()
+    """Check that ``what`` (such as a digest of the data or of the state to resume) is equal in all processes.
+
+    Raises:
+        UserError: it differs.
+    """
+    gathered = [what] * world()
     if world() > 1:
-        dist.all_gather_object(found, what)
-    if any(other != what for other in found):
+        dist.all_gather_object(gathered, what)
+    if any(other != what for other in gathered):
         raise UserError("the processes start from different states: --checkpoints and the data must be the same to all")
 
 
 def mean(value: Tensor) -> Tensor:
-    """Over all processes; each of them must ask for it."""
+    """Mean over all processes, each of which must call this; ``value`` is overwritten by the sum."""
     if world() > 1:
         dist.all_reduce(value)
     return value / world()
 
 
 def largest(value: int, device: torch.device) -> int:
-    """Over all processes; each of them must ask for it."""
+    """Maximum over all processes, each of which must call this."""
     if world() == 1:
         return value
-    found = torch.tensor(value, device=device)
-    dist.all_reduce(found, dist.ReduceOp.MAX)
-    return int(found)
+    maximum = torch.tensor(value, device=device)
+    dist.all_reduce(maximum, dist.ReduceOp.MAX)
+    return int(maximum)
 
 
 class Together(nn.Module):
-    """A loss whose gradient is averaged over all processes: ``loss`` of this ``model``'s parameters."""
+    """A loss as a module that owns the model's parameters, so that DistributedDataParallel averages its gradients."""
 
     def __init__(self, model: nn.Module, loss):
         super().__init__()
@@ -75,5 +85,5 @@ class Together(nn.Module):
 
 
 def together(model: nn.Module, loss):
-    """``loss`` for training: the same, or in several processes the one whose gradient is that of their mean."""
+    """``loss`` itself in a single process; with several, wrapped so that gradients are averaged over processes."""
     return loss if world() == 1 else nn.parallel.DistributedDataParallel(Together(model, loss))

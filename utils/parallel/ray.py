@@ -1,4 +1,4 @@
-"""A Ray cluster, for those who have one."""
+"""Connection to a Ray cluster."""
 
 import re
 import socket
@@ -16,11 +16,15 @@ ROOT = Path(__file__).absolute().parents[3]  # of the package
 
 @contextmanager
 def cluster(args: Namespace, device: torch.device) -> Iterator[tuple]:
-    """Ray, started or found, and what each of ``--workers`` actors needs of it."""
+    """Start Ray or connect to ``--ray_address``; yields the module and the resources of one of ``--workers`` actors.
+
+    Raises:
+        Interrupted: Ray is not installed, no cluster answers, or it is too small for ``--workers``.
+    """
     ray = optional("ray")
     try:
         if args.ray_address and (place := re.fullmatch(r"(?:ray://)?([^:/]+):(\d+)", args.ray_address)):
-            socket.create_connection((place[1], int(place[2])), timeout=5).close()  # ray itself would wait for minutes
+            socket.create_connection((place[1], int(place[2])), timeout=5).close()  # ray itself waits for minutes
         ray.init(args.ray_address or "local", runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}}, log_to_driver=False)
     except (OSError, ValueError, RuntimeError) as error:
         raise Interrupted(f"--ray_address {args.ray_address}: no Ray cluster answers there; start one") from error
@@ -38,7 +42,11 @@ def cluster(args: Namespace, device: torch.device) -> Iterator[tuple]:
 
 
 def optional(name: str):
-    """A package that only some need."""
+    """Import an optional dependency.
+
+    Raises:
+        Interrupted: it is not installed.
+    """
     try:
         return __import__(name)
     except ImportError as error:

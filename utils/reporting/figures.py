@@ -1,4 +1,4 @@
-"""Pictures. Colours are those of Okabe and Ito, which the colour-blind can tell apart."""
+"""Figures, in the colour-blind safe palette of Okabe and Ito."""
 
 import math
 from pathlib import Path
@@ -16,11 +16,11 @@ from matplotlib.ticker import NullFormatter
 
 COLOURS = {"truth": "#000000", "target": "#0072B2", "speculative": "#D55E00"}
 ACCEPTED = "#009E73"
-LONGEST = 60  # characters of a name in a picture: one of millions would take matplotlib hours
+LONGEST = 60  # characters of a name in a figure; matplotlib is very slow on long text
 
 
 def short(text: str) -> str:
-    """A name as it stands in titles, labels and legends: on one line, its middle left out where it is long."""
+    """A name for titles, labels and legends: on one line, the middle of a long one replaced by an ellipsis."""
     if len(text) > LONGEST:
         text = f"{text[: LONGEST // 2]}…{text[1 - LONGEST // 2 :]}"
     return " ".join(text.split())
@@ -35,14 +35,16 @@ def forecast_figure(
     band: Tensor | None = None,
     part: str = "",
 ) -> None:
-    """One panel a variable: context, truth and forecasts, the accepted patches shaded.
+    """One panel per variable: context, truth and forecasts, with accepted patches shaded.
 
     Args:
-        panels: title -> (variable's number, context ``[L]``, truth ``[H]``).
+        file: the image to write.
+        panels: title -> (index of the variable, context ``[L]``, truth ``[H]``).
         lines: name -> forecast ``[H, C]``.
-        accepted: title -> ``[patches]``, empty where nothing was proposed.
+        accepted: title -> whether each patch was accepted, ``[patches]``; empty where nothing was proposed.
+        patch: time steps per patch.
         band: 10 % and 90 % quantiles of the speculative paths, ``[2, H, C]``.
-        part: which of the variables these are, where there are more; stands above them.
+        part: heading that says which of several groups of variables is shown.
     """
     figure, all_axes = plt.subplots(
         len(panels), figsize=(11, 1 + 3 * len(panels)), layout="constrained", sharex=True, squeeze=False
@@ -84,11 +86,12 @@ def forecast_figure(
 
 
 def prediction_figure(file: Path, panels: list[tuple], part: str = "") -> None:
-    """The past and the forecast, a panel each.
+    """One panel per series: its past and its forecast.
 
     Args:
+        file: the image to write.
         panels: title, time stamps and values of the past, time stamps of the forecast, its paths ``[S, H]``.
-        part: which of the series these are, where there are more; stands above them.
+        part: heading that says which of several groups of series is shown.
     """
     across = min(2, len(panels))
     figure, all_axes = plt.subplots(
@@ -106,7 +109,7 @@ def prediction_figure(file: Path, panels: list[tuple], part: str = "") -> None:
             axes.fill_between(
                 ahead, low, high, color=COLOURS["speculative"], alpha=0.25, linewidth=0, label="80 % interval"
             )
-        axes.set_title(short(title), fontsize=10, parse_math=False)  # a column's name may have dollars
+        axes.set_title(short(title), fontsize=10, parse_math=False)  # a name may contain dollar signs
         axes.margins(x=0.01)
         axes.tick_params(labelsize=8)
         if isinstance(times, pd.DatetimeIndex):
@@ -122,9 +125,10 @@ def prediction_figure(file: Path, panels: list[tuple], part: str = "") -> None:
 
 
 def training_figure(file: Path, history: list[dict]) -> None:
-    """Loss against steps: of training, averaged over stretches, and of validation.
+    """Training loss (averaged over intervals) and validation loss against optimiser steps.
 
     Args:
+        file: the image to write.
         history: entries with ``step`` and ``train_loss`` or ``val_loss``.
     """
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
@@ -133,7 +137,7 @@ def training_figure(file: Path, history: list[dict]) -> None:
         points = [(entry["step"], entry[key]) for entry in history if key in entry]
         axes.plot(*zip(*points, strict=True), color=colour, marker=marker, label=label)
     axes.set(xlabel="optimiser steps", ylabel="loss", title="Training")
-    if min(entry.get("train_loss", 1) for entry in history) > 0:  # a likelihood may be below 0
+    if min(entry.get("train_loss", 1) for entry in history) > 0:  # a log-likelihood loss may be negative
         axes.set_yscale("log")
     axes.legend(frameon=False)
     figure.savefig(file, dpi=120)
@@ -144,10 +148,11 @@ OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "
 
 
 def drafts_figure(file: Path, rows: list[dict]) -> None:
-    """The comparison of drafts: distance to the target by position, acceptance, and speed-up at batch 1.
+    """Comparison of drafts: distance to the target by position, acceptance rate, and speed-up at batch size 1.
 
     Args:
-        rows: records of ``exp/exp_compare.py`` with ``group`` and ``draft``; distances are drawn of the first group.
+        file: the image to write.
+        rows: records of ``exp/exp_compare.py`` with ``group`` and ``draft``; distances are shown for the first group.
     """
     figure, (distance, acceptance, speed) = plt.subplots(
         1, 3, figsize=(17, 2.5 + 0.3 * len(rows)), layout="constrained", width_ratios=(1.1, 1, 1)
@@ -195,7 +200,7 @@ def drafts_figure(file: Path, rows: list[dict]) -> None:
     plt.close(figure)
 
 
-METHODS = {  # those of the benchmark that are drawn
+METHODS = {  # methods of the benchmark that are shown -> colour
     "target_cached": "#000000",
     "floor": "#999999",
     "speculative_point": "#0072B2",
@@ -205,18 +210,19 @@ METHODS = {  # those of the benchmark that are drawn
     "simulated0.9": "#E69F00",
     "simulated1.0": "#56B4E9",
 }
-DRAFTS = {
+DRAFTS = {  # draft of a method -> line style and marker
     "": ("-", "D"),
     "half": ("-", "o"),
     "heads": ("--", "s"),
     "linear": (":", "^"),
-}  # of a method: its line and marker
+}
 
 
 def benchmark_figure(file: Path, rows: list[dict]) -> None:
-    """Speed-up over the sliding target, and distance to the floor, against batch; one column a horizon.
+    """Speed-up over the sliding target, and time relative to the floor, against batch size; one column per horizon.
 
     Args:
+        file: the image to write.
         rows: lines of benchmark.csv.
     """
     groups = list(dict.fromkeys((row["target"], row["dtype"], row["device"]) for row in rows))
@@ -266,12 +272,12 @@ def benchmark_figure(file: Path, rows: list[dict]) -> None:
 
 
 def _plain_logarithmic(axes, rows: list[int]) -> None:
-    """Both axes logarithmic, with numbers written plainly; ``rows``: those of the horizontal one."""
+    """Make both axes logarithmic with plain tick labels; ``rows`` are the ticks of the horizontal axis."""
     axes.set_xscale("log", base=2)
     axes.set_xticks(rows, [str(row) for row in rows])
     axes.set_yscale("log")
     low, high = axes.get_ylim()
-    if high < 2 * low:  # differences of a few per cent shall look like that
+    if high < 2 * low:  # keep differences of a few per cent small
         middle = math.sqrt(low * high)
         low, high = middle / math.sqrt(2), middle * math.sqrt(2)
         axes.set_ylim(low, high)
@@ -283,9 +289,10 @@ def _plain_logarithmic(axes, rows: list[int]) -> None:
 
 
 def growth_figure(file: Path, rows: list[dict]) -> None:
-    """Time of a forecast against what it grows with: measured (marks) and predicted (lines); one row a target.
+    """Forecast time against each quantity it grows with, measured (marks) and predicted (lines); one row per target.
 
     Args:
+        file: the image to write.
         rows: lines of growth.csv.
     """
     targets, axes_names = (list(dict.fromkeys(row[key] for row in rows)) for key in ("target", "axis"))
@@ -308,10 +315,10 @@ def growth_figure(file: Path, rows: list[dict]) -> None:
         for axes, name in zip(line, axes_names, strict=True):
             here = [row for row in rows if (row["target"], row["axis"]) == (target, name)]
             for i, method in enumerate(methods):
-                own = [row for row in here if row["method"] == method]
-                values = [row["value"] for row in own]
-                axes.plot(values, [row["predicted_ms"] for row in own], color=OKABE_ITO[i])
-                marks = [row["measured_ms"] for row in own]
+                points = [row for row in here if row["method"] == method]
+                values = [row["value"] for row in points]
+                axes.plot(values, [row["predicted_ms"] for row in points], color=OKABE_ITO[i])
+                marks = [row["measured_ms"] for row in points]
                 label = method.replace("forced", "forced (all accepted)")
                 (legend[label],) = axes.plot(values, marks, color=OKABE_ITO[i], marker="o", linestyle="none")
             if not here:

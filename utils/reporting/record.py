@@ -1,4 +1,4 @@
-"""Records of runs, and the table that people read."""
+"""Records of runs, and the summary table printed from them."""
 
 import os
 import platform
@@ -14,15 +14,15 @@ SCHEMA = 1
 
 
 def environment(device: torch.device) -> dict:
-    """Where a figure was measured."""
+    """Software versions, device, threads and git commit under which a run was measured."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
     home = Path(__file__).absolute().parents[2].resolve()  # leapcast
-    # of a clone, not of a repository that an environment with this package lies in
+    # the commit of a clone of this project, not of another repository in which the package is installed
     env = os.environ | {"GIT_CEILING_DIRECTORIES": str(home.parents[1])}
     try:
         ran = subprocess.run(command, cwd=home, env=env, capture_output=True, text=True, check=False)
         commit = ran.stdout.strip() or None
-    except OSError:  # no git on this machine
+    except OSError:  # git is not installed
         commit = None
     return {
         "python": platform.python_version(),
@@ -34,13 +34,15 @@ def environment(device: torch.device) -> dict:
 
 
 def now() -> str:
+    """The current time in UTC, in ISO 8601 to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def table(records: list[dict]) -> str:
-    """One table for people: the baselines of the first record that were run, and the speculative run of each.
+    """A text table: the baselines that the first record has, and the speculative run of every record.
 
-    Speed-ups are of the speculative run over the named line, medians of per-batch ratios.
+    The last two columns are speed-ups of the speculative run over the sliding and the cached target (medians of
+    per-batch ratios).
     """
 
     def number(value, form: str) -> str:
@@ -59,7 +61,7 @@ def table(records: list[dict]) -> str:
     data, accuracy, timing = first["data"], first["accuracy"], first["timing"]
 
     def own(record: dict) -> list[str]:
-        """The target alone under the record's rollout, in its mode: its means, or its own sample paths."""
+        """The line of the target alone, under the record's rollout and in its mode (means or sample paths)."""
         sampled = record["acceptance"] and RULES[record["args"]["spec_mode"]].draws
         cached = record["args"]["rollout"] == "cached"
         name = ("target cached" if cached else "target sliding, last output only") + (", sampled" if sampled else "")
@@ -73,8 +75,8 @@ def table(records: list[dict]) -> str:
         f"{'':<52}{'MSE':>8}{'MAE':>8}{'ms/batch':>10}{'acceptance':>12}{'x sliding':>12}{'x cached':>12}",
         *own(first),
     ]
-    sliding, several = accuracy["target_sliding"], first["args"].get("num_samples", 1) > 1  # not in older records
-    if timing["target_sliding"] or (sliding and several):  # which are not timed against one forecast
+    sliding, several = accuracy["target_sliding"], first["args"].get("num_samples", 1) > 1  # absent from older records
+    if timing["target_sliding"] or (sliding and several):  # with several paths the sliding target may be untimed
         lines.append(line("target sliding", sliding, timing["target_sliding"]))
     if timing["target_sliding_lean"] and first["args"]["rollout"] == "cached":
         lines.append(line("target sliding, last output only", sliding, timing["target_sliding_lean"]))
@@ -92,18 +94,18 @@ def table(records: list[dict]) -> str:
         if record["acceptance"]:
             args = record["args"]
             draft = record["models"]["draft"]["model"]
-            how = f"speculative {args['spec_mode']}, {draft}, K {args['spec_k']}"
-            how += ", lossless" if record["lossless"] else ""
-            how += ", all accepted" if args["spec_accept_mse_tol"] == "inf" else ""
-            how += ", adaptive" if args.get("spec_adaptive") else ""  # absent from older records
+            label = f"speculative {args['spec_mode']}, {draft}, K {args['spec_k']}"
+            label += ", lossless" if record["lossless"] else ""
+            label += ", all accepted" if args["spec_accept_mse_tol"] == "inf" else ""
+            label += ", adaptive" if args.get("spec_adaptive") else ""  # absent from older records
             rate = record["acceptance"]["rate"]
             lines.append(
-                line(how, record["accuracy"]["speculative"], record["timing"]["speculative"], rate, record["speedup"])
+                line(label, record["accuracy"]["speculative"], record["timing"]["speculative"], rate, record["speedup"])
             )
     for record in records:
         for name in ("target", "speculative"):
             result = record["accuracy"][name]
-            if result and result.get("crps") is not None:  # absent from records of before there were paths
+            if result and result.get("crps") is not None:  # absent from older records
                 covered, near = (
                     ", ".join(f"{level} %: {number(share, '.1%')}" for level, share in result[key].items())
                     for key in ("coverage", "coverage_first_patch")

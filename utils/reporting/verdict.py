@@ -1,19 +1,19 @@
-"""What a record comes to, in one plain line: faster or slower than what, by how much, at which accuracy."""
+"""A one-line summary of a record: the speed-up over the target, and the accuracy relative to it."""
 
 import math
 
 from leapcast.utils.decoding.rules import RULES
 from leapcast.utils.decoding.timing import speedup
 
-OWN = {"cached": "target_cached", "sliding": "target_sliding_lean"}  # the target alone under a run's own rollout
-SAME = 0.05  # speed that differs by no more is the same
-AS_GOOD = 1.005  # times the target's MSE: a draft that is as accurate
+OWN = {"cached": "target_cached", "sliding": "target_sliding_lean"}  # rollout -> run of the target alone under it
+SAME = 0.05  # relative difference up to which two speeds count as equal
+AS_GOOD = 1.005  # ratio to the target's MSE up to which a draft counts as equally accurate
 
 
 def verdict(record: dict) -> str:
-    """Of a record of run.py or of a sweep, and of a forecast.json (there nothing is known of the truth).
+    """Summarise a record of run.py or of a sweep, or a forecast.json (which has no errors against the truth).
 
-    Speed-ups are of the speculative run over the target alone under its own rollout, in the same mode.
+    Speed-ups are over the target alone under the same rollout and in the same mode.
     """
     args, acceptance = record["args"], record["acceptance"]
     if acceptance is None:
@@ -22,7 +22,7 @@ def verdict(record: dict) -> str:
         alone = f"the target ran alone (nothing was proposed: {_why_nothing(record)})"
         return "; ".join((alone, *_draft_alone(record)))
     ratio, rollout = record["speedup"][f"vs_{OWN[args['rollout']]}"], args["rollout"]
-    first = record.get("beside")  # in forecast.json
+    first = record.get("beside")  # only in forecast.json
     over = f"the {rollout} target" + (f" on the first batch of series ({first['series']})" if first else "")
     if ratio is None:
         return "; ".join(("not known whether speculation is faster: the target was not run beside", *_accuracy(record)))
@@ -39,8 +39,8 @@ def verdict(record: dict) -> str:
 
 
 def _target_alone(record: dict) -> str:
-    own, sliding = (record["accuracy"].get(name) for name in ("target", "target_sliding"))
-    mse = f", MSE {own['mse']:.4g}" if own else ""
+    target, sliding = (record["accuracy"].get(name) for name in ("target", "target_sliding"))
+    mse = f", MSE {target['mse']:.4g}" if target else ""
     parts, name = [f"the target alone{mse}: no draft was tried (--use_speculative)"], OWN[record["args"]["rollout"]]
     for other in ("target_sliding", "target_sliding_lean"):
         if sliding and other != name and record["timing"][other]:
@@ -62,28 +62,28 @@ def _why_nothing(record: dict) -> str:
 
 
 def _over(ours: float, own: float) -> str:
-    """A ratio in words; a target without error has none."""
+    """The ratio of two errors in words; both values where the target's is 0."""
     return f"{ours / own:.3f} x the target's own" if own else f"{ours:.3g}, the target's own 0"
 
 
 def _accuracy(record: dict) -> list[str]:
     ours, own = (record["accuracy"].get(name) for name in ("speculative", "target"))
-    drift, found = record["accuracy"]["drift"], []
+    drift, parts = record["accuracy"]["drift"], []
     if ours and own:
-        found.append(f"MSE {_over(ours['mse'], own['mse'])}")
+        parts.append(f"MSE {_over(ours['mse'], own['mse'])}")
         if ours["crps"] is not None:
-            found.append(f"CRPS {_over(ours['crps'], own['crps'])}")
+            parts.append(f"CRPS {_over(ours['crps'], own['crps'])}")
     elif ours:
-        found.append(f"MSE {ours['mse']:.4g}")
+        parts.append(f"MSE {ours['mse']:.4g}")
     if record["lossless"]:
-        found.append("lossless")
+        parts.append("lossless")
     elif drift is not None:
-        found.append(f"drift {drift:.2g}")
-    return found
+        parts.append(f"drift {drift:.2g}")
+    return parts
 
 
 def _draft_alone(record: dict) -> list[str]:
-    """Where the draft's own point forecast is as accurate, and faster."""
+    """A recommendation of the draft alone, if its point forecast is as accurate as the target's and faster."""
     draft, own = (record["accuracy"].get(name) for name in ("draft", "target"))
     seconds = [record.get("timing", {}).get(name) for name in ("speculative", "draft")]
     if not draft or not own or not all(seconds) or draft["mse"] > AS_GOOD * own["mse"]:
