@@ -32,7 +32,7 @@ class UserError(ValueError):
 
 
 class Interrupted(UserError):
-    """A run that was interrupted, not a fault of its input: results are kept, and the same command resumes."""
+    """An error of the environment, e.g. a full disk: results so far are kept, and the same command resumes."""
 
 
 def flagged(line) -> str:
