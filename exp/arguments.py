@@ -341,7 +341,7 @@ def build_parser() -> Parser:
         "--distill_loss",
         choices=["mse", "acceptance"],
         default="mse",
-        help="mse of the means, or -log of sample mode's acceptance rate at --spec_sigma, along the target's sample paths",
+        help="mse of the means, or -log of sample mode's acceptance at --spec_sigma, along the target's sample paths",
         changes=LEARNED,
     )
     g.add_argument(
@@ -480,7 +480,7 @@ def build_parser() -> Parser:
     g.add_argument(
         "--spec_accept_mse_tol",
         type=float,
-        help="accept a patch whose mean squared distance is below this (default: sample 0 = off, point 0.005); it bounds "
+        help="accept a patch at a mean squared distance below this (default: sample 0 = off, point 0.005); it bounds "
         "each patch, not the forecast, whose drift the record gives (accuracy.drift)",
         changes=DECODED,
     )

@@ -24,7 +24,7 @@ LONG = 40  # longest value shown in a message, in characters
 
 @dataclass(frozen=True)
 class Declared:
-    """What an argument changes; and what it names, for arguments that are compared by the contents of what they name."""
+    """What an argument changes; and what it names, if it is compared by the contents of what it names."""
 
     changes: str | None
     names: str | None = None
