@@ -1,6 +1,6 @@
 """Sweep sigma, bias, mse_tol and K of speculative decoding: python optimize_speculative.py --data ETTh1 --root_path DIR
 
-Every configuration is measured beside the same baselines, and predicted before. Writes optimization_results.json and
+Every configuration is predicted, then measured with the same baselines. Writes optimization_results.json and
 optimization_results_processed.csv, and with --objective best_config.json, which run.py --spec_config takes.
 """
 
@@ -40,8 +40,8 @@ from leapcast.utils.io.files import alone_in, write_atomic, write_json
 from leapcast.utils.reporting.record import SCHEMA, environment, now
 
 RESULTS, TABLE, BEST = "optimization_results.json", "optimization_results_processed.csv", "best_config.json"
-FEW_BATCHES = 5  # with fewer, speeds are rough
-OF_MEASURING = {"root_path", "split", "max_windows"}  # not of the operating point
+FEW_BATCHES = 5  # with fewer, speed-ups are imprecise
+OF_MEASURING = {"root_path", "split", "max_windows"}  # arguments that are no part of an operating point
 
 
 def tolerance(text: str) -> float:
@@ -51,10 +51,10 @@ def tolerance(text: str) -> float:
 def sweep_parser() -> Parser:
     parser = build_parser()
     parser.prog, parser.description = "optimize_speculative.py", __doc__.splitlines()[0]
-    # what the sweep sets itself is None until it does
+    # arguments set by the sweep are None until then
     parser.set_defaults(split="val", max_windows=256, use_speculative=True, **dict.fromkeys(SWEPT.values()))
     g = parser.group("sweep (any other argument of run.py holds for every configuration)")
-    add = g.add_argument  # what the lists come to is compared, not how they were given
+    add = g.add_argument  # the resulting grid identifies a sweep, not these arguments
     add(
         "--preset",
         choices=presets(),
@@ -164,7 +164,7 @@ class Sweep:
     """The results of a sweep, in memory and on disk."""
 
     def __init__(self, args: Namespace, experiment: ExpSweep):
-        """That which was stopped in ``--output``, or an empty one. The results of another sweep are refused."""
+        """Resume the sweep in ``--output``, or start an empty one. Raises UserError where another sweep is."""
         self.args, self.path, self.experiment = args, Path(args.output) / RESULTS, experiment
         self.records, self.prices = {}, {}
         self.total = args.trials if args.search == "optuna" else len(grid(args))
@@ -174,7 +174,7 @@ class Sweep:
         self.identity[INPUTS] = contents(experiment.models) | {
             "data file": experiment.series.digest(),
             "grid": plain(lists(args)),
-            # on which the speeds depend
+            # speeds depend on these
             "device": environment(experiment.device)["device"],
             "number of threads": torch.get_num_threads(),
         }
@@ -201,7 +201,7 @@ class Sweep:
             experiment.say(f"continuing after {len(records)} configurations")
 
     def add(self, record: dict) -> None:
-        """All is on disk when this returns."""
+        """Add a record and write all results to disk."""
         self.records[record["number"]] = record
         records = self.sorted()
         front = pareto(records)
@@ -217,7 +217,7 @@ class Sweep:
         return [self.records[number] for number in sorted(self.records)]
 
     def best(self) -> str:
-        """Of what was measured so far, for the progress bar."""
+        """The best configuration so far, for the progress bar."""
         alone = "speedup" if self.args.rollout == "cached" else "speedup_sliding"
         objective = self.args.objective or Objective.parse(f"max {alone}")
         try:
@@ -228,7 +228,7 @@ class Sweep:
 
 
 def in_parts(identity: dict) -> dict:
-    """An identity as it is now, of one whose arguments began with dashes and stood among the digests."""
+    """An identity in the present form; older results mixed digests with arguments that began with dashes."""
     if INPUTS in identity:
         return identity
     given = {name.removeprefix("--"): value for name, value in identity.items() if name.startswith("--")}
@@ -236,7 +236,7 @@ def in_parts(identity: dict) -> dict:
 
 
 def baselines(records: list[dict]) -> dict:
-    """Accuracy and median seconds per batch of what does not speculate."""
+    """Accuracy and median seconds per batch of the baselines."""
     measured = [record for record in records if not record["error"]]
     roles = {"target_cached": "target", "target_sliding": "target_sliding", "draft": "draft"}
     found = {}
@@ -249,7 +249,7 @@ def baselines(records: list[dict]) -> dict:
 
 
 def row(record: dict) -> dict:
-    """What the CSV shows of a record."""
+    """The row of the CSV for a record."""
     shown = {"number": record["number"], "decoder": record["decoder"]} | record["setting"] | {"error": record["error"]}
     predicted = {f"predicted_{name}": value for name, value in record["predicted"].items()}
     if record["error"]:
@@ -268,13 +268,13 @@ def write_table(path: Path, rows: list[dict]) -> None:
 
 
 def measure(experiment: ExpSweep, sweep: Sweep) -> None:
-    """Every configuration that has no record yet."""
+    """Measure every configuration that has no record yet."""
     args, predicted = experiment.told, {}
     if args.search == "optuna":
         records = search(experiment, sweep.records, args.objective)
     else:
         todo = [(number, setting) for number, setting in enumerate(grid(args)) if number not in sweep.records]
-        random.Random(0).shuffle(todo)  # so that the machine's moods do not look like an effect of sigma
+        random.Random(0).shuffle(todo)  # so that changes of machine speed are not taken for an effect of sigma
         predicted = predictions(experiment, todo)
         records = (ray_actors if args.backend == "ray" else serial)(experiment, todo)
     if args.decoder == "ours" and (most := max(k for part in lists(args) for k in part["k"])) > experiment.steps - 1:
@@ -290,12 +290,12 @@ def measure(experiment: ExpSweep, sweep: Sweep) -> None:
 
 def predictions(experiment: ExpSweep, numbered: Iterable[tuple[int, dict]]) -> dict[int, dict]:
     numbered = sorted(numbered, key=lambda pair: pair[0])
-    with tqdm(numbered, desc="prediction", unit="configuration") as bar:  # closed before Ctrl-C is told
+    with tqdm(numbered, desc="prediction", unit="configuration") as bar:  # closes the bar before the message of Ctrl-C
         return {number: experiment.predict(setting) for number, setting in bar}
 
 
 def confirm(experiment: ExpSweep, best: dict, objective: Objective) -> dict:
-    """The chosen configuration on the test part; written for run.py --spec_config."""
+    """Measure the chosen configuration on test; returns the contents of best_config.json."""
     setting = meant(best["setting"])
     experiment.look_at("test")
     tested = experiment.run(best["number"], setting)
@@ -332,7 +332,7 @@ def report(found: dict) -> str:
 
 
 def conclude(experiment: ExpSweep, records: list[dict], folder: Path) -> None:
-    """The table, and where there is an objective the operating point."""
+    """Write the table, and with an objective the operating point."""
     objective = experiment.told.objective
     write_table(folder / TABLE, [row(record) for record in records])
     failed = sum(record["error"] is not None for record in records)
@@ -358,7 +358,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"-> {folder / 'predictions.csv'}")
         return 0
     if args.objective:
-        Windows(experiment.series, "test", experiment.context, args.test_pred_len)  # refuses where there are none
+        Windows(
+            experiment.series, "test", experiment.context, args.test_pred_len
+        )  # raises UserError where test has no windows
     with alone_in(folder), kept(f"what was measured is kept; {again(args)}"):
         sweep = Sweep(args, experiment)
         measure(experiment, sweep)

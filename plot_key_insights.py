@@ -55,7 +55,7 @@ def row_size(record: dict) -> int:
 
 
 def choices(records: list[dict]) -> dict[str, tuple[list[dict], str]]:
-    """Panel -> the records that it draws, and what is the matter where there are none."""
+    """Panel -> the records that it draws, and the reason to leave it out where there are none."""
     proposed = [r for r in records if r["acceptance"]["rate"] is not None]
     points = [r for r in proposed if not draws(r)]
     switch = [r for r in sampled(proposed) if r["setting"]["mse_tol"] != "inf"]
@@ -128,7 +128,7 @@ def what_noise_does(axes: Axes, own: list[dict], records: list[dict]) -> None:
 
 
 def what_tolerance_buys(axes: Axes, own: list[dict]) -> None:
-    """Of point mode, where it was swept; else the switch that it is in sample mode."""
+    """Acceptance against mse_tol: of point mode where it was swept, else of sample mode."""
     if not draws(own[0]):
         axes.set_title("What tolerance buys: acceptance, at what error")
         values = values_of(own, "mse_tol")
@@ -162,7 +162,7 @@ def what_tolerance_buys(axes: Axes, own: list[dict]) -> None:
 
 
 def where_it_pays(axes: Axes, own: list[dict], told: dict) -> None:
-    """Speed against acceptance, with what the measured prices of rounds allow."""
+    """Speed-up against acceptance rate, with the curves that the measured cost model predicts."""
     speed, label = faster_than(own)
     axes.set_title("Where speculation pays")
     steps = math.ceil(own[0]["data"]["horizon"] / own[0]["data"]["patch"])
@@ -193,7 +193,7 @@ def where_it_pays(axes: Axes, own: list[dict], told: dict) -> None:
 
 
 def correlation(pairs: list[tuple[float, float]]) -> float | None:
-    """Pearson's; None where one side does not vary, or there are too few."""
+    """Pearson's correlation; None where one side does not vary, or with fewer than 6 pairs."""
     if len(pairs) < 6 or any(len(set(side)) < 2 for side in zip(*pairs, strict=True)):
         return None
     return statistics.correlation(*zip(*pairs, strict=True))

@@ -26,7 +26,7 @@ PARAMETERS = {
     "k": "K (patches per round)",
 }
 HEAT_MAPS = ("sigma", "mse_tol")  # against K
-FEW = 10  # values that are drawn one by one; a search has more
+FEW = 10  # up to this many values are drawn as categories; a search has more
 FONTS = {"font.size": 11, "axes.titlesize": 12, "axes.spines.top": False, "axes.spines.right": False}
 
 
@@ -59,7 +59,7 @@ def read(path: Path) -> tuple[dict, list[dict]]:
 
 
 def faster_than(records: list[dict]) -> tuple[str, str]:
-    """The metric of speed that these records have, and its name."""
+    """The speed-up metric that these records have, and its label."""
     cached = all(METRICS["speedup"](record) is not None for record in records)
     return ("speedup", "speed-up (× cached target)") if cached else ("speedup_sliding", "speed-up (× sliding target)")
 
@@ -85,7 +85,7 @@ def marker(mode: str) -> str:
 
 
 def number(value) -> float:
-    """Of a parameter; words (inf, calibrated) come last."""
+    """A sort key for values of a parameter; words (inf, calibrated) come last."""
     return math.inf if isinstance(value, str) else value
 
 
@@ -157,7 +157,7 @@ def heat_map(axes: Axes, records: list[dict], name: str, quantity: str, title: s
 
 
 def noise(record: dict) -> float | None:
-    """What sampling adds to the MSE."""
+    """The MSE added by sampling; None in point mode."""
     if not RULES[record["setting"]["mode"]].draws:
         return None
     return record["accuracy"]["speculative"]["mse"] - record["accuracy"]["target_point"]["mse"]
@@ -207,7 +207,7 @@ def front(axes: Axes, records: list[dict], quantity: str, label: str) -> None:
 
 
 def plainly(axes: Axes, limits: tuple[float, float]) -> None:
-    """Numbers on a logarithmic axis as one would say them."""
+    """Round tick labels on a logarithmic axis."""
     low, high = (math.log(limit) for limit in limits)
     ticks = []
     for step in (

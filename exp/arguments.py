@@ -14,7 +14,7 @@ BASELINES = ("target_cached", "target_sliding", "target_sliding_lean", "draft")
 
 
 def whole(least: int):
-    """Whole numbers from ``least``, below 2^31."""
+    """A parser of whole numbers from ``least`` to below 2^31."""
 
     def parse(text: str) -> int:
         value = int(text)
@@ -27,7 +27,7 @@ def whole(least: int):
 
 
 def real(least: float, most: float, excluded: bool = False):
-    """Numbers from ``least`` to ``most``; ``excluded``: without ``least``."""
+    """A parser of numbers from ``least`` to ``most``; with ``excluded``, ``least`` itself is refused."""
 
     def parse(text: str) -> float:
         value = float(text)
@@ -42,30 +42,30 @@ def real(least: float, most: float, excluded: bool = False):
 
 
 def sigma(text: str) -> float | str:
-    """σ > 0 or the word calibrated."""
+    """A standard deviation above 0, or the word "calibrated"."""
     return text if text == "calibrated" else real(0, 1e6, excluded=True)(text)
 
 
 def weights(text: str) -> list[float]:
-    """Numbers above 0 with commas between them."""
+    """Comma-separated numbers above 0."""
     return [real(0, 1e6, excluded=True)(part) for part in text.split(",")]
 
 
 def names(text: str) -> list[str]:
-    """Names with commas between them."""
-    found = [name.strip() for name in text.split(",") if name.strip()]
-    if not found:
+    """Comma-separated names, at least one."""
+    parts = [name.strip() for name in text.split(",") if name.strip()]
+    if not parts:
         raise argparse.ArgumentTypeError("give names with commas between them")
-    return found
+    return parts
 
 
 def baselines(text: str) -> list[str]:
-    """Names of BASELINES with commas between them, or one of the words all and none."""
-    found = names(text)
-    unknown = [name for name in found if name not in BASELINES]
-    if unknown and found not in (["all"], ["none"]):
+    """Comma-separated names of BASELINES, or one of the words "all" and "none"."""
+    given = names(text)
+    unknown = [name for name in given if name not in BASELINES]
+    if unknown and given not in (["all"], ["none"]):
         raise argparse.ArgumentTypeError(f"{unknown[0]!r}: give some of {','.join(BASELINES)}, or the word all or none")
-    return found
+    return given
 
 
 def folder_name(text: str) -> str:
@@ -75,7 +75,7 @@ def folder_name(text: str) -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """``declared``: for every argument what it changes."""
+    """An argument parser; ``declared`` holds what each argument changes, by its name."""
 
     def __init__(self, **options):
         super().__init__(**options)
@@ -89,15 +89,16 @@ class Parser(argparse.ArgumentParser):
 
 
 class Group:
-    """Arguments under one title of the help, each of which declares what it changes."""
+    """Arguments under one title of the help; each declares what it changes."""
 
     def __init__(self, parser: Parser, title: str):
         self.declared, self.group = parser.declared, parser.add_argument_group(title)
 
     def add_argument(self, *flags: str, changes: str | None, names: str | None = None, **options) -> None:
-        """As argparse does. ``changes``: LEARNED, DECODED, BOTH or NEITHER, as told in :mod:`exp.identity`.
+        """Add an argument, with the options of argparse.
 
-        ``names``: DATA or MODEL, where not this value counts but the contents of what it names.
+        ``changes``: LEARNED, DECODED, BOTH or NEITHER (see :mod:`exp.identity`). ``names``: DATA or MODEL for an
+        argument that names a file or a model, whose contents identify a run instead of the argument's value.
         """
         self.declared[self.group.add_argument(*flags, **options).dest] = Declared(changes, names)
 
@@ -108,7 +109,7 @@ class Formatter(argparse.ArgumentDefaultsHelpFormatter):
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """The arguments of run.py; with --spec_config those of the file where the command line says nothing else."""
+    """The arguments of run.py; --spec_config sets the defaults of those not given on the command line."""
     parser = build_parser()
     args = parser.parse_args(argv)
     if args.task_name == "predict":
@@ -129,7 +130,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def settled(args: argparse.Namespace) -> argparse.Namespace:
-    """Defaults that follow from other arguments."""
+    """Set the defaults that depend on other arguments."""
     if args.output_token_len is None:
         args.output_token_len = args.input_token_len
     return args
@@ -170,7 +171,7 @@ def build_parser() -> Parser:
         "--device",
         choices=["auto", "cpu", "cuda"],
         default="auto",
-        help="auto: CUDA where there is one",
+        help="auto: CUDA if available",
         changes=NEITHER,
     )
     g.add_argument("--threads", type=whole(0), default=0, help="CPU threads; 0 leaves them to torch", changes=NEITHER)
@@ -184,7 +185,7 @@ def build_parser() -> Parser:
     g.add_argument(
         "--compile",
         action="store_true",
-        help="testing: compile the draft's passes (takes minutes; pays at batch 1, costs elsewhere)",
+        help="testing: compile the draft's passes (takes minutes; faster at batch 1, slower otherwise)",
         changes=DECODED,
     )
     g.add_argument("--checkpoints", default="checkpoints", help="folder of checkpoints", changes=NEITHER)
@@ -198,7 +199,7 @@ def build_parser() -> Parser:
     g.add_argument(
         "--data_path",
         help="file below --root_path (default: the data set's usual name); pretrain: a,b,c mixes several; "
-        "predict: or as it is",
+        "predict: or a path of its own",
         changes=BOTH,
         names=DATA,
     )
@@ -216,19 +217,19 @@ def build_parser() -> Parser:
     )
     g.add_argument("--test_pred_len", type=whole(1), default=720, help="horizon in time steps", changes=DECODED)
     g.add_argument(
-        "--split", choices=["val", "test"], default="test", help="which part is forecast in testing", changes=DECODED
+        "--split", choices=["val", "test"], default="test", help="split to forecast in testing", changes=DECODED
     )
     g.add_argument(
         "--max_windows", type=whole(1), help="test on this many evenly spaced windows (default: all)", changes=DECODED
     )
-    g.add_argument("--batch_size", type=whole(1), default=32, help="windows in a batch", changes=BOTH)
+    g.add_argument("--batch_size", type=whole(1), default=32, help="windows per batch", changes=BOTH)
 
     g = parser.group("model (training; a checkpoint carries its own)")
     trained = [name for name, entry in MODELS.items() if entry.trainable]
-    g.add_argument("--model", choices=trained, default=TARGET, help="which network to train", changes=LEARNED)
+    g.add_argument("--model", choices=trained, default=TARGET, help="network to train", changes=LEARNED)
     g.add_argument("--input_token_len", type=whole(1), default=96, help="patch in time steps", changes=LEARNED)
     g.add_argument(
-        "--output_token_len", type=whole(1), help="must be, and is by default, --input_token_len", changes=NEITHER
+        "--output_token_len", type=whole(1), help="must equal --input_token_len, its default", changes=NEITHER
     )
     g.add_argument("--d_model", type=whole(1), default=512, help="width", changes=LEARNED)
     g.add_argument("--n_heads", type=whole(1), default=8, help="attention heads", changes=LEARNED)
@@ -236,7 +237,11 @@ def build_parser() -> Parser:
     g.add_argument("--e_layers", type=whole(1), default=1, help="layers", changes=LEARNED)
     g.add_argument("--dropout", type=real(0, 0.99), default=0.1, help="dropout in training", changes=LEARNED)
     g.add_argument(
-        "--activation", choices=["relu", "gelu"], default="relu", help="of the feed-forward layers", changes=LEARNED
+        "--activation",
+        choices=["relu", "gelu"],
+        default="relu",
+        help="activation of the feed-forward layers",
+        changes=LEARNED,
     )
     g.add_argument(
         "--norm",
@@ -251,7 +256,7 @@ def build_parser() -> Parser:
     g.add_argument(
         "--channels",
         choices=["joint", "independent"],
-        help="variables together or apart (default: joint; pretraining: apart)",
+        help="variables attended jointly or independently (default: joint; pretraining: independent)",
         changes=LEARNED,
     )
     g.add_argument(
@@ -276,18 +281,20 @@ def build_parser() -> Parser:
     g.add_argument(
         "--season",
         type=whole(1),
-        help="seasonal_naive: time steps (default: a day, or found in the data)",
+        help="seasonal_naive: season in time steps (default: a day, or estimated from the data)",
         changes=DECODED,
     )
 
     g = parser.group("training")
     g.add_argument("--train_epochs", type=whole(1), default=2, help="epochs", changes=LEARNED)
-    g.add_argument("--learning_rate", type=real(0, 10, excluded=True), default=1e-4, help="of Adam", changes=LEARNED)
+    g.add_argument(
+        "--learning_rate", type=real(0, 10, excluded=True), default=1e-4, help="learning rate of Adam", changes=LEARNED
+    )
     g.add_argument(
         "--ema_decay",
         type=real(0, 0.99999),
         default=0.99,
-        help="of the running average of weights that is kept",
+        help="decay of the running average of the weights, which is what is saved",
         changes=LEARNED,
     )
     g.add_argument(
@@ -307,35 +314,41 @@ def build_parser() -> Parser:
     g.add_argument(
         "--max_minutes",
         type=real(0, 1e6, excluded=True),
-        help="stop the training after so many minutes, validated and saved; the same command goes on for as many more "
-        "(the learning rate follows --train_epochs all the same)",
+        help="stop training after so many minutes, then validate and save; the same command continues for as many more "
+        "(the learning rate schedule still follows --train_epochs)",
         changes=NEITHER,
     )
     g.add_argument(
         "--overwrite",
         action="store_true",
-        help="begin anew over what another run, or the same one, has left in the folder (training, predict, sweeps)",
+        help="replace what an earlier run has left in the folder (training, predict, sweeps)",
         changes=NEITHER,
     )
     g.add_argument(
         "--train_rollout",
         type=whole(1),
         default=1,
-        help="F: train along rollouts of F patches; 1: next patch",
+        help="F: train along rollouts of F patches; 1 trains on the next patch",
         changes=LEARNED,
     )
     g.add_argument(
-        "--distill", action="store_true", help="learn the means of --distill_target_ckpt, not the data", changes=LEARNED
+        "--distill",
+        action="store_true",
+        help="learn the means of --distill_target_ckpt instead of the data",
+        changes=LEARNED,
     )
     g.add_argument(
         "--distill_loss",
         choices=["mse", "acceptance"],
         default="mse",
-        help="distance of means, or -log of sample mode's acceptance at --spec_sigma, along the target's sample paths",
+        help="mse of the means, or -log of sample mode's acceptance at --spec_sigma, along the target's sample paths",
         changes=LEARNED,
     )
     g.add_argument(
-        "--distill_target_ckpt", help="target to distil (default: the newest that fits)", changes=LEARNED, names=MODEL
+        "--distill_target_ckpt",
+        help="target to distil (default: the newest compatible one)",
+        changes=LEARNED,
+        names=MODEL,
     )
 
     g = parser.group("forecast")
@@ -352,21 +365,21 @@ def build_parser() -> Parser:
         "--rollout",
         choices=["cached", "sliding"],
         default="cached",
-        help="how the target is continued",
+        help="cached keeps a key/value cache; sliding recomputes the window for every patch",
         changes=DECODED,
     )
     g.add_argument(
         "--renorm_every",
         type=whole(0),
         default=0,
-        help="form the window anew every R patches (norm window)",
+        help="recompute the window's normalisation every R patches (--norm window); 0: never",
         changes=DECODED,
     )
     g.add_argument(
         "--attention_window",
         type=whole(0),
         default=0,
-        help="patches back that a query sees; 0: all (cached)",
+        help="number of past patches that a query attends to; 0: all (cached rollout)",
         changes=DECODED,
     )
 
@@ -374,16 +387,19 @@ def build_parser() -> Parser:
     g.add_argument(
         "--columns",
         type=names,
-        help="what to forecast, as in a,b (default: all but time and id)",
+        help="columns to forecast, as in a,b (default: all but time and id)",
         changes=BOTH,
         names=DATA,
     )
     g.add_argument(
-        "--time_column", help="time stamps, dates or whole numbers (default: found)", changes=BOTH, names=DATA
+        "--time_column",
+        help="column of time stamps, dates or whole numbers (default: detected)",
+        changes=BOTH,
+        names=DATA,
     )
     g.add_argument(
         "--id_column",
-        help="tells series apart that stand one below the other; they are streamed",
+        help="column that identifies the series of a long table, which is streamed",
         changes=BOTH,
         names=DATA,
     )
@@ -391,47 +407,51 @@ def build_parser() -> Parser:
         "--missing",
         choices=["error", "interpolate"],
         default="error",
-        help="gaps and NaN: refuse them, or fill them linearly (the ends with the nearest value)",
+        help="gaps and NaN: refuse them, or interpolate linearly (at the ends: nearest value)",
         changes=BOTH,
         names=DATA,
     )
 
     g = parser.group("several machines (predict, and the sweep)")
     g.add_argument(
-        "--backend", choices=["serial", "ray"], default="serial", help="this process, or a Ray cluster", changes=NEITHER
+        "--backend",
+        choices=["serial", "ray"],
+        default="serial",
+        help="run in this process, or on a Ray cluster",
+        changes=NEITHER,
     )
     g.add_argument(
-        "--ray_address", help="of a running cluster (default: Ray is started on this machine)", changes=NEITHER
+        "--ray_address", help="address of a running cluster (default: start Ray on this machine)", changes=NEITHER
     )
     g.add_argument(
-        "--workers", type=whole(1), default=2, help="actors of Ray, with --threads cores each", changes=NEITHER
+        "--workers", type=whole(1), default=2, help="number of Ray actors, each with --threads cores", changes=NEITHER
     )
 
     g = parser.group("speculative decoding (sigma and mse_tol in units of the standardised data)")
     g.add_argument(
         "--use_speculative",
         action="store_true",
-        help="decode with a draft; the baselines are run beside it",
+        help="decode with a draft; the baselines are run as well",
         changes=DECODED,
     )
     g.add_argument(
         "--baselines",
         type=baselines,
-        help=f"testing: what is run beside it, of {','.join(BASELINES)}, or all or none; the target's sliding rollouts "
-        "take long (default: the target under --rollout, and the draft alone)",
+        help=f"testing: baselines to run, of {','.join(BASELINES)}, or all or none; the target's sliding rollouts "
+        "are slow (default: the target under --rollout, and the draft alone)",
         changes=DECODED,
     )
     drafts = [name for name, entry in MODELS.items() if entry.draft]
     g.add_argument(
         "--spec_draft_model",
         choices=drafts,
-        help=f"which draft proposes (default: that of --spec_draft_ckpt, else {DRAFT})",
+        help=f"draft model (default: that of --spec_draft_ckpt, else {DRAFT})",
         changes=DECODED,
         names=MODEL,
     )
     g.add_argument(
         "--spec_draft_ckpt",
-        help="its checkpoint (default: the newest that fits the target)",
+        help="checkpoint of the draft (default: the newest compatible with the target)",
         changes=DECODED,
         names=MODEL,
     )
@@ -460,8 +480,8 @@ def build_parser() -> Parser:
     g.add_argument(
         "--spec_accept_mse_tol",
         type=float,
-        help="accept below this mean square (default: sample 0 = off, point 0.005); a bound of each patch, not of the "
-        "forecast: over many patches it drifts, by what the record says (accuracy.drift)",
+        help="accept a patch at a mean squared distance below this (default: sample 0 = off, point 0.005); it bounds "
+        "each patch, not the forecast, whose drift the record gives (accuracy.drift)",
         changes=DECODED,
     )
     g.add_argument(
@@ -471,18 +491,22 @@ def build_parser() -> Parser:
         changes=NEITHER,
     )
     g.add_argument(
-        "--spec_max_draws", type=int, default=256, help="bound on residual draws (learned variances)", changes=DECODED
+        "--spec_max_draws",
+        type=int,
+        default=256,
+        help="limit of residual draws (learned variances)",
+        changes=DECODED,
     )
     g.add_argument(
         "--spec_adaptive",
         action="store_true",
-        help="every round proposes what is expected to be quickest: --spec_k patches at most, perhaps none",
+        help="choose the number of proposals of each round by expected time: from none to --spec_k",
         changes=DECODED,
     )
     g.add_argument(
         "--trace_inference_breakdown",
         action="store_true",
-        help="time drafting, verifying and accepting",
+        help="time drafting, verification and acceptance separately",
         changes=NEITHER,
     )
     return parser

@@ -1,4 +1,4 @@
-"""What every experiment starts from: device, data, models and the run's folder."""
+"""The base of all experiments: device, data and models."""
 
 from argparse import Namespace
 from contextlib import suppress
@@ -21,17 +21,17 @@ from leapcast.utils.parallel import ddp
 
 
 def sound(matrices, shape: tuple[int, int, int]) -> bool:
-    """Whether these are covariances ``[C, P, P]`` as ``calibrate`` makes them."""
+    """Whether ``matrices`` are float64 covariances of this shape ``[C, P, P]``, as ``calibrate`` returns."""
     if not isinstance(matrices, Tensor) or matrices.dtype != torch.float64 or matrices.shape != shape:
         return False
     if not matrices.float().isfinite().all() or not torch.allclose(matrices, matrices.mT):
         return False
-    least = 0.5 * FLOOR * torch.eye(shape[-1], dtype=matrices.dtype)  # below any of its variances, in any direction
+    least = 0.5 * FLOOR * torch.eye(shape[-1], dtype=matrices.dtype)  # a lower bound of all eigenvalues
     return not torch.linalg.cholesky_ex(matrices - least).info.any()
 
 
 class ExpBasic:
-    """An experiment. ``self.args`` are those of run.py."""
+    """An experiment; ``args`` are the arguments of run.py."""
 
     def __init__(self, args: Namespace):
         self.args = args
@@ -39,36 +39,36 @@ class ExpBasic:
             torch.set_num_threads(args.threads)
         self.device = find_device(args.device)
         ddp.place(self.device)
-        self.models: dict[str, dict] = {}  # role -> path, contents and configuration of what was loaded
+        self.models: dict[str, dict] = {}  # role -> path, digest and configuration of the model
         self.parts = self.read_data()
-        self.series = self.parts[0]  # the only one but in pretraining
+        self.series = self.parts[0]  # pretraining has several
         for series in self.parts:
             self.say(f"data {series}")
 
     def read_data(self) -> list:
-        """The data, each a :class:`Series`."""
+        """The data sets, each a :class:`Series`."""
         args = self.args
         return [load_series(args.data, args.root_path, args.data_path, args.columns, args.time_column, args.missing)]
 
     def calibration(self, role: str, model) -> Calibration:
-        """Of this loaded model's next-patch residuals on validation; kept beside its checkpoint."""
+        """Covariances of the model's next-patch residuals on validation, cached in a file beside its checkpoint."""
         path = checkpoint.find(self.models[role]["path"])
-        if path.is_dir():  # somebody else's, perhaps not to be written to
+        if path.is_dir():  # an exported or public checkpoint, perhaps read-only
             path = Path(self.args.checkpoints) / f"{self.models[role]['sha256'][:16]}.pth"
         path = path.with_name(f"calibration{'' if path.name == 'checkpoint.pth' else '_' + path.stem}.pth")
         identity = {"format": 1, "checkpoint": self.models[role]["sha256"], "data": self.series.digest()} | (
             {} if self.args.amp == "off" else {"amp": self.args.amp}
         )
-        config, found = model.config, []
-        with suppress(UserError, TypeError, KeyError, RuntimeError):  # none is there, or a damaged one: it is made anew
+        config, errors = model.config, []
+        with suppress(UserError, TypeError, KeyError, RuntimeError):  # missing or damaged: recompute
             saved = checkpoint.read_state(path, torch.device("cpu"))
             shape = self.series.variables, config.input_token_len, config.input_token_len
             if saved["identity"] == identity and sound(saved["matrices"], shape):
                 return Calibration(saved["matrices"])
         windows = Windows(self.series, "val", config.seq_len, config.input_token_len, "a patch of the target")
         for index in tqdm(windows.all().split(64), desc="calibration", unit="batch"):
-            found.append(next_patch_errors(model, *windows.batch(index)))
-        matrices = calibrate(*map(torch.cat, zip(*found, strict=True)))
+            errors.append(next_patch_errors(model, *windows.batch(index)))
+        matrices = calibrate(*map(torch.cat, zip(*errors, strict=True)))
         write_atomic(path, lambda temporary: torch.save({"identity": identity, "matrices": matrices}, temporary))
         self.say(f"calibrated {role} on {len(windows)} validation windows -> {path}")
         return Calibration(matrices)
@@ -79,7 +79,11 @@ class ExpBasic:
             print(flagged(line), flush=True)
 
     def load(self, role: str, path: str | Path | None, name: str, fits=lambda config, training: True):
-        """A model from this checkpoint, or from the newest that fits. Says which; ``role`` is its word for that."""
+        """Load a model from ``path``, or from the newest checkpoint that fits, and print which.
+
+        ``role`` names the model in messages and records. ``fits(config, training)`` tells whether a checkpoint can be
+        used. Raises UserError where there is none.
+        """
         if path is None:
             path = checkpoint.newest(Path(self.args.checkpoints), name, self.series.name, fits)
             if path is None and self.args.task_name == "predict":
@@ -87,11 +91,11 @@ class ExpBasic:
                     f"no {role} was trained on {self.series.name}: give --checkpoint (and --spec_draft_ckpt)"
                 )
             if path is None:
-                how = f"--model {name}" + (" --distill" if MODELS[name].draft else "")
-                how += " --train_rollout 8" if MODELS[name].one_call else ""
+                options = f"--model {name}" + (" --distill" if MODELS[name].draft else "")
+                options += " --train_rollout 8" if MODELS[name].one_call else ""
                 raise UserError(
                     f"no fitting {role} checkpoint for {self.series.name} in {self.args.checkpoints}: make one with "
-                    f"python run.py --is_training 1 {how} --data {self.args.data}"
+                    f"python run.py --is_training 1 {options} --data {self.args.data}"
                 )
         local = checkpoint.find(path)
         model = checkpoint.load(local, self.device, self.args)

@@ -1,4 +1,4 @@
-"""What experiments that forecast share: the target, and which draft fits it."""
+"""The base of the experiments that forecast: the target and a draft that fits it."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ from leapcast.utils.reporting.record import SCHEMA, environment, now
 
 
 class ExpDecode(ExpBasic):
-    """``target``, ``patch_len``, ``channels`` and ``context`` are there once it is made."""
+    """Loads the target on construction and sets ``patch_len``, ``channels`` and ``context`` (time steps)."""
 
     def __init__(self, args):
         super().__init__(args)
@@ -41,7 +41,7 @@ class ExpDecode(ExpBasic):
         raise NotImplementedError
 
     def options(self) -> dict:
-        """Of :class:`SpeculativeConfig`, what the arguments say whatever the mode."""
+        """The fields of :class:`SpeculativeConfig` that do not depend on the mode."""
         args = self.args
         return {
             "k": args.spec_k,
@@ -54,7 +54,7 @@ class ExpDecode(ExpBasic):
         }
 
     def header(self, config: SpeculativeConfig) -> dict:
-        """With what a record begins: what ran, with which models, where."""
+        """The first fields of a record: arguments, models and environment."""
         allowed = config.accept_mse_tol
         return {
             "schema": SCHEMA,
@@ -66,21 +66,22 @@ class ExpDecode(ExpBasic):
         }
 
     def follows(self, config: dict, training: dict) -> bool:
-        """Whether a target of this configuration can follow the run's rollout."""
+        """Whether a target of this configuration supports the run's rollout."""
         cached = self.args.rollout == "cached"
         if cached and not MODELS[TARGET].Config.cacheable(SimpleNamespace(**config), self.series.variables):
             return False
         return not self.args.renorm_every or config["norm"] == "window"
 
     def fits(self, config: dict, training: dict) -> bool:
+        """Whether a draft of this configuration has the target's patch and channels."""
         return (config["input_token_len"], config["channels"]) == (self.patch_len, self.channels)
 
     def fits_heads(self, config: dict, training: dict) -> bool:
-        """Heads read the hidden states of the one target that they were distilled from."""
+        """Whether heads were distilled from this very target, whose hidden states they read."""
         return self.fits(config, training) and self.models["target"]["sha256"] in training["inputs"]
 
     def known_as(self, role: str) -> str:
-        """What a user calls this model: its checkpoint's folder, or file."""
+        """A short name of the model: that of its checkpoint's folder or file, at most 48 characters."""
         model = self.models[role]
         if model["path"] is None:
             return f"{model['model']}{model['config'].get('season', '')}"
@@ -89,24 +90,24 @@ class ExpDecode(ExpBasic):
         return name.removeprefix(f"{self.series.name}_")[:48]
 
     def decoded(self, mode: str) -> str:
-        """Of the name of a run that speculates: how."""
+        """The part of a run's name that describes its speculative decoding."""
         args = self.args
         allowed = tolerance(mode, args.spec_accept_mse_tol)
-        how = f"{mode}_K{args.spec_k}"
+        name = f"{mode}_K{args.spec_k}"
         if "sigma" in RULES[mode].settings:
-            how += "_calibrated" if args.spec_sigma == "calibrated" else f"_sigma{args.spec_sigma:g}"
-        how += (
+            name += "_calibrated" if args.spec_sigma == "calibrated" else f"_sigma{args.spec_sigma:g}"
+        name += (
             f"_bias{args.spec_accept_bias:g}"
             if "accept_bias" in RULES[mode].settings and args.spec_accept_bias != 1
             else ""
         )
-        how += f"_tol{allowed:g}" if not RULES[mode].draws or allowed > 0 else ""
-        return f"{how}{'_adaptive' * args.spec_adaptive}_{self.known_as('draft')}"
+        name += f"_tol{allowed:g}" if not RULES[mode].draws or allowed > 0 else ""
+        return f"{name}{'_adaptive' * args.spec_adaptive}_{self.known_as('draft')}"
 
     def folder(self, record: str) -> Path:
-        """Of results: that of ``--setting``, or one of a name of its own.
+        """The folder of results, named by ``--setting`` or by :meth:`setting`.
 
-        Digits follow where that name's ``record`` is of a run with other models or arguments.
+        If the latter's ``record`` is of a run with other models or arguments, a hash is appended to the name.
         """
         folder = Path(self.args.results) / self.setting()
         left = self.recorded(folder / record)
@@ -115,28 +116,31 @@ class ExpDecode(ExpBasic):
         return folder
 
     def identity(self) -> dict:
-        """By what a finished run is known again: its data by their place, since they may have grown."""
+        """The identity of a finished run. Data are compared by path, since the file may have grown."""
         args = self.args
         allowed = plain(tolerance(args.spec_mode, args.spec_accept_mse_tol))  # as in records
         given = chosen(build_parser(), args, DECODED, places=True) | {"spec_accept_mse_tol": allowed}
         return given | {INPUTS: contents(self.models)}
 
     def recorded(self, path: Path) -> dict | None:
-        """The identity of the run that left this record; None where there is none, or it tells nothing."""
+        """The identity of the run that wrote this record; None where it is missing or unreadable."""
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            if path.is_file():  # a pipe would have no end
+            if path.is_file():  # reading a pipe might never end
                 record = json.loads(path.read_text())
                 return dict(record["args"]) | {INPUTS: contents(record["models"])}
         return None
 
     def digits(self) -> str:
-        """Of the name of a folder. An argument that has its default does not count: a new one changes no name."""
+        """Six hexadecimal digits of the identity, for a folder's name.
+
+        Arguments at their default are left out, so that adding an argument changes no name.
+        """
         identity, usual = self.identity(), vars(build_parser().parse_args([]))
-        told = {name: value for name, value in identity.items() if name not in usual or value != plain(usual[name])}
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:6]
+        changed = {name: value for name, value in identity.items() if name not in usual or value != plain(usual[name])}
+        return hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:6]
 
     def emitted(self, config: SpeculativeConfig, each: str) -> str:
-        """What the forecast is, in one line; ``each``: window or series."""
+        """One line that describes the forecast; ``each``: "window" or "series"."""
         samples = self.args.num_samples
         if not config.rule.draws:
             return "output: a point forecast, means without noise"
@@ -154,7 +158,7 @@ class ExpDecode(ExpBasic):
         return f"output: {samples} sample paths per {each}, with {noise}; their mean is the point forecast"
 
     def season(self) -> int:
-        """Of ``seasonal_naive``: a day of a data set known by name, else what the past of the data shows; told."""
+        """The season of ``seasonal_naive`` in time steps: a day of a known data set, else estimated; it is printed."""
         name = self.series.name
         if name == self.args.data and name in (EMBEDDED, *DATASETS):
             length = season(name)
@@ -166,33 +170,34 @@ class ExpDecode(ExpBasic):
         return found.length
 
     def past(self) -> tuple[list, object]:
-        """Values ``[rows, C]`` that may be looked at before anything is forecast, and the step between rows."""
+        """Training values, a list of ``[rows, C]``, from which a season may be estimated, and the step between rows."""
         first, end = self.series.borders["train"]
         return [self.series.values[first:end].numpy()], self.series.step
 
     def load_draft(self):
+        """The draft of the arguments. Raises UserError where it does not fit the target."""
         args, name = self.args, self.args.spec_draft_model
         if name and not MODELS[name].trainable:  # nothing to load
             if args.spec_draft_ckpt:
                 raise UserError(f"--spec_draft_model {name} has no checkpoint: leave out --spec_draft_ckpt")
-            own = {"seq_len": self.context, "stochastic_head": False, "block_patches": args.block_patches}
+            changes = {"seq_len": self.context, "stochastic_head": False, "block_patches": args.block_patches}
             if "season" in {field.name for field in fields(MODELS[name].Config)}:
-                own["season"] = args.season or self.season()
-            config = MODELS[name].Config.of(SimpleNamespace(**(asdict(self.target.config) | own)))
-            told = {"path": None, "model": name, "sha256": None, "config": asdict(config), "parameters": 0}
-            self.models["draft"] = told
+                changes["season"] = args.season or self.season()
+            config = MODELS[name].Config.of(SimpleNamespace(**(asdict(self.target.config) | changes)))
+            description = {"path": None, "model": name, "sha256": None, "config": asdict(config), "parameters": 0}
+            self.models["draft"] = description
             return MODELS[name].Model(config)
         entry = MODELS[name or DRAFT]
         fits = self.fits_heads if entry.reads_target else self.fits
         draft = self.load("draft", args.spec_draft_ckpt, name or DRAFT, fits)
-        found = self.models["draft"]["model"]
-        if name not in (None, found):
-            raise UserError(f"{args.spec_draft_ckpt} is a {found}, not a {name}: leave out --spec_draft_model {name}")
+        loaded = self.models["draft"]["model"]
+        if name not in (None, loaded):
+            raise UserError(f"{args.spec_draft_ckpt} is a {loaded}, not a {name}: leave out --spec_draft_model {name}")
         training = checkpoint.read(checkpoint.find(self.models["draft"]["path"]))["training"]
         check_draft(self.target, draft)
         if draft.reads_target and not self.fits_heads(asdict(draft.config), training):
             raise UserError(
                 f"{self.models['draft']['path']} holds heads of another target: distil some from this one, or give "
-                "their own as --checkpoint"
+                "their changes as --checkpoint"
             )
         return draft

@@ -16,7 +16,7 @@ SHARED = ("seq_len", "input_token_len", "output_token_len", "d_model", "n_heads"
 
 
 class ExpDistill(ExpForecast):
-    """``--distill``. Sizes, patch, channels and, without --seq_len, context are the target's."""
+    """``--distill``: sizes, patch, channels and, without --seq_len, the context are the target's."""
 
     def build(self):
         self.teacher = for_inference(self.load("distillation target", self.args.distill_target_ckpt, TARGET))
@@ -45,7 +45,7 @@ class ExpDistill(ExpForecast):
         return self.teacher
 
     def continuation(self, context: Tensor):
-        """Along means, or along sample paths of the target where sampling is what the draft is for."""
+        """Along the target's means, or with ``--distill_loss acceptance`` along its sample paths."""
         if self.args.distill_loss == "mse":
             return mean_draw
         spread = Spread(self.sigma, context)

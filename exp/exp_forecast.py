@@ -1,4 +1,4 @@
-"""Training on data, and testing of a model alone."""
+"""Training on data."""
 
 import json
 import math
@@ -37,7 +37,7 @@ LOG_EVERY = 20  # steps
 class ExpForecast(ExpBasic):
     """Next-patch training, or with ``--train_rollout F`` along the model's own rollouts of F patches."""
 
-    model: Any  # what is trained
+    model: Any  # the model in training
 
     def sizes(self) -> dict:
         """The fields of the model's configuration that do not come from the arguments."""
@@ -69,7 +69,7 @@ class ExpForecast(ExpBasic):
         return module.Model(module.Config(**values)).to(self.device)
 
     def check_block(self, model: type[Any], patches: int) -> None:
-        """Refuse what a draft that proposes ``patches`` in one call cannot be trained for."""
+        """Raise UserError where the arguments cannot train a draft that proposes ``patches`` in one call."""
         name, least = self.args.model, patches + model.reads_target
         if model.reads_target and not self.args.distill:
             raise UserError(f"--model {name} reads a target's hidden states: add --distill")
@@ -81,7 +81,7 @@ class ExpForecast(ExpBasic):
             )
 
     def with_channels(self, model):
-        """The same weights for the wanted ``--channels``: a pretrained model knows variables one by one."""
+        """The same weights with the wanted ``--channels``; pretrained models have independent channels."""
         wanted = self.channels()
         if wanted in (None, model.config.channels):
             return model
@@ -90,34 +90,34 @@ class ExpForecast(ExpBasic):
         return changed.eval()
 
     def channels(self) -> str | None:
-        """What ``--channels`` must be; None leaves it to a checkpoint."""
+        """The wanted channels; None keeps a checkpoint's."""
         return self.args.channels
 
     def patches(self, values: Tensor) -> Tensor:
-        """``[B, L, C]`` of data -> rows of patches ``[B, N, C, P]`` on the device."""
+        """Data ``[B, L, C]`` -> rows of patches ``[B, N, C, P]`` on the device."""
         config = self.model.config
         return to_patches(to_rows(values.to(self.device), config.channels), config.input_token_len)
 
     def leader(self):
-        """The model along whose rollout training goes."""
+        """The model whose rollout training follows."""
         return self.model
 
     def continuation(self, context: Tensor):
-        """How the leader continues a context: the ``draw`` of ``autoregress``."""
+        """The ``draw`` of ``autoregress`` by which the leader continues a context."""
         return mean_draw
 
     def distance(self, mean: Tensor, goal: Tensor, context: Tensor) -> Tensor:
-        """The loss of means ``[B or B·W, T, C, P]``; context ``[B, N, C, P]``."""
+        """The loss of ``mean`` against ``goal``, ``[B or B·W, T, C, P]`` each; context ``[B, N, C, P]``."""
         return F.mse_loss(mean, goal)
 
     def goal(self, read: Tensor, truth: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What should be predicted after each patch read (of which ``truth`` is the true next): mean, log-variance."""
+        """The goal after each patch of ``read``: mean, and log-variance or None; ``truth``: the true next patches."""
         return truth, None
 
     def along(self, full: Tensor, steps: int) -> Tensor:
         """The context, continued by F - 1 patches of the leader's own rollout: ``[B, N + F - 1, C, P]``.
 
-        So a model reads what it will read when it forecasts. Gradients do not pass through what was rolled out.
+        The model is thus trained on the inputs that it reads when forecasting. No gradients pass through the rollout.
         """
         context, leader = full[:, : full.shape[1] - steps], self.leader()
         if steps == 1 or leader.one_call:  # a block draft that learns from data reads true patches
@@ -126,12 +126,12 @@ class ExpForecast(ExpBasic):
         leader.eval()
         with torch.no_grad():
             session = leader.open_draft(context, full.shape[1])
-            own = autoregress(session, context, steps - 1, self.continuation(context))
+            rollout = autoregress(session, context, steps - 1, self.continuation(context))
         leader.train(was_training)
-        return torch.cat((context, own), 1)
+        return torch.cat((context, rollout), 1)
 
     def block_loss(self, read: Tensor, truth: Tensor, steps: int) -> Tensor:
-        """Mean squared error of all proposals that the horizon has room for, made after each of its patches."""
+        """Mean squared error of the proposals after each patch, without those beyond the horizon."""
         window = read.shape[1] - steps + 1
         windows = windows_of(read, window)  # [B·F, N, C, P]
         goal, ahead, block = self.block_goal(windows, read, truth, steps)
@@ -140,15 +140,15 @@ class ExpForecast(ExpBasic):
         return self.distance(block[:, position, proposal], goal[:, at[position, proposal]], read[:, :window])
 
     def block_goal(self, windows: Tensor, read: Tensor, truth: Tensor, steps: int) -> tuple[Tensor, int, Tensor]:
-        """What should be predicted ``[B, F, C, P]``; how far ahead of its position a block begins; the blocks."""
+        """The goal ``[B, F, C, P]``, the offset in patches at which a block begins, and the predicted blocks."""
         return truth[:, -steps:], 0, self.model.forecast(windows).unflatten(0, (-1, steps))
 
     def loss(self, full: Tensor, steps: int, horizon_only: bool) -> Tensor:
-        """Mean squared error after every patch (or after those of the horizon only), from ``[B, N + F, C, P]``."""
+        """The training loss over all patches (or the horizon's only) of context and horizon ``[B, N + F, C, P]``."""
         read, truth = self.along(full, steps), full[:, 1:]
         if self.model.one_call:
             return self.block_loss(read, truth, steps)
-        # A window's statistics would look ahead: with norm 'window' every step of the rollout is a window of its own.
+        # Statistics of a window would include later patches: with norm 'window' every step has a separate window.
         windowed = "window" in (self.model.config.norm, self.leader().config.norm)
         context = full[:, : full.shape[1] - steps]
         length = context.shape[1] if windowed else read.shape[1]
@@ -161,7 +161,7 @@ class ExpForecast(ExpBasic):
         loss = self.distance(mean, goal, context)
         if log_var is not None:
             # Gaussian likelihood (or divergence from the goal's Gaussian) of the variance alone. The mean is detached:
-            # together they would explain errors by variance (Seitzer et al. 2022, https://arxiv.org/abs/2203.09168).
+            # otherwise errors would be explained by variance (Seitzer et al. 2022, https://arxiv.org/abs/2203.09168).
             spread = (goal - mean.detach()).square() + (0 if goal_log_var is None else goal_log_var.exp())
             loss = loss + 0.5 * (log_var + spread * (-log_var).exp()).mean()
         return loss
@@ -183,7 +183,8 @@ class ExpForecast(ExpBasic):
     def keep_best(self, state: dict, average, val: Windows, steps: int, path: Path, batches: int) -> None:
         """Validate the averaged weights; write them if they are the best so far.
 
-        Within an epoch (where training was stopped) patience does not count, so that it ends where it would have ended.
+        Validation within an epoch (where training was stopped) does not count towards patience, so that an interrupted
+        training ends at the same epoch as an uninterrupted one.
         """
         trained, self.model = self.model, average.module.eval()
         try:
@@ -206,20 +207,20 @@ class ExpForecast(ExpBasic):
             state["best"] = min(error, state["best"])
 
     def average(self, mean: Tensor, new: Tensor, count: Tensor | int) -> Tensor:
-        """Exponential, over fewer steps at the start: the first weights, which are random, must fade."""
+        """Exponential moving average, with a lower decay at the start so that the random initial weights fade."""
         return mean.lerp(new, 1 - min(self.args.ema_decay, (1 + int(count)) / (10 + int(count))))
 
     def identity(self) -> dict:
-        """What two runs must have in common for the one to go on where the other stopped."""
+        """What must be equal for a run to resume another's training."""
         identity = chosen(build_parser(), self.args, LEARNED)
-        if self.args.distill_loss != "acceptance":  # what is learned does not depend on it
+        if self.args.distill_loss != "acceptance":  # sigma does not affect training
             del identity["spec_sigma"]
         data = {f"data file {i}" if i > 1 else "data file": s.digest() for i, s in enumerate(self.parts, 1)}
         identity["batch_size"] = self.args.batch_size * ddp.world()
         return identity | {INPUTS: data | contents(self.models)}
 
     def left(self, folder: Path, identity: dict) -> dict | None:
-        """The state in which this training was stopped before; None where it begins. Another one is not overwritten."""
+        """The saved state of this training, or None if there is none. Raises UserError where another training is."""
         resume_path, best_path = folder / "resume.pth", folder / "checkpoint.pth"
         if self.args.overwrite:
             return None
@@ -243,11 +244,11 @@ class ExpForecast(ExpBasic):
         if args.setting:
             return args.setting
         config = self.model.config
-        how = "" if config == self.model.configs else f"_x{args.draft_scale_d_model:g}"
-        how += "_pretrain" if args.task_name == "pretrain" else ""
-        how += ("_distill" if args.distill else "") + ("_acceptance" if args.distill_loss == "acceptance" else "")
-        how += f"_F{args.train_rollout}" if args.train_rollout > 1 else ""
-        return f"{self.data_name()}_{args.model}_{config.norm}_{config.channels}{how}_{args.seed}"
+        suffix = "" if config == self.model.configs else f"_x{args.draft_scale_d_model:g}"
+        suffix += "_pretrain" if args.task_name == "pretrain" else ""
+        suffix += ("_distill" if args.distill else "") + ("_acceptance" if args.distill_loss == "acceptance" else "")
+        suffix += f"_F{args.train_rollout}" if args.train_rollout > 1 else ""
+        return f"{self.data_name()}_{args.model}_{config.norm}_{config.channels}{suffix}_{args.seed}"
 
     def data_name(self) -> str:
         return "+".join(series.name for series in self.parts)
@@ -255,8 +256,8 @@ class ExpForecast(ExpBasic):
     def train(self) -> Path:
         """Train to ``<checkpoints>/<setting>/checkpoint.pth``, the best by validation; continue if stopped before.
 
-        Another training's folder is refused without ``--overwrite``. Of several processes (torchrun) each has
-        ``--batch_size`` windows of a batch, and the first writes.
+        Another training's folder is refused without ``--overwrite``. With several processes (torchrun) each takes
+        ``--batch_size`` windows per step, and the first writes.
         """
         args, steps = self.args, self.args.train_rollout
         ddp.start(self.device)
@@ -284,7 +285,7 @@ class ExpForecast(ExpBasic):
         return best_path
 
     def curves(self, folder: Path, step: int):
-        """A writer of TensorBoard's curves from this step on; None where the package is not installed."""
+        """A TensorBoard writer that continues at this step; None where the package is not installed."""
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
@@ -293,16 +294,16 @@ class ExpForecast(ExpBasic):
         return SummaryWriter(folder, purge_step=step)
 
     def run(self, train: Windows, val: Windows, batches: int, total: int, folder: Path) -> str | None:
-        """The steps of training, ``batches`` an epoch, from where an earlier run was stopped.
+        """Train up to step ``total``, with ``batches`` steps per epoch, resuming an interrupted run.
 
-        Ctrl-C ends it after a step, validated and saved: what is kept is returned, in words.
+        Ctrl-C stops after a step, then validates and saves; the message to show is returned, else None.
         """
         args, steps, rank = self.args, self.args.train_rollout, ddp.rank()
         size = args.batch_size * ddp.world()
         best_path, resume_path = folder / "checkpoint.pth", folder / "resume.pth"
         optimizer = torch.optim.Adam(self.model.parameters(), lr=args.learning_rate)
-        # Validated and saved is a running average of the weights: steadier than the last step's, for a target and for
-        # the draft that has to imitate it (Izmailov et al. 2018, https://arxiv.org/abs/1803.05407).
+        # A running average of the weights is validated and saved: it is more stable than the last step's weights, for
+        # targets and drafts alike (Izmailov et al. 2018, https://arxiv.org/abs/1803.05407).
         average = AveragedModel(self.model, avg_fn=self.average)
         identity = self.identity()
         state: dict = {"args": identity, "step": 0, "seconds": 0.0, "best": math.inf, "stale": 0, "history": []}
@@ -345,7 +346,7 @@ class ExpForecast(ExpBasic):
             if writer:
                 try:
                     writer.add_scalar(name, value, state["step"])
-                except OSError as error:  # of an earlier entry
+                except OSError as error:  # the writer reports errors of earlier entries
                     raise Interrupted(f"cannot write {folder} ({error.strerror}): free or unlock it") from error
 
         def save_state() -> None:
@@ -367,12 +368,12 @@ class ExpForecast(ExpBasic):
             log("learning_rate", entry["learning_rate"])
 
         def running() -> dict[str, str]:
-            """What the bar tells: the mean loss of the last steps, and the latest validation."""
+            """Values of the progress bar: mean loss of the last steps, and the latest and best validation losses."""
             return {"loss": f"{torch.stack(tuple(recent)).mean():.4f}"} | shown
 
         def look() -> None:
-            """Validate, keep and save, at the end of an epoch or where training is stopped."""
-            if state["step"] % batches:  # saved first: who stopped it may not wait for the validation
+            """Validate and save, at the end of an epoch or where training is stopped."""
+            if state["step"] % batches:  # save first: a second Ctrl-C may interrupt the validation
                 if logged:
                     note()
                 save_state()
@@ -383,16 +384,16 @@ class ExpForecast(ExpBasic):
             shown["best"] = f"{lowest(state['history']):.4f}"
 
         if not saved:
-            save_state()  # so that no checkpoint.pth is ever without it
+            save_state()  # a checkpoint.pth always comes with a resume.pth
             if args.overwrite and not rank:
                 best_path.unlink(missing_ok=True)
-        if args.checkpoint and not state["history"]:  # what training starts from may be better than what it leads to
+        if args.checkpoint and not state["history"]:  # the initial weights may remain the best
             self.keep_best(state, average, val, steps, best_path, batches)
             save_state()
         self.model.train()
         saved_at = time.monotonic()
         losses = ddp.together(self.model, self.loss)
-        ends, stopped = started + 60 * (args.max_minutes or math.inf), 0  # by --max_minutes: 1, by Ctrl-C: 2
+        ends, stopped = started + 60 * (args.max_minutes or math.inf), 0  # 1: by --max_minutes, 2: by Ctrl-C
         alone = ddp.world() == 1  # several processes must stop at the same step
         stoppable: AbstractContextManager[list] = nullcontext([]) if alone else undisturbed()
         with (
@@ -405,7 +406,7 @@ class ExpForecast(ExpBasic):
                     # Order and dropout follow from (seed, epoch) and (seed, step), so that a resumed run repeats them.
                     order = train.order(torch.Generator().manual_seed(args.seed * 1009 + epoch))
                     for batch in range(within, batches):
-                        with undisturbed():  # Ctrl-C finds a step done, or not begun
+                        with undisturbed():  # Ctrl-C takes effect between steps
                             torch.manual_seed(args.seed * 1000003 + state["step"] + (rank << 40))
                             rate = self.rate(state["step"] / total, epoch)
                             optimizer.param_groups[0]["lr"] = args.learning_rate * rate
@@ -419,7 +420,7 @@ class ExpForecast(ExpBasic):
                             state["seconds"] = earlier + time.monotonic() - started
                             logged.append(loss.detach())
                             recent.append(loss.detach())
-                            if bar.update():  # it was drawn: not at every step
+                            if bar.update():  # the bar was redrawn
                                 bar.set_postfix(running(), refresh=False)
                             common = state["step"] % LOG_EVERY == 0 or batch + 1 == batches
                             if common:
@@ -446,11 +447,11 @@ class ExpForecast(ExpBasic):
         best = lowest(state["history"])
         where = f"step {state['step']} of {total}"
         if writer:
-            with suppress(OSError):  # on a full disk curves end early
+            with suppress(OSError):  # the disk may be full
                 writer.close()
         if stopped == 2:
-            found = f", best validation loss {best:.4f}" if best < math.inf else ""
-            return f"training is kept up to {where}{found} -> {folder}; {again(args)}"
+            loss_text = f", best validation loss {best:.4f}" if best < math.inf else ""
+            return f"training is kept up to {where}{loss_text} -> {folder}; {again(args)}"
         if rank:
             return None
         draw()
@@ -467,7 +468,7 @@ class ExpForecast(ExpBasic):
 
 
 def resumable(saved) -> bool:
-    """Whether this is what ``save_state`` wrote; the state dicts are checked where they are loaded."""
+    """Whether ``saved`` has the form that ``save_state`` writes; state dicts are checked on loading."""
     names = {"args", "step", "seconds", "best", "stale", "history", "model", "average", "optimizer"}
     if not isinstance(saved, dict) or not names <= saved.keys():
         return False
@@ -491,5 +492,5 @@ def resumable(saved) -> bool:
 
 
 def lowest(history: list[dict]) -> float:
-    """The best validation loss; infinity where there is none."""
+    """The lowest validation loss; infinity where there is none."""
     return min((entry["val_loss"] for entry in history if "val_loss" in entry), default=math.inf)

@@ -31,10 +31,10 @@ from leapcast.utils.reporting.figures import prediction_figure
 from leapcast.utils.reporting.verdict import OWN, verdict
 
 COUNTED = ("accepted", "attempted", "emitted", "row_passes", "bound_hits")
-FILLED = ("filled", "gappy", "long_gaps")  # values; series with some; series with a run longer than a season
-KEPT = ("series", "seconds", *COUNTED, *FILLED, "quoted")  # of what is done, for a run that goes on
-PANELS = 8  # of the picture
-TRIALS, TRIAL_SECONDS = 4, 2.0  # of the target alone and of speculation, for the verdict; one of each in any case
+FILLED = ("filled", "gappy", "long_gaps")  # filled values; series with gaps; series with a gap longer than a season
+KEPT = ("series", "seconds", *COUNTED, *FILLED, "quoted")  # progress, kept for resuming
+PANELS = 8  # in the figure
+TRIALS, TRIAL_SECONDS = 4, 2.0  # most runs and seconds for timing the target alone and speculation; at least one run
 
 
 class ExpPredict(ExpDecode):
@@ -82,22 +82,22 @@ class ExpPredict(ExpDecode):
             raise UserError(f"{path} has no time stamps to continue: give a CSV or Parquet file with a time column")
         table = Table(path, *layout)
         if args.data_path is None:
-            table.name = args.data  # by which its models know it
+            table.name = args.data  # the name by which its checkpoints are found
         return [table]
 
     def past(self) -> tuple[list, object]:
-        """Of the first batch of series."""
+        """Values of the first batch of series, a list of ``[rows, C]``, and the step between rows."""
         first = list(islice(self.table.histories(), self.args.batch_size))
         return [history.values for history in first], first[0].step
 
     def predict(self) -> Path:
-        """Forecast every series of the table; a run that was killed goes on with the series it had not reached.
+        """Forecast every series of the table and return the path of forecast.csv; an interrupted run is resumed.
 
         Another run's folder, finished or not, is refused without ``--overwrite``.
         """
         args, folder = self.args, self.folder("forecast.json")
         path = folder / "forecast.csv"
-        first = list(islice(self.table.histories(), args.batch_size))  # most errors show before anything is written
+        first = list(islice(self.table.histories(), args.batch_size))  # check inputs before writing anything
         sigma = self.forecaster.spread(first, args.num_samples)
         for history in first:
             self.forecaster.check(history)
@@ -113,7 +113,7 @@ class ExpPredict(ExpDecode):
         self.say(self.emitted(self.config, "series"))
         new = [part for part in (folder, *folder.parents) if not os.path.exists(part)]
         with alone_in(folder), kept(f"what was forecast is kept; {again(args)}"):
-            # a table of fewer series than a batch has no more than these
+            # with fewer series than a batch, their number is known
             most = len(first) if len(first) < args.batch_size else None
             valid, check = partial(counted, most=most), partial(self.refuse_another, folder)
             file = Growing(path, self.half_done(), valid, check, args.overwrite)
@@ -124,7 +124,7 @@ class ExpPredict(ExpDecode):
             except (UserError, KeyboardInterrupt) as error:
                 if not (isinstance(error, (Interrupted, KeyboardInterrupt)) and file.done):
                     file.discard()
-                    with suppress(OSError):  # another run is beside it
+                    with suppress(OSError):  # another run has written there
                         for made in new:
                             made.rmdir()
                 raise
@@ -147,7 +147,10 @@ class ExpPredict(ExpDecode):
         return path
 
     def forecast(self, file: Growing, first: list[History], sigma) -> tuple[dict, np.ndarray | None]:
-        """Every batch of series to the file. Sums of what the decoder did; paths of the first series, if drawn now."""
+        """Append the forecast of every batch of series to the file.
+
+        Returns the counts of KEPT, and the paths of the first series, or None if an earlier run drew them.
+        """
         args, counts = self.args, file.done
         if counts is None:
             counts = dict.fromkeys(KEPT, 0) | {"beside": self.beside(first, sigma)}
@@ -156,47 +159,50 @@ class ExpPredict(ExpDecode):
             self.say(f"continuing after {done} series")
         work = ray_decode(self, done, sigma) if args.backend == "ray" else self.serial(done, sigma)
         with tqdm(total=100, desc="predict", bar_format="{l_bar}{bar}| {postfix} [{elapsed}<{remaining}]") as bar:
-            for histories, drawn, told in work:
+            for histories, drawn, new in work:
                 frame = self.forecaster.frame(self.table, histories, drawn)
-                next_two = [history.ahead(2) for history in histories]  # tell how fine the others are
+                next_two = [history.ahead(2) for history in histories]  # they determine the format of the others
                 written = self.table.written(next_two[0].append(next_two[1:]))
                 quoted = self.quote(frame, histories)
                 text = frame.to_csv(index=False, header=not counts["series"], date_format=written)
                 shown = drawn[:PANELS] if counts["series"] == 0 else shown
-                told |= {"series": len(histories), "seconds": time.monotonic() - begun, "quoted": quoted}
-                told |= self.filled(histories)
-                begun, counts = time.monotonic(), counts | {name: counts[name] + told[name] for name in told}
+                new |= {"series": len(histories), "seconds": time.monotonic() - begun, "quoted": quoted}
+                new |= self.filled(histories)
+                begun, counts = time.monotonic(), counts | {name: counts[name] + new[name] for name in new}
                 file.append(text, counts)
                 bar.set_postfix_str(f"{counts['series']} series")
                 bar.update(100 * histories[-1].read - bar.n)
         return counts, shown
 
     def quote(self, frame: pd.DataFrame, histories: list[History]) -> int:
-        """Make names in the frame harmless; how many were not, columns counted with the first series."""
+        """Escape names in the frame that a spreadsheet would run as formulas; returns how many were escaped.
+
+        Columns are counted with the first series only.
+        """
         names = {name: harmless(name) for name in frame.columns}
         ids = {history.name: harmless(history.name) for history in histories if history.name is not None}
         frame.columns = list(names.values())
         if self.table.id:
             column = names[self.table.id]
             frame[column] = frame[column].map(ids)
-        changed = sum(name != told for name, told in ids.items())
-        return changed + sum(name != told for name, told in names.items()) * (histories[0].number == 0)
+        changed = sum(name != escaped for name, escaped in ids.items())
+        return changed + sum(name != escaped for name, escaped in names.items()) * (histories[0].number == 0)
 
     def filled(self, histories: list[History]) -> dict:
-        """Counts of what was filled in these series; the longest run so far is kept to be told."""
-        every = [list(history.filled.values()) for history in histories]
+        """The counts of FILLED for these series; updates ``self.longest``, the longest filled run so far."""
+        gaps = [list(history.filled.values()) for history in histories]
         for history in histories:
-            for column, found in history.filled.items():
-                self.longest = max(self.longest, (found.longest, short(history.name), short(column), found.place))
-        values = sum(found.values for own in every for found in own)
-        long = sum(any(found.season for found in own) for own in every)
-        return {"filled": values, "gappy": sum(map(bool, every)), "long_gaps": long}
+            for column, gap in history.filled.items():
+                self.longest = max(self.longest, (gap.longest, short(history.name), short(column), gap.place))
+        values = sum(gap.values for of_series in gaps for gap in of_series)
+        long = sum(any(gap.season for gap in of_series) for of_series in gaps)
+        return {"filled": values, "gappy": sum(map(bool, gaps)), "long_gaps": long}
 
     def told_filled(self, counts: dict) -> str:
-        """One line for all series of a long table."""
+        """One line on the filled values of all series of a long table."""
         text = f"filled by --missing interpolate: {counts['filled']:,} values in {counts['gappy']:,} of "
         text += f"{counts['series']:,} series"
-        if self.longest[0]:  # else in an earlier run
+        if self.longest[0]:  # unknown if it was in an earlier run
             text += "; longest run {:,} time steps: series {}, column {}, {}".format(*self.longest)
         if counts["long_gaps"]:
             text = f"warning: {text}; {counts['long_gaps']:,} series have gaps longer than a season (a day of finer "
@@ -204,37 +210,41 @@ class ExpPredict(ExpDecode):
         return text
 
     def beside(self, first: list[History], sigma) -> dict | None:
-        """The target alone and speculation in turn on the first batch of series, for the verdict; None without a draft.
+        """Time the target alone and speculation on the first batch of series, for the verdict; None without a draft.
 
-        What it costs is told, and no part of the forecast's seconds; nothing of it reaches the forecast. ``speedup`` is
-        the median of ratios; for ``drift`` see :class:`utils.metrics.Drift`: forecasts are taken in standard deviations
-        of each column's context, and columns that are constant there are left out.
+        The time is printed and not counted in the forecast's seconds. ``speedup`` is the median of ratios. ``drift``
+        (see :class:`utils.analysis.metrics.Drift`) is measured in standard deviations of each column's context;
+        columns that are constant there are left out.
         """
         args, begun = self.args, time.monotonic()
         if self.forecaster.draft is None:
             return None
-        ways = {name: copy(self.forecaster) for name in ("target", "speculative")}  # nothing learned is shared
+        ways = {name: copy(self.forecaster) for name in ("target", "speculative")}  # no adaptive state is shared
         for way in ways.values():
             way.decoder = None
         ways["target"].draft = None
         given = first, args.test_pred_len, args.num_samples, sigma
-        found: dict[str, np.ndarray] = {}
+        forecasts: dict[str, np.ndarray] = {}
         seconds: dict[str, list[float]] = {name: [] for name in ways}
         for runs in range(1, TRIALS + 1):
             for name, way in ways.items():
-                (found[name], _), spent = timed(way.decode, self.device, *given)
+                (forecasts[name], _), spent = timed(way.decode, self.device, *given)
                 seconds[name].append(spent)
-            # where K adapts, the first run measures prices
+            # with adaptive K the first run measures the cost model
             if time.monotonic() - begun > TRIAL_SECONDS and (runs > 1 or not args.spec_adaptive):
                 break
-        ratio = speedup(*(seconds[name][runs > 1 :] for name in ways))[0]  # the first warms up, if it is not the only
+        ratio = speedup(*(seconds[name][runs > 1 :] for name in ways))[
+            0
+        ]  # the first run is a warm-up, unless it is the only one
         drift = Drift(paths=self.config.rule.draws)
-        for history, ours, own in zip(first, found["speculative"], found["target"], strict=True):
+        for history, speculative, alone in zip(first, forecasts["speculative"], forecasts["target"], strict=True):
             context = history.values[-self.context :]
             spread, most = context.std(0), np.abs(context).max(0)
-            varied = spread > 1e-12 * most  # what is below is rounding
-            ours, own = (torch.from_numpy(paths[None, ..., varied] / spread[varied]) for paths in (ours, own))
-            drift.add(*(paths if args.num_samples > 1 else paths[:, 0] for paths in (ours, own)))
+            varied = spread > 1e-12 * most  # less is rounding error
+            speculative, alone = (
+                torch.from_numpy(paths[None, ..., varied] / spread[varied]) for paths in (speculative, alone)
+            )
+            drift.add(*(paths if args.num_samples > 1 else paths[:, 0] for paths in (speculative, alone)))
         self.say(
             f"the target alone was run beside on the first batch of series ({len(first)}), for the verdict: "
             f"{time.monotonic() - begun:.1f} s"
@@ -242,12 +252,12 @@ class ExpPredict(ExpDecode):
         return {"series": len(first), "runs": runs, "speedup": ratio, "drift": drift.record()}
 
     def serial(self, skip: int, sigma) -> Iterator[tuple[list[History], np.ndarray, dict]]:
-        """Batches of series from number ``skip`` on, and what :meth:`work` makes of them."""
+        """The results of :meth:`work` for every batch, starting at series number ``skip``."""
         for batch in batches(islice(self.table.histories(), skip, None), self.args.batch_size):
             yield self.work(batch, sigma)
 
     def work(self, batch: list[History], sigma) -> tuple[list[History], np.ndarray, dict]:
-        """The batch, its paths ``[series, S, H, C]``, and counts of what the decoder did."""
+        """The batch, its paths ``[series, S, H, C]``, and the decoder's counts (COUNTED)."""
         drawn, statistics = self.forecaster.decode(batch, self.args.test_pred_len, self.args.num_samples, sigma)
         return batch, drawn, {name: int(torch.as_tensor(vars(statistics)[name]).sum()) for name in COUNTED}
 
@@ -255,48 +265,48 @@ class ExpPredict(ExpDecode):
         return [model["sha256"] for model in self.models.values()]
 
     def refuse_another(self, folder: Path, left: dict | None) -> None:
-        """Raise where the folder is of another run; ``left``: the identity of the one that was interrupted there."""
+        """Raise UserError where the folder holds another run; ``left``: the identity of an interrupted one, or None."""
         if left is not None:
             refuse_another(build_parser(), folder, "half-done forecast", left, self.half_done())
         elif (finished := self.recorded(folder / "forecast.json")) is not None:
             refuse_another(build_parser(), folder, "forecast", finished, self.identity())
 
     def half_done(self) -> dict:
-        """The identity of this run until it is finished: so long the table must not change.
+        """The identity of this run while unfinished, in which the table must not change.
 
-        It may be too long to be read twice, and is known by its size and time.
+        A table may be too large to hash, so it is identified by size and modification time.
         """
         source, identity = self.table.source, self.identity()
         file = source.stat() if isinstance(source, Path) else None
-        told = file and f"{file.st_size} bytes, last written {file.st_mtime_ns} ns after 1970"
-        return identity | {INPUTS: identity[INPUTS] | {"data file": told}}
+        version = file and f"{file.st_size} bytes, last written {file.st_mtime_ns} ns after 1970"
+        return identity | {INPUTS: identity[INPUTS] | {"data file": version}}
 
     def setting(self) -> str:
         args = self.args
-        how = self.decoded(args.spec_mode) if self.forecaster.draft else "alone"
-        how += f"_S{args.num_samples}" if args.num_samples > 1 else ""
-        name = f"predict_{self.table.name}_{self.known_as('target')}_H{args.test_pred_len}_{how}"
+        suffix = self.decoded(args.spec_mode) if self.forecaster.draft else "alone"
+        suffix += f"_S{args.num_samples}" if args.num_samples > 1 else ""
+        name = f"predict_{self.table.name}_{self.known_as('target')}_H{args.test_pred_len}_{suffix}"
         return args.setting or name
 
     def panels(self, histories: list[History], drawn) -> list[tuple]:
-        """Of each series its first column, or of the one series its first columns; see :func:`prediction_figure`."""
+        """The first column of each series, or the first columns of a single one, for :func:`prediction_figure`."""
         args = self.args
         wide = [(0, c) for c in range(min(PANELS, self.table.variables))]
-        shown, found = wide if not args.id_column else [(i, 0) for i in range(len(histories))], []
+        shown, result = wide if not args.id_column else [(i, 0) for i in range(len(histories))], []
         for i, column in shown:
             history, rows = histories[i], max(self.context, args.test_pred_len)
             title = self.table.columns[column] if history.name is None else f"{history.name}: {self.table.columns[0]}"
             past = history.times[-rows:], history.values[-rows:, column]
-            found.append((title, *past, history.ahead(args.test_pred_len), drawn[i, :, :, column]))
-        return found
+            result.append((title, *past, history.ahead(args.test_pred_len), drawn[i, :, :, column]))
+        return result
 
     def part(self, shown: int, series: int) -> str:
-        """What of the forecast stands in the picture; nothing to say where it is all of it."""
+        """Which part of the forecast the figure shows; "" if all of it."""
         columns = self.table.variables
         if not self.args.id_column:
             return f"the first {PANELS} of {columns:,} columns" if columns > PANELS else ""
-        told = [f"the first {shown} of {series:,} series"] if series > shown else []
-        return ", ".join([*told, f"the first of {columns:,} columns"] if columns > 1 else told)
+        parts = [f"the first {shown} of {series:,} series"] if series > shown else []
+        return ", ".join([*parts, f"the first of {columns:,} columns"] if columns > 1 else parts)
 
     def record(self, counts: dict) -> dict:
         args, beside = self.args, counts["beside"] or {"speedup": None, "drift": None}
@@ -312,7 +322,7 @@ class ExpPredict(ExpDecode):
             },
             "lossless": self.config.exact and not counts["bound_hits"] if self.forecaster.draft else None,
             "seconds": counts["seconds"],
-            # of the first series only, beside which the target alone was run
+            # the timing runs on the first series, see beside()
             "beside": counts["beside"] and {name: counts["beside"][name] for name in ("series", "runs")},
             "accuracy": {"drift": beside["drift"]},
             "speedup": {f"vs_{OWN[args.rollout]}": beside["speedup"]},
@@ -330,25 +340,25 @@ class ExpPredict(ExpDecode):
 
     def summary(self, record: dict) -> str:
         args, data = self.args, record["data"]
-        how = (
+        kind = (
             f"{args.num_samples} paths"
             if args.num_samples > 1
             else "means"
             if not self.config.rule.draws
             else "one path"
         )
-        text = f"{data['series']} series of {len(data['columns'])} columns, {data['horizon']} steps ahead ({how})"
+        text = f"{data['series']} series of {len(data['columns'])} columns, {data['horizon']} steps ahead ({kind})"
         text += f" in {record['seconds']:.1f} s"
         if self.forecaster.draft:
             rate, passes = record["acceptance"]["rate"], record["acceptance"]["patches_per_target_pass"]
-            if rate is not None:  # else the verdict says why
+            if rate is not None:  # without proposals the verdict says why
                 text += f"; {rate:.1%} of the draft's proposals accepted, {passes:.2f} patches per target pass, "
                 text += "lossless" if record["lossless"] else f"mse_tol {record['args']['spec_accept_mse_tol']}"
         return f"{text}\n{record['verdict']}"
 
 
 def counted(done, most: int | None) -> bool:
-    """Whether these are counts of what a run has done, of at most so many series."""
+    """Whether ``done`` is a valid record of progress, of at most ``most`` series."""
     if not isinstance(done, dict) or set(done) != {*KEPT, "beside"}:
         return False
     counts = {name: done[name] for name in KEPT if name != "seconds"}

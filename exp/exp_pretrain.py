@@ -1,4 +1,4 @@
-"""Pretraining: next patches of many data sets, each variable a series of its own."""
+"""Pretraining: next-patch prediction on several data sets, with independent channels."""
 
 from leapcast.data_provider.data_factory import load_series
 from leapcast.data_provider.data_loader import Mixture, Series, Windows
@@ -7,7 +7,7 @@ from leapcast.models.errors import UserError
 
 
 class ExpPretrain(ExpForecast):
-    """``--task_name pretrain``. The files of ``--data_path`` are mixed by ``--data_weights``."""
+    """``--task_name pretrain``: the files of ``--data_path`` are mixed by ``--data_weights``."""
 
     def read_data(self) -> list[Series]:
         args = self.args
@@ -25,9 +25,9 @@ class ExpPretrain(ExpForecast):
             raise UserError(f"--data_weights has {len(self.weights)} numbers for {len(parts)} files: give one each")
         return parts
 
-    def windows(self, split: str, horizon: int) -> Mixture:  # type: ignore[override]  # read in the same way
-        how = self.model.config.seq_len, horizon, "--train_rollout x --input_token_len"
-        return Mixture([Windows(p, split, *how) for p in self.parts], self.weights)
+    def windows(self, split: str, horizon: int) -> Mixture:  # type: ignore[override]  # same interface
+        options = self.model.config.seq_len, horizon, "--train_rollout x --input_token_len"
+        return Mixture([Windows(p, split, *options) for p in self.parts], self.weights)
 
     def channels(self) -> str:
         return "independent"

@@ -1,4 +1,4 @@
-"""Testing: a target alone, or decoded with a draft, next to its baselines. Writes the record of the run."""
+"""Testing: a target alone, or speculative decoding with its baselines. Writes the record of the run."""
 
 import math
 import random
@@ -37,7 +37,7 @@ TARGETS = [name for name in BASELINES if name != "draft"]
 
 
 class ExpSpeculative(ExpDecode):
-    """One run over a split. Every method is run on every batch, in turn, so that the machine's moods hit all alike."""
+    """One run over a split. The methods take turns on every batch, so that changes of machine speed affect all."""
 
     def __init__(self, args):
         super().__init__(args)
@@ -48,7 +48,7 @@ class ExpSpeculative(ExpDecode):
         sigma = args.spec_sigma
         beside = self.beside()
         if sigma == "calibrated":
-            sigma = self.calibration("target", self.target) if sampling else 0.5  # means have no spread
+            sigma = self.calibration("target", self.target) if sampling else 0.5  # not used: only means are forecast
         self.config = SpeculativeConfig(
             mode=args.spec_mode if args.use_speculative else MEANS,
             sigma=sigma,
@@ -77,34 +77,34 @@ class ExpSpeculative(ExpDecode):
         self.names = [name for name in self.methods if name in (*beside, "speculative", "reference")]
 
     def beside(self) -> list[str]:
-        """The methods that run beside speculative decoding, by --baselines; without it the target is what is run."""
+        """The names of the baselines to run, by --baselines; without a draft always the target."""
         args = self.args
-        given, own = args.baselines, OWN[args.rollout]
-        have = [name for name in BASELINES if name != "draft" or args.use_speculative]
-        have = [name for name in have if name != "target_cached" or args.rollout == "cached"]
+        given, target = args.baselines, OWN[args.rollout]
+        available = [name for name in BASELINES if name != "draft" or args.use_speculative]
+        available = [name for name in available if name != "target_cached" or args.rollout == "cached"]
         if given is None:
-            given = [own, "draft"]
+            given = [target, "draft"]
         elif given == ["all"]:
-            given = have
+            given = available
         elif given != ["none"]:
-            for name in set(given) - set(have):
+            for name in set(given) - set(available):
                 needed = "--use_speculative" if name == "draft" else "--rollout cached"
                 raise UserError(f"--baselines {name} is for {needed}: leave it out")
-        chosen = [name for name in given if name in have and name != own]
-        return [*chosen, "target"] if own in given or not args.use_speculative else chosen
+        chosen = [name for name in given if name in available and name != target]
+        return [*chosen, "target"] if target in given or not args.use_speculative else chosen
 
     def configure(self, samples: int, **changes) -> None:
-        """Decode with this number of paths and these changes of the configuration from now on."""
+        """Make the decoder for this number of sample paths, with these changes of the configuration."""
         self.config, self.samples = replace(self.config, **changes), samples
         trace = self.phases if self.args.trace_inference_breakdown else None
         self.decoder = make_decoder(self.target, self.draft, self.config, self.args.spec_adaptive, trace)
 
     @torch.inference_mode()
     def alone(self, model, x: Tensor, open_) -> Tensor:
-        """A model's own means over the horizon, in a session from ``open_(context, capacity)``: ``[B, H, C]``."""
+        """The means of a model's rollout, in a session from ``open_(context, capacity)``: ``[B, H, C]``."""
         config = model.config
         context = row_patches(x, config)
-        steps = math.ceil(self.args.test_pred_len / config.input_token_len)  # a reference has a patch of its own
+        steps = math.ceil(self.args.test_pred_len / config.input_token_len)  # a reference may have another patch
         patches = autoregress(open_(context, context.shape[1] + steps), context, steps)
         return paths(patches, 1, config.channels, x.shape[2])[:, : self.args.test_pred_len]
 
@@ -116,7 +116,7 @@ class ExpSpeculative(ExpDecode):
         return paths(patches, self.samples, self.channels, x.shape[2])[..., : self.args.test_pred_len, :]
 
     def run_sliding(self, x: Tensor, series: Tensor, lean: bool = False, model=None) -> Tensor:
-        """Point forecast, the window normalised and run anew for every patch: the public code's evaluation."""
+        """Point forecast that recomputes the whole window for every patch, as the public code does: ``[B, H, C]``."""
         model = model or self.target
         return self.alone(model, x, lambda context, capacity: SlidingSession(model, context, capacity, lean))
 
@@ -127,14 +127,14 @@ class ExpSpeculative(ExpDecode):
         return self.run_sliding(x, series, lean=True, model=self.reference)
 
     def run_draft(self, x: Tensor, series: Tensor) -> Tensor:
-        """The draft's point forecast under its own rollout; heads on a target go on from its prefill."""
+        """The draft's point forecast ``[B, H, C]``; heads alternate with the target whose hidden states they read."""
         if self.draft.reads_target:
             return self.run_heads(x)
         return self.alone(self.draft, x, self.draft.open_draft)
 
     @torch.inference_mode()
     def run_heads(self, x: Tensor) -> Tensor:
-        """Target and heads in turn, nothing verified."""
+        """Target and heads in turn, without verification: ``[B, H, C]``."""
         context = row_patches(x, self.target.config)
         capacity = context.shape[1] + self.steps
         session = self.target.open_target(context, capacity, self.config)
@@ -147,7 +147,7 @@ class ExpSpeculative(ExpDecode):
         return forecast[..., : self.args.test_pred_len, :]
 
     def test(self) -> dict:
-        """Run what was asked for, write ``<results>/<setting>/metrics.json`` and ``forecast.png``, print the table."""
+        """Run the methods, write ``<results>/<setting>/metrics.json`` and ``forecast.png``, print the table."""
         args, emitted = self.args, self.emitted(self.config, "window")
         self.say(emitted)
         index = self.windows.evenly(args.max_windows)
@@ -162,27 +162,27 @@ class ExpSpeculative(ExpDecode):
         return record
 
     def measure(self, names: list[str], windows: Windows, index: Tensor, batch_size: int) -> tuple:
-        """Accuracy and seconds per batch of each method, run in turn on every batch; and what the decoder did."""
+        """Accuracy and seconds per batch of each method, run in turn on every batch; and the decoder's statistics."""
         accuracy = {name: Accuracy(self.patch_len) for name in names} | {"drift": self.drift()}
         seconds: dict[str, list[float]] = {name: [] for name in names}
         statistics = Statistics.empty(self.config.k)
         x, _ = windows.batch(index[:batch_size])
-        for size in {len(batch) for batch in index.split(batch_size)}:  # warm-up: allocators, tables, kernels, prices
+        for size in {len(batch) for batch in index.split(batch_size)}:  # warm-up: allocators, kernels, cost model
             for name in names:
                 self.methods[name](x[:size].to(self.device), index[:size].to(self.device))
         self.phases.seconds.clear()
         order = random.Random(0)
         for batch in tqdm(index.split(batch_size), desc="forecast", unit="batch"):
             x, truth = (t.to(self.device) for t in windows.batch(batch))
-            series, found = batch.to(self.device), {}
-            for name in order.sample(names, len(names)):  # what ran before leaves its traces in the caches
-                found[name], spent = timed(self.methods[name], self.device, x, series)
-                accuracy[name].add(found[name], truth)
+            series, forecasts = batch.to(self.device), {}
+            for name in order.sample(names, len(names)):  # in random order: caches favour what ran before
+                forecasts[name], spent = timed(self.methods[name], self.device, x, series)
+                accuracy[name].add(forecasts[name], truth)
                 seconds[name].append(spent)
             if "speculative" in names:
                 statistics.add(self.last)
                 if "target" in names:
-                    accuracy["drift"].add(found["speculative"], found["target"])
+                    accuracy["drift"].add(forecasts["speculative"], forecasts["target"])
         return accuracy, seconds, statistics
 
     def drift(self) -> Drift:
@@ -192,16 +192,16 @@ class ExpSpeculative(ExpDecode):
         config, args = self.config, self.args
         if args.setting:
             return args.setting
-        how = self.decoded(config.mode) if args.use_speculative else "alone"
-        how += f"_S{self.samples}" if self.samples > 1 else ""
-        how += f"_{args.amp}" * (args.amp != "off")
-        return f"{self.series.name}_{self.known_as('target')}_{config.rollout}_H{args.test_pred_len}_{how}"
+        suffix = self.decoded(config.mode) if args.use_speculative else "alone"
+        suffix += f"_S{self.samples}" if self.samples > 1 else ""
+        suffix += f"_{args.amp}" * (args.amp != "off")
+        return f"{self.series.name}_{self.known_as('target')}_{config.rollout}_H{args.test_pred_len}_{suffix}"
 
     def record(self, windows: int, accuracy: dict, seconds: dict, statistics: Statistics) -> dict:
-        """The record of DESIGN's section 5; what does not apply or was never attempted is null."""
+        """The record of the run; what does not apply or was not measured is None."""
         args, config = self.args, self.config
         timing: dict[str, Any] = {name: seconds.get(name) for name in ("speculative", *BASELINES)}
-        if self.samples > 1:  # a sliding baseline forecasts once: it is no measure of many paths
+        if self.samples > 1:  # a sliding baseline makes one forecast only
             timing["target_sliding"] = timing["target_sliding_lean"] = None
         timing[OWN[config.rollout]] = seconds.get("target")
         spec = timing["speculative"]
@@ -218,7 +218,7 @@ class ExpSpeculative(ExpDecode):
             phases = {f"{phase}_s": self.phases.seconds[phase] for phase in ("draft", "verify", "accept")}
             breakdown = phases | {"other_s": sum(spec) - sum(phases.values())}
         accuracy = dict(accuracy)
-        if "target_sliding_lean" in accuracy:  # the same forecast, whichever of them was run
+        if "target_sliding_lean" in accuracy:  # both give the same forecast
             accuracy.setdefault("target_sliding", accuracy["target_sliding_lean"])
         record = self.header(config) | {
             "data": {
@@ -263,7 +263,7 @@ class ExpSpeculative(ExpDecode):
         return record | {"verdict": verdict(record)}
 
     def figure(self, path: Path, window: Tensor) -> str:
-        """The first and the last variable of one window; returns how many of all these are, if there are more."""
+        """Draw the first and the last variable of one window; returns "n of m variables" if there are more."""
         x, truth = self.windows.batch(window)
         series = window.to(self.device)
         lines = {"target": self.run_target(x.to(self.device), series)[0].cpu()}
@@ -271,7 +271,7 @@ class ExpSpeculative(ExpDecode):
         if self.args.use_speculative:
             lines["speculative"] = self.run_speculative(x.to(self.device), series)[0].cpu()
             assert self.last.accepted_patches is not None
-            # of the first path; with joint channels one row stands for all variables
+            # of the first path; with joint channels one row holds all variables
             marks = self.last.accepted_patches[:: self.samples].expand(self.series.variables, -1)
         if self.samples > 1:
             band = lines["speculative"].quantile(torch.tensor([0.1, 0.9]), 0)

@@ -26,43 +26,47 @@ from leapcast.utils.decoding.statistics import Statistics
 from leapcast.utils.decoding.timing import timed
 from leapcast.utils.speculative_decoder import SpeculativeDecoder
 
-# what a configuration sets, and its argument of run.py; in point mode there is no noise: neither sigma nor bias
+# parameter of a configuration -> its argument of run.py; point mode reads neither sigma nor bias
 SWEPT = {"mode": "spec_mode", "sigma": "spec_sigma", "bias": "spec_accept_bias"}
 SWEPT |= {"mse_tol": "spec_accept_mse_tol", "k": "spec_k"}
 FIELDS = {"sigma": "sigma", "bias": "accept_bias", "mse_tol": "accept_mse_tol", "k": "k"}  # of SpeculativeConfig
 ALONE = {"mode": MEANS, "sigma": None, "bias": None, "mse_tol": 0.0, "k": 1}  # for baselines that do not speculate
-BASELINES = ("target_point", "target_sliding", "draft")  # measured once; the last two now and then again
-REFRESHED = 32  # a configuration times every 32nd batch of one of these two again
-CALIBRATION_WINDOWS = 192  # of the first half of validation; what is measured on validation are windows of the second
+BASELINES = (
+    "target_point",
+    "target_sliding",
+    "draft",
+)  # measured once; batches of the last two are repeated from time to time
+REFRESHED = 32  # each configuration repeats 1 in 32 batches of one of those two
+CALIBRATION_WINDOWS = 192  # from the first half of validation; measurements use the second half
 
 
 def presets() -> dict[str, list[dict]]:
-    """Those of the rules, and ``full``, which is all of them: lists of values, [None] of what a rule does not read."""
-    found = {
+    """The presets of all acceptance rules, and ``full``, their union: lists of values, [None] if not read by a rule."""
+    result = {
         name: [{"mode": [mode]} | {setting: values.get(field, [None]) for setting, field in FIELDS.items()}]
         for mode, rule in RULES.items()
         for name, values in rule.presets.items()
     }
-    return found | {"full": [part for parts in found.values() for part in parts]}
+    return result | {"full": [part for parts in result.values() for part in parts]}
 
 
 def grid(args: Namespace) -> list[dict]:
-    """The configurations: those of the preset, with the lists that the command line gives in place of its own."""
-    found = []
+    """The configurations of the preset, with the lists given on the command line in place of the preset's."""
+    settings = []
     for part in lists(args):
-        found += [dict(zip(SWEPT, values, strict=True)) for values in itertools.product(*(part[n] for n in SWEPT))]
-    return [setting for i, setting in enumerate(found) if setting not in found[:i]]
+        settings += [dict(zip(SWEPT, values, strict=True)) for values in itertools.product(*(part[n] for n in SWEPT))]
+    return [setting for i, setting in enumerate(settings) if setting not in settings[:i]]
 
 
 def lists(args: Namespace) -> list[dict]:
-    """The lists that are multiplied, a dict for each part of the preset."""
+    """The lists of values whose products form the grid, a dict for each part of the preset."""
     given = {"sigma": args.sigmas, "bias": args.biases, "mse_tol": args.mse_tols, "k": args.ks}
     given = {name: values for name, values in given.items() if values is not None}
     return [part | {n: values for n, values in given.items() if part[n] != [None]} for part in presets()[args.preset]]
 
 
 def meant(values: dict) -> dict:
-    """What :func:`exp.identity.plain` was made from."""
+    """The inverse of :func:`exp.identity.plain`."""
     return {name: math.inf if value == "inf" else value for name, value in values.items()}
 
 
@@ -73,12 +77,12 @@ def label(setting: dict) -> str:
 
 
 class ExpSweep(ExpSpeculative):
-    """``args``: those of a speculative run, and those of optimize_speculative.py."""
+    """``args``: the arguments of optimize_speculative.py, which include those of run.py."""
 
     def __init__(self, args: Namespace):
         own = vars(build_parser().parse_args([]))
         super().__init__(Namespace(**{name: value for name, value in vars(args).items() if name in own}))
-        # what was found as the newest is what workers shall load, and records name
+        # workers load, and records name, the checkpoints that were chosen here
         found = {"checkpoint": self.models["target"]["path"], "spec_draft_ckpt": self.models["draft"]["path"]}
         self.told = Namespace(**vars(args) | found)
         self.plain_args, self.plain_config = Namespace(**vars(self.args) | found), self.config
@@ -94,13 +98,13 @@ class ExpSweep(ExpSpeculative):
         self.most = max(k for part in lists(args) for k in part["k"])
         if self.draft.one_call:
             self.most = min(self.most, self.draft.at_once)
-        # for predictions, as far as they were asked for
+        # computed when a prediction first needs them
         self.point_mse: float | None = None
         self.prices: dict[str, tuple] = {}
         self.outlooks: dict[tuple, Outlook] = {}
 
     def look_at(self, split: str) -> None:
-        """Measure on this part from now on; baselines are measured anew."""
+        """Measure on this split from now on; the baselines are measured again."""
         args = self.plain_args = Namespace(**vars(self.plain_args) | {"split": split})
         self.windows = Windows(self.series, split, self.context, args.test_pred_len)
         second = slice(len(self.windows) // 2 if split == "val" else 0, None)
@@ -112,7 +116,7 @@ class ExpSweep(ExpSpeculative):
     # ---------------------------------------------------------------- one configuration
 
     def use(self, setting: dict) -> None:
-        """Decode by this configuration from now on."""
+        """Decode with this configuration from now on."""
         given = {name: value for name, value in setting.items() if value is not None}
         self.args = Namespace(**vars(self.plain_args) | {SWEPT[name]: value for name, value in given.items()})
         if given.get("sigma") == "calibrated":
@@ -123,30 +127,31 @@ class ExpSweep(ExpSpeculative):
         self.configure(self.told.num_samples if RULES[setting["mode"]].draws else 1, **given)
 
     def run(self, number: int, setting: dict) -> dict:
-        """Its record; one with ``error`` where it cannot be run."""
+        """The record of a configuration, with ``error`` set where it cannot be run."""
         record = self.failed(number, setting)
         try:
             measured = record | self.measured(setting)
-            json.dumps(measured, allow_nan=False)  # what is not a number cannot be kept
+            json.dumps(measured, allow_nan=False)  # refuses NaN
             return measured
-        except Exception as error:  # whatever it is, the others shall be measured
+        except Exception as error:  # the sweep continues with the other configurations
             return self.failed(number, setting, error)
 
     def failed(self, number: int, setting: dict, error: Exception | None = None) -> dict:
-        told = error and f"{type(error).__name__}: {' '.join(str(error).split())}"
+        message = error and f"{type(error).__name__}: {' '.join(str(error).split())}"
         return {
             "number": number,
             "setting": plain(setting),
             "decoder": self.told.decoder,
-            "error": told,
-            "verdict": told,
+            "error": message,
+            "verdict": message,
         }
 
     def contents(self) -> list[str]:
-        """By what models and data are known again: digests of target, draft and data."""
+        """The digests of target, draft and data."""
         return [self.models["target"]["sha256"], self.models["draft"]["sha256"], self.series.digest()]
 
     def measured(self, setting: dict) -> dict:
+        """Measure a configuration, and the baselines where they have no times yet."""
         for name in BASELINES:
             if name not in self.seconds:
                 self.use(ALONE)
@@ -154,14 +159,14 @@ class ExpSweep(ExpSpeculative):
                 accuracy = Accuracy(self.patch_len)
                 seconds = [self.forecast(name, batch, accuracy)[1] for batch in self.batches]
                 self.seconds[name], self.accuracy[name] = seconds, accuracy
-        # some batches of them again, so that the times beside this configuration stay those of this hour
+        # repeat some batches, so that the baselines' times follow changes of the machine's speed
         self.use(ALONE)
         name = self.chance.choice(BASELINES[1:])
         for i in self.chance.sample(range(len(self.batches)), -(-len(self.batches) // REFRESHED)):
             self.seconds[name][i] = self.forecast(name, self.batches[i])[1]
 
         self.use(setting)
-        if self.args.spec_adaptive:  # prices of rounds are measured first
+        if self.args.spec_adaptive:  # warm-up: measures the cost model
             for batch in (self.batches[0], self.batches[-1]):
                 self.forecast("speculative", batch)
         self.phases.seconds.clear()
@@ -169,11 +174,11 @@ class ExpSweep(ExpSpeculative):
         done = Statistics.empty(self.config.k)
         accuracies: dict[str, Any] = {name: Accuracy(self.patch_len) for name in times} | {"drift": self.drift()}
         for batch in self.batches:
-            found = {}
+            forecasts = {}
             for name in self.chance.sample(list(times), 2):  # the target alone in the same mode, on the same batch
-                found[name], spent = self.forecast(name, batch, accuracies[name])
+                forecasts[name], spent = self.forecast(name, batch, accuracies[name])
                 times[name].append(spent)
-            accuracies["drift"].add(found["speculative"], found["target"])
+            accuracies["drift"].add(forecasts["speculative"], forecasts["target"])
             done.add(self.last)
         accuracies |= {name: self.accuracy[name] for name in BASELINES[1:]}
         times |= {name: self.seconds[name] for name in BASELINES[1:]}
@@ -184,7 +189,7 @@ class ExpSweep(ExpSpeculative):
         return record
 
     def forecast(self, name: str, batch: Tensor, accuracy: Accuracy | None = None) -> tuple[Tensor, float]:
-        """One batch by a baseline, or by the configuration in use, and its seconds."""
+        """The forecast of one batch by a baseline or the configuration in use, and its seconds."""
         x, truth = (t.to(self.device) for t in self.windows.batch(batch))
         special = {"speculative": self.run_speculative, "target_sliding": self.run_sliding, "draft": self.run_draft}
         found, spent = timed(special.get(name, self.run_target), self.device, x, batch.to(self.device))
@@ -202,7 +207,7 @@ class ExpSweep(ExpSpeculative):
     # ---------------------------------------------------------------- prediction
 
     def predict(self, setting: dict) -> dict:
-        """Before it is run; None where there is no closed form. See ``utils/prediction.py``."""
+        """Predictions for a configuration, None where there is no closed form; see :mod:`utils.analysis.prediction`."""
         ours = self.told.decoder == "ours" and not (self.args.renorm_every or self.args.spec_adaptive)
         if not ours or self.steps == 1 or self.target.config.stochastic_head or setting["k"] > self.most:
             return dict(NOT_PREDICTED)
@@ -217,6 +222,7 @@ class ExpSweep(ExpSpeculative):
             return dict(NOT_PREDICTED)
 
     def outlook(self, mode: str, sigma) -> Outlook:
+        """What predictions for this mode and sigma are made from, measured on the calibration windows."""
         batches = self.calibration_batches
         if self.point_mse is None:
             self.use(ALONE)
@@ -230,14 +236,16 @@ class ExpSweep(ExpSpeculative):
             x, _, series = batches[0]
             together = windows_together(x, self.patch_len, self.steps, self.samples)
             rows = len(to_rows(x[:together], self.channels)) * self.samples
-            decoder = cast(SpeculativeDecoder, self.decoder)  # adaptive ones are not predicted
+            decoder = cast(SpeculativeDecoder, self.decoder)  # adaptive decoders are not predicted
             self.prices[kind] = prices(decoder, x[:together], self.steps, series[:together], self.samples), rows
-        accuracy, found = Accuracy(self.patch_len), []
+        accuracy, watched = Accuracy(self.patch_len), []
         for x, truth, series in batches:
-            path, seen = watch(self.target, self.draft, self.config, x, self.steps, series)
+            path, observed = watch(self.target, self.draft, self.config, x, self.steps, series)
             accuracy.add(path[:, : self.args.test_pred_len], truth)
-            found.append(seen)
+            watched.append(observed)
         size = self.patch_len * (self.series.variables if self.channels == "joint" else 1)
         noise = accuracy.record()["mse"] - self.point_mse
-        known, rows = self.prices[kind]
-        return Outlook(joined(found, self.steps, self.most), noise, known, rows, self.device.type == "cuda", size)
+        known_prices, rows = self.prices[kind]
+        return Outlook(
+            joined(watched, self.steps, self.most), noise, known_prices, rows, self.device.type == "cuda", size
+        )

@@ -1,11 +1,11 @@
-"""Whether two runs are the same. One policy holds for training, predict and the sweep.
+"""The identity of a run, by which training, predict and the sweep decide whether to resume.
 
-The same run goes on where it was stopped; another is refused in a line that names what differs, and ``--overwrite``
-begins anew. Arguments declare what they change where they are declared (:class:`exp.arguments.Parser`); data and models
-are known by their contents, wherever they lie.
+A run resumes an interrupted one of the same identity. Another is refused with a message that names the differences;
+``--overwrite`` replaces it. Each argument declares what it changes (:class:`exp.arguments.Parser`); data and models
+are compared by contents, not by path.
 
-An identity is plain JSON: the values of the arguments by name, and below ``inputs`` the digests of data and models, and
-whatever else no argument says.
+An identity can be written as JSON: the values of the arguments by name, and under ``inputs`` the digests of data and
+models and anything else that no argument determines.
 """
 
 import json
@@ -19,12 +19,12 @@ from leapcast.models.errors import UserError
 LEARNED, DECODED, BOTH, NEITHER = "learned", "decoded", "both", None  # what an argument may change
 DATA, MODEL, GRID = "data", "model", "grid"  # what an argument may name
 INPUTS = "inputs"
-LONG = 40  # characters of a value that are not shown in a message
+LONG = 40  # longest value shown in a message, in characters
 
 
 @dataclass(frozen=True)
 class Declared:
-    """Of an argument: what it changes, and what it names, if what counts are the contents and not the name."""
+    """What an argument changes; and what it names, if it is compared by the contents of what it names."""
 
     changes: str | None
     names: str | None = None
@@ -38,7 +38,7 @@ class Declared:
 
 
 def plain(value):
-    """The same for JSON, which has no infinity: the text "inf" stands for it."""
+    """The value for JSON, with the text "inf" in place of infinity."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -47,16 +47,16 @@ def plain(value):
 
 
 def chosen(parser, args: Namespace, what: str, places: bool = False) -> dict:
-    """The values of the arguments that change ``what``; with ``places`` of those that name data, too."""
+    """The values of the arguments that change ``what``; with ``places``, including those that name data."""
     counted = (None, DATA) if places else (None,)
     declared = parser.declared.items()
     return {name: plain(vars(args)[name]) for name, own in declared if own.touches(what) and own.names in counted}
 
 
 def contents(models: dict) -> dict[str, str]:
-    """By what the models of a run are known, for every role: a digest, or the configuration where nothing is learned.
+    """What identifies each role's model: its digest, or its configuration if it has no learned weights.
 
-    ``models``: those of an experiment, or of its record.
+    ``models``: ``ExpBasic.models``, or the same field of a record.
     """
     return {
         role: model["sha256"] or f"{model['model']} {json.dumps(model.get('config'), sort_keys=True)}"
@@ -65,9 +65,9 @@ def contents(models: dict) -> dict[str, str]:
 
 
 def differences(parser, left: dict, now: dict) -> list[str]:
-    """In what the run that ``left`` this identity differs from the one of ``now``, each in a few words.
+    """The differences between the earlier identity ``left`` and ``now``, each in a few words.
 
-    An argument that the one did not have yet had its default; one that ``now`` does not count is not compared.
+    An argument missing from ``left`` is taken at its default; one missing from ``now`` is not compared.
     """
     found = []
     for name in now.keys() - {INPUTS}:
@@ -75,7 +75,7 @@ def differences(parser, left: dict, now: dict) -> list[str]:
         if not equal(old, new):
             found.append(f"--{name} {old}, now {new}" if short(old, new) else f"other --{name}")
     before, after = left.get(INPUTS, {}), now[INPUTS]
-    if not isinstance(before, dict):  # an older version listed digests without saying of what
+    if not isinstance(before, dict):  # records of older versions: a list of digests without names
         return sorted(found) + ["other data or models"] * (before != list(after.values()))
     for name in before | after:
         old, new = before.get(name), after.get(name)
@@ -98,14 +98,14 @@ def advice(folder: str = "--setting") -> str:
 
 
 def refuse_another(parser, place: Path, kind: str, left: dict, now: dict, folder: str = "--setting") -> None:
-    """Raise a UserError where the run that ``left`` this identity in ``place`` is not the one of ``now``.
+    """Raise UserError where the identity ``left`` in ``place`` by an earlier run differs from ``now``.
 
-    ``kind``: what such a run is called; ``folder``: the argument that gives another place.
+    ``kind``: the kind of run, for the message; ``folder``: the argument that chooses another place.
     """
     if different := differences(parser, left, now):
         raise UserError(f"{place} holds another {kind} ({'; '.join(different)}): {advice(folder)}")
 
 
 def again(args: Namespace) -> str:
-    """How an interrupted run goes on, in words."""
+    """Advice on how to resume an interrupted run, for messages."""
     return f"the same command {'without --overwrite ' if args.overwrite else ''}goes on"

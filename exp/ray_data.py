@@ -1,4 +1,4 @@
-"""Batches of series, forecast by actors of a Ray cluster: reading, spreading and order are Ray Data's."""
+"""Batches of series, forecast by actors of a Ray cluster; Ray Data reads, distributes and orders them."""
 
 import os
 from collections.abc import Iterator
@@ -11,11 +11,11 @@ from leapcast.forecaster import batches
 from leapcast.models.errors import Interrupted, UserError
 from leapcast.utils.parallel.ray import cluster
 
-AHEAD = 4  # batches that an actor may have waiting
+AHEAD = 4  # maximum number of batches queued per actor
 
 
 def ray_decode(experiment, skip: int, sigma) -> Iterator[tuple]:
-    """As ``experiment.serial`` (:class:`exp.exp_predict.ExpPredict`): the same batches, in the same order.
+    """The same results in the same order as ``experiment.serial`` (:class:`exp.exp_predict.ExpPredict`).
 
     One task reads the table and streams batches; ``--workers`` actors hold the models. Every machine needs the project,
     the table and the checkpoints under the same paths.
@@ -38,8 +38,8 @@ def ray_decode(experiment, skip: int, sigma) -> Iterator[tuple]:
         context = DataContext.get_current()
         context.execution_options.preserve_order = True
         context.enable_progress_bars = False
-        context.target_max_block_size = 1  # a block for each batch of series, however small
-        # reading has other needs than the actors: else Ray would read and forecast in one of them
+        context.target_max_block_size = 1  # one block per batch of series, whatever its size
+        # with resource needs unlike the actors', so that Ray does not fuse reading and forecasting
         data = ray.data.read_datasource(Source(), override_num_blocks=1, num_cpus=0).map_batches(
             Actor,
             fn_constructor_args=(type(experiment), args, folder, experiment.hashes(), sigma),
@@ -56,6 +56,7 @@ def ray_decode(experiment, skip: int, sigma) -> Iterator[tuple]:
 
 
 def blocks(table: Table, folder: str, skip: int, size: int) -> Iterator[pd.DataFrame]:
+    """Batches of ``size`` series, from number ``skip`` on, one per frame."""
     os.chdir(folder)
     if table.changed():
         raise Interrupted(f"another machine has another {table.told}: copy it to all machines")
@@ -64,7 +65,7 @@ def blocks(table: Table, folder: str, skip: int, size: int) -> Iterator[pd.DataF
 
 
 class Actor:
-    """Holds the models of an experiment of this kind."""
+    """Holds an experiment with its models. Raises Interrupted where a worker lacks the same checkpoints."""
 
     def __init__(self, kind: type, args, folder: str, hashes: list[str], sigma):
         os.chdir(folder)
@@ -77,16 +78,16 @@ class Actor:
 
     def __call__(self, frame: pd.DataFrame) -> pd.DataFrame:
         done = [self.experiment.work(list(batch), self.sigma) for batch in frame["batch"]]
-        # the past need not travel back
+        # the values of the context are not sent back
         return pd.DataFrame({"done": [([history.end() for history in batch], *found) for batch, *found in done]})
 
 
 def reason(error: Exception) -> UserError:
-    """The user's error inside what Ray says, or Ray's last line."""
+    """The UserError within Ray's message, or the message's last line as Interrupted."""
     text = str(error)
     for line in reversed(text.splitlines()):
         for kind in (Interrupted, UserError):
-            _, found, told = line.partition(f"{kind.__name__}: ")
+            _, found, message = line.partition(f"{kind.__name__}: ")
             if found:
-                return kind(told)
+                return kind(message)
     return Interrupted(f"Ray: {text.strip().splitlines()[-1]}; give the same command again")

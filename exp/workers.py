@@ -1,6 +1,6 @@
-"""Who measures the configurations of a sweep: this process, actors of a Ray cluster, or a search that picks them.
+"""Ways to run the configurations of a sweep: in this process, by Ray actors, or chosen by a search.
 
-Each is a generator of records, in the order in which they are done.
+Each is a generator of records, in order of completion.
 """
 
 import math
@@ -14,8 +14,8 @@ from leapcast.models.errors import UserError
 from leapcast.utils.analysis.operating_point import Objective
 from leapcast.utils.parallel.ray import cluster, optional
 
-PENALTY = 1e3  # of an objective, for each unit by which a constraint is missed
-Numbered = list[tuple[int, dict]]  # configurations with their numbers
+PENALTY = 1e3  # of the objective, per unit by which a constraint is missed
+Numbered = list[tuple[int, dict]]  # number and configuration
 
 
 def serial(experiment: ExpSweep, todo: Numbered) -> Iterator[dict]:
@@ -24,7 +24,7 @@ def serial(experiment: ExpSweep, todo: Numbered) -> Iterator[dict]:
 
 
 class Worker:
-    """An actor: it holds models and data, and measures its own baselines."""
+    """A Ray actor with models and data, which also measures baselines."""
 
     def __init__(self, args: Namespace, folder: str, contents: list[str]):
         os.chdir(folder)
@@ -33,14 +33,14 @@ class Worker:
             raise UserError("a worker found other checkpoints or data under the same paths: copy them to all machines")
 
     def ready(self) -> None:
-        """Models and data are loaded."""
+        """Returns once models and data are loaded."""
 
     def run(self, number: int, setting: dict) -> dict:
         return self.experiment.run(number, setting)
 
 
 def ray_actors(experiment: ExpSweep, todo: Numbered) -> Iterator[dict]:
-    """``--workers`` actors; Ray starts a killed one anew and gives it its configuration again, three times at most.
+    """Run on ``--workers`` actors. Ray restarts a killed actor and retries its configuration, three times at most.
 
     Every machine needs the project, the data and the checkpoints under the same paths.
     """
@@ -68,18 +68,18 @@ def ray_actors(experiment: ExpSweep, todo: Numbered) -> Iterator[dict]:
 
 
 def search(experiment: ExpSweep, records: dict[int, dict], objective: Objective) -> Iterator[dict]:
-    """Configurations that Optuna picks inside the lists of the grid, until there are ``--trials`` of them.
+    """Run ``--trials`` configurations that Optuna chooses within the ranges of the grid's lists.
 
-    What was measured before is told to Optuna again: the results file is all that a search needs to go on.
+    Earlier records are reported to Optuna again, so a search can be resumed from the results file alone.
     """
     optuna = optional("optuna")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     args = experiment.told
     parts: dict[str, dict[str, list]] = {}
     for part in lists(args):
-        own = parts.setdefault(part["mode"][0], {name: [] for name in SWEPT})
+        values_of = parts.setdefault(part["mode"][0], {name: [] for name in SWEPT})
         for name, values in part.items():
-            own[name] += [value for value in values if value not in own[name]]
+            values_of[name] += [value for value in values if value not in values_of[name]]
     study = optuna.create_study(direction="maximize")
     for number in range(args.trials):
         study.sampler = optuna.samplers.TPESampler(seed=args.seed + number)  # the same after a resume
@@ -102,7 +102,7 @@ def search(experiment: ExpSweep, records: dict[int, dict], objective: Objective)
 
 
 def pick(trial, mode: str, name: str, values: list):
-    """One of these values or, where they are finite numbers, one between the least and the greatest."""
+    """Optuna's choice: one of ``values``, or, if all are finite numbers, one between the least and the greatest."""
     key = f"{mode} {name}"
     if len(set(values)) == 1:
         return values[0]

@@ -1,7 +1,7 @@
-"""Time every way to forecast against the others: python scripts/benchmark/benchmark.py --root_path DIR
+"""Time the forecasting methods against each other: python scripts/benchmark/benchmark.py --root_path DIR
 
 A cell is a target, a batch, a horizon and a type of numbers. Each leaves a JSON file in --output; cells that are there,
-of the same models and options, are kept. Of all files there benchmark.csv (a line a cell and method) and benchmark.png
+of the same models and options, are kept. Of all files there benchmark.csv (one line per cell and method) and benchmark.png
 are made; --growth makes growth.json, growth.csv and growth.png. benchmark.sh runs everything.
 
 Targets: S (ETTh1, 7 variables together; a row is a window), M (8 layers; a row is one variable) and L (67 M parameters,
@@ -55,7 +55,7 @@ def build_parser() -> ArgumentParser:
 
 
 def lines(record: dict) -> list[dict]:
-    """What the CSV shows of a cell."""
+    """The rows of the CSV for a cell."""
     cell = record["cell"] | {"device": record["environment"]["device"], "repetitions": record["repetitions"]}
     cell["commit"] = (record["environment"]["git_commit"] or "")[:7]
     rows = []

@@ -11,7 +11,7 @@ measure() {
 }
 for part in $PARTS; do
     case $part in
-    bars) # the cells that the project has set itself bars for
+    bars) # the cells with a required speed-up
         measure --dtypes float32 --targets S --horizons 96 720 --batches 1 32
         measure --dtypes float32 --targets M --horizons 96 720 --batches 1
         measure --dtypes float32 --targets L --horizons 2880 --batches 1

@@ -67,7 +67,7 @@ GOLDEN = (math.sqrt(5) - 1) / 2
 
 @dataclass
 class Method:
-    """A way to forecast."""
+    """A forecasting method to be timed."""
 
     call: Callable  # (x, series) -> forecast [B, steps·P, C] or None, and Statistics or None
     passes: float  # a guess of what it costs, in target passes over whole windows
@@ -111,7 +111,7 @@ def drafting(model, context: Tensor, capacity: int) -> Session:
 
 
 def fitting(estimates: dict[str, float], seconds: float) -> list[str]:
-    """The methods of which the least repetitions fit together: the dearest are left out first, target_cached last."""
+    """The methods of which the least repetitions fit together: the slowest are left out first, target_cached last."""
     kept = sorted(estimates, key=lambda name: (name != "target_cached", estimates[name]))
     while kept and LEAST * sum(estimates[name] for name in kept) > seconds:
         kept.pop()
@@ -293,7 +293,7 @@ class ExpBenchmark(ExpBasic):
         bar, order = tqdm(total=LEAST, desc="repetitions", leave=False), random.Random(0)
         while names and bar.n < bar.total:
             x, truth, series = draw(bar.n)
-            for name in order.sample(names, len(names)):  # what ran before leaves its traces in the caches
+            for name in order.sample(names, len(names)):  # in random order: caches favour what ran before
                 (forecast, done), spent = timed(methods[name].call, self.device, x, series)
                 seconds[name].append(spent)
                 if forecast is not None:
@@ -367,7 +367,7 @@ class ExpBenchmark(ExpBasic):
     def matrix(self) -> None:
         """Measure the cells that are not there yet; each leaves a file."""
         args = self.args
-        for target in args.targets:  # what is missing is said before hours are spent
+        for target in args.targets:  # missing checkpoints are reported first
             for role in CHECKPOINTS.get(target, ()):
                 checkpoint.read(Path(vars(args)[f"{target}_{role}"]))
         cells = [(t, d, h, b) for t in args.targets for d in args.dtypes for h in args.horizons for b in args.batches]
@@ -389,11 +389,11 @@ class ExpBenchmark(ExpBasic):
                 write_json(path, record)
 
     def once(self, told: dict) -> bool:
-        """Whether a single call fits: that is enough for memory."""
+        """Whether a single call fits ``--seconds``, which suffices to measure memory."""
         return not told["not_run"] or told["estimated_s"] <= self.args.seconds
 
     def known(self, path: Path, names: list[str]) -> dict | None:
-        """The record in this file if these very models were measured so, by these methods."""
+        """The record in this file if it has the same models, options and methods; else None."""
         if not path.is_file():
             return None
         record = json.loads(path.read_text())

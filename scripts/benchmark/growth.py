@@ -1,4 +1,4 @@
-"""How the time of a forecast grows with horizon, batch, variables and K, beside what the closed form says."""
+"""How the time of a forecast grows with horizon, batch, variables and K, and the closed form's prediction."""
 
 import json
 import math
@@ -75,7 +75,7 @@ class ExpGrowth(ExpBenchmark):
             x, truth, series = numbered(i)
             return x[..., :variables], truth[..., :variables], series
 
-        parts = self.ingredients(*draw(0))  # anew for each point: a machine has its moods
+        parts = self.ingredients(*draw(0))  # measured for each point, since machine speed varies
         predicted = self.predict(parts, steps, at["K"])
         methods = self.methods(steps, at["K"])
         race = self.race({name: methods[name] for name in COMPARED}, draw)
@@ -177,7 +177,7 @@ class ExpGrowth(ExpBenchmark):
 
 
 def lines(point: dict) -> list[dict]:
-    """What the CSV shows of a point; speed-ups are over the cached target."""
+    """The rows of the CSV for a point; speed-ups are over the cached target."""
     cached, rows = point["methods"]["target_cached"], []
     for name, told in point["methods"].items():
         measured, predicted = told["median_s"], told["predicted_s"]

@@ -1,7 +1,7 @@
 """Measure trained drafts: python scripts/distill/compare_drafts.py ROOT_PATH [OUTPUT]
 
-compare_drafts.sh trains them first. Writes drafts.json (a record a draft; those that are there and made from the same
-files are kept), drafts.csv and drafts.png.
+compare_drafts.sh trains them first. Writes drafts.json (one record per draft; records of the same checkpoints
+are kept), drafts.csv and drafts.png.
 """
 
 import json
@@ -13,6 +13,7 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from leapcast.exp.arguments import build_parser
+from leapcast.models import MODELS
 from leapcast.models.errors import kept, one_line
 from leapcast.utils.io import checkpoint
 from leapcast.utils.io.files import write_atomic, write_json
@@ -76,13 +77,13 @@ def arguments(root: str, data: str, target: str, horizon: int, draft: str) -> li
     argv = ["--data", data, "--root_path", root, "--threads", "2", "--max_windows", "300", "--use_speculative"]
     argv += ["--spec_k", "1"]  # ExpCompare sets its own
     argv += ["--checkpoint", f"checkpoints/{target}/checkpoint.pth", "--test_pred_len", str(horizon)]
-    if draft == "seasonal_naive":
+    if draft in MODELS and not MODELS[draft].trainable:
         return [*argv, "--spec_draft_model", draft]
     return [*argv, "--spec_draft_ckpt", f"checkpoints/{draft}/checkpoint.pth"]
 
 
 def line(row: dict) -> dict:
-    """What the CSV shows of a record."""
+    """The row of the CSV for a record."""
     sample = row["sample"]
     noisy, paths = sample.get("sigma 0.5"), sample.get("calibrated") or sample.get("learned")
     shown = {

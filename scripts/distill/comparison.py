@@ -1,4 +1,4 @@
-"""One draft of one target, measured from all sides: a row of the comparison of drafts."""
+"""Accuracy, acceptance, cost and speed of one draft of one target: a row of the comparison of drafts."""
 
 import json
 import math
@@ -78,11 +78,11 @@ class ExpCompare(ExpSpeculative):
         """The largest tolerance that costs at most half a per cent on validation; the smallest if none does."""
         windows = Windows(self.series, "val", self.context, self.args.test_pred_len)
         index = windows.evenly(2 * ACCURACY_BATCH)
-        own = self.measure(["target"], windows, index, ACCURACY_BATCH)[0]["target"].record()["mse"]
+        target_mse = self.measure(["target"], windows, index, ACCURACY_BATCH)[0]["target"].record()["mse"]
         for tolerance in sorted(TOLERANCES, reverse=True):
             self.configure(1, accept_mse_tol=tolerance)
             accuracy, _, _ = self.measure(["speculative"], windows, index, ACCURACY_BATCH)
-            if accuracy["speculative"].record()["mse"] <= MOST_MSE * own:
+            if accuracy["speculative"].record()["mse"] <= MOST_MSE * target_mse:
                 break
         return tolerance
 
