@@ -1,7 +1,8 @@
 """Time the forecasting methods against each other: python scripts/benchmark/benchmark.py --root_path DIR
 
 A cell is a target, a batch, a horizon and a type of numbers. Each leaves a JSON file in --output; cells that are there,
-of the same models and options, are kept. Of all files there benchmark.csv (one line per cell and method) and benchmark.png
+of the same models and options, are kept. Of all files there benchmark.csv (one line per cell and method) and
+benchmark.png
 are made; --growth makes growth.json, growth.csv and growth.png. benchmark.sh runs everything.
 
 Targets: S (ETTh1, 7 variables together; a row is a window), M (8 layers; a row is one variable) and L (67 M parameters,
