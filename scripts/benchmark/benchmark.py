@@ -1,9 +1,8 @@
 """Time the forecasting methods against each other: python scripts/benchmark/benchmark.py --root_path DIR
 
-A cell is a target, a batch, a horizon and a type of numbers. Each leaves a JSON file in --output; cells that are there,
-of the same models and options, are kept. Of all files there benchmark.csv (one line per cell and method) and
-benchmark.png
-are made; --growth makes growth.json, growth.csv and growth.png. benchmark.sh runs everything.
+A cell is a target, batch size, horizon and data type. Each is written to a JSON file in --output; existing cells of the
+same models and options are kept. All files there are summarised in benchmark.csv (one line per cell and method) and
+benchmark.png; --growth makes growth.json, growth.csv and growth.png. benchmark.sh runs everything.
 
 Targets: S (ETTh1, 7 variables together; a row is a window), M (8 layers; a row is one variable) and L (67 M parameters,
 untrained: acceptance is SIMULATED at 0.7, 0.9 and 1, and named so).

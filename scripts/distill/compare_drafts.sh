@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Train the drafts that are missing and compare all of them: results/drafts. Usage: compare_drafts.sh [ROOT_PATH]
-# About four hours on one core from nothing; what is trained or measured already is kept.
+# About four hours on one core from nothing; existing checkpoints and records are kept.
 source "$(dirname "$0")/../setup.sh"
 ROOT=${1:-dataset}
 C=checkpoints
