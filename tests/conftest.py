@@ -5,6 +5,7 @@ import http.server
 import multiprocessing
 import os
 import shutil
+import signal
 import threading
 import time
 from pathlib import Path
@@ -21,6 +22,8 @@ from tests.helpers import GRID, SMALL, series_file, sweep, train
 settings.register_profile("project", deadline=None, derandomize=True)  # no test depends on wall-clock time
 settings.load_profile("project")
 torch.set_num_threads(1)  # the models are tiny
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so a shell starts what runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class StandIn(http.server.ThreadingHTTPServer):
