@@ -248,8 +248,8 @@ class ExpPredict(ExpDecode):
             )
             drift.add(*(paths if args.num_samples > 1 else paths[:, 0] for paths in (speculative, alone)))
         self.say(
-            f"the target alone was run beside on the first batch of series ({len(first)}), {horizon} steps ahead, for the "
-            f"verdict: {time.monotonic() - begun:.1f} s"
+            f"the target alone was run beside on the first batch of series ({len(first)}), {horizon} steps ahead, for "
+            f"the verdict: {time.monotonic() - begun:.1f} s"
         )
         return {"series": len(first), "runs": runs, "speedup": ratio, "drift": drift.record()}
 
