@@ -27,15 +27,6 @@ MATRICES = torch.tensor(
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def threads():
-    """So many rows are worth two threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
 def models(kind: str, spread: str, channels: str, rollout: str):
     """A target, and a draft that has a good part of its proposals accepted and another rejected."""
     config = {"channels": channels, "norm": "causal" if rollout == "cached" else "window"}
