@@ -16,7 +16,7 @@ from huggingface_hub import constants
 from hypothesis import settings
 
 import run
-from leapcast.exp import exp_sweep
+from leapcast.exp import exp_forecast, exp_predict, exp_speculative, exp_sweep
 from tests.helpers import GRID, SMALL, series_file, sweep, train
 
 settings.register_profile("project", deadline=None, derandomize=True)  # no test depends on wall-clock time
@@ -124,6 +124,13 @@ def workplace(trained, tmp_path_factory):
 def here(workplace, monkeypatch):
     monkeypatch.chdir(workplace)
     return workplace
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Runs leave an empty file for a picture: of many small ones drawing takes most of the time."""
+    for module, name in ((exp_forecast, "training"), (exp_speculative, "forecast"), (exp_predict, "prediction")):
+        monkeypatch.setattr(module, f"{name}_figure", lambda file, *rest: file.touch())
 
 
 @pytest.fixture

@@ -93,6 +93,7 @@ RUN = {
 }
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("rollout", ["cached", "sliding"])
 @pytest.mark.parametrize("baselines", RUN)
 def test_baselines_are_what_was_asked_for_and_the_cheap_ones_by_default(here, baselines, rollout, capsys):
@@ -116,6 +117,7 @@ def test_baselines_are_what_was_asked_for_and_the_cheap_ones_by_default(here, ba
     assert ("not run beside" in record["verdict"]) == (own not in expected)
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(("baselines", "timed"), [(None, 1), ("none", 1), ("all", 3), ("target_sliding", 2)])
 def test_a_plain_run_is_the_target_alone(here, baselines, timed):
     options = ["--baselines", baselines] if baselines else []
@@ -190,6 +192,7 @@ def test_drift_is_the_distance_of_the_point_forecasts(here, options):
     assert (drift < 1e-9) == ("0" in options)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_two_different_runs_do_not_overwrite_each_other(here, monkeypatch, tmp_path):
     for name in ("checkpoints", "waves.csv"):
         (tmp_path / name).symlink_to(here / name)

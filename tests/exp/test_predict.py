@@ -65,6 +65,7 @@ def flat(table):
     return table.assign(b=0.1)
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("options", [[], ["--spec_accept_mse_tol", "inf"], ["--num_samples", "3"]])
 def test_the_verdict_is_measured_beside_and_changes_no_forecast(here, predict, options, monkeypatch, capsys):
     how = ["--id_column", "id", "--batch_size", "3", "--overwrite", *options]
@@ -124,6 +125,7 @@ def test_a_forecast_of_one_patch_says_that_the_target_ran_alone(here, predict, c
     assert "patches per target pass" in out
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("samples", [1, 3])
 def test_killed_and_started_again_is_as_unbroken(here, predict, monkeypatch, samples):
     how = ["--id_column", "id", "--batch_size", "2", "--num_samples", str(samples)]
@@ -309,6 +311,7 @@ def test_horizons_of_one_step_and_k_beyond_the_horizon(here, predict, horizon, k
     assert torch.get_default_dtype() == torch.float32
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("kind", ["list", "counts", "link", "state link"])
 def test_what_stands_in_the_place_of_an_interrupted_run(here, predict, monkeypatch, capsys, kind):
     how = ["--id_column", "id", "--batch_size", "2"]

@@ -22,6 +22,7 @@ VARIANTS = {
 }
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_training_is_repeatable_bit_for_bit(variant, folder):
     first = fit("a", *VARIANTS[variant])
@@ -34,6 +35,7 @@ class Killed(Exception):
     pass
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("at", [2, 11, 13])
 def test_a_killed_run_continues_to_the_same_weights(at, folder, monkeypatch):
     unbroken = fit("unbroken", "--train_epochs", "2")
@@ -105,6 +107,7 @@ def test_training_leaves_a_log_a_curve_and_events(folder):
     assert list((folder / "checkpoints/logged/tensorboard").glob("events*"))
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("norm", ["causal", "window"])
 @pytest.mark.parametrize("model", ["multi_patch", "dlinear", "ttm"])
 def test_block_drafts_learn_the_targets_rollout(model, norm, folder):
@@ -120,6 +123,7 @@ def test_a_block_draft_learns_from_data_too(folder):
     fit("data", "--model", "dlinear", "--block_patches", "3", "--train_rollout", "3")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_distillation_for_acceptance_raises_it(folder):
     fit("target", "--train_epochs", "2", "--learning_rate", "1e-2")
     options = ["--model", "timer_xl_draft", *TARGET[:3], "--distill_loss", "acceptance", "--spec_sigma", "calibrated"]
@@ -183,6 +187,7 @@ def stopping(monkeypatch, at, stop):
 
 
 # a Ctrl-C lets a step be finished
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     ("at", "stop", "done"),
     [(1, heard, 1), (1, thrown, 0), (5, heard, 5), (11, heard, 10), (13, heard, 12), (13, thrown, 11)],
@@ -208,6 +213,7 @@ def test_ctrl_c_leaves_a_usable_checkpoint_and_the_same_command_goes_on(at, stop
     assert not list((folder / "checkpoints/broken").glob(".*")), "temporary files"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_second_ctrl_c_does_not_wait_for_the_validation(folder, monkeypatch, capsys):
     unbroken = fit("unbroken")
 
@@ -295,6 +301,7 @@ OTHER = {
 }
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("case", OTHER)
 def test_a_folder_of_another_training_is_refused_until_told(case, folder, capsys):
     options, expected = OTHER[case]

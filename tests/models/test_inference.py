@@ -1,8 +1,9 @@
+import contextlib
+import io
 import shutil
 
 import pytest
 import torch
-import torch._inductor.config
 
 from leapcast.models import dlinear, inference, multi_patch
 from leapcast.models.inference import for_inference
@@ -70,26 +71,50 @@ def test_everything_is_accepted_or_not_in_float32(mode):
         assert forecast.isfinite().all()
 
 
-def test_without_a_toolchain_compile_says_so_once_and_goes_on(monkeypatch, capsys):
+# ---------------------------------------------------------------- compiled, in processes of their own
+
+
+def answer(pipe, work) -> None:
+    torch.set_num_threads(1)
+    pipe.send(work())
+
+
+def apart(server, work):
+    """What ``work`` returns in another process: what is compiled, or cannot be, is known to all of a process."""
+    result, pipe = server.Pipe(duplex=False)
+    process = server.Process(target=answer, args=(pipe, work))
+    process.start()
+    pipe.close()
+    found = result.recv()
+    process.join()
+    return found
+
+
+def without_a_toolchain() -> tuple[str, list]:
     def broken(function, **options):
         raise RuntimeError("no compiler\nat all")
 
-    inference._toolchain.cache_clear()
-    monkeypatch.setattr(torch, "compile", broken)
-    models = [for_inference(tiny(seed), compiled=True) for seed in (1, 2)]
-    out = capsys.readouterr().out
-    assert out == "--compile: no working toolchain (no compiler): going on without\n"
-    assert models[0].compiled_pass is None
-    inference._toolchain.cache_clear()
+    torch.compile = broken
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        models = [for_inference(tiny(seed), compiled=True) for seed in (1, 2)]
+    return out.getvalue(), [model.compiled_pass for model in models]
+
+
+def test_without_a_toolchain_compile_says_so_once_and_goes_on(server):
+    said = "--compile: no working toolchain (no compiler): going on without\n"
+    assert apart(server, without_a_toolchain) == (said, [None, None])
+
+
+def with_a_toolchain() -> list:
+    inference.INDUCTOR = {"freezing": True}  # without the search for kernels, which takes longer
+    model = for_inference(tiny(1, e_layers=1, dtype=torch.float32), compiled=True)
+    assert model.compiled_pass is not None
+    return [output.numpy() for output in outputs(model)]
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
-def test_compiled_passes_say_the_same(monkeypatch):
-    monkeypatch.setattr(torch._inductor.config, "freezing", False)  # put back afterwards
-    monkeypatch.setattr(inference, "INDUCTOR", {"freezing": True})  # without the search for kernels, which takes longer
-    plain, ready = (tiny(1, e_layers=1, dtype=torch.float32) for _ in range(2))
-    for_inference(ready, compiled=True)
-    assert ready.compiled_pass is not None
-    for got, expected in zip(outputs(ready), outputs(plain), strict=True):
-        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+def test_compiled_passes_say_the_same(server):
+    plain = tiny(1, e_layers=1, dtype=torch.float32)
+    for got, expected in zip(apart(server, with_a_toolchain), outputs(plain), strict=True):
+        torch.testing.assert_close(torch.from_numpy(got), expected, rtol=1e-4, atol=1e-5)
