@@ -5,4 +5,4 @@ install requirements-sweep.txt
 ruff check .
 ruff format --check .
 mypy -p leapcast
-python -m pytest "$@"
+python -m pytest -n 2 --dist loadfile "$@"
