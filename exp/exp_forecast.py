@@ -21,7 +21,7 @@ from leapcast.exp.exp_basic import ExpBasic
 from leapcast.exp.identity import INPUTS, LEARNED, advice, again, chosen, contents, refuse_another
 from leapcast.models import MODELS
 from leapcast.models.errors import Interrupted, UserError, kept, undisturbed
-from leapcast.models.layers.patches import to_patches, to_rows, windows_of
+from leapcast.models.layers.patches import row_patches, windows_of
 from leapcast.models.sessions.base import mean_draw
 from leapcast.utils.decoding.checks import check_width
 from leapcast.utils.decoding.rollout import autoregress
@@ -95,8 +95,7 @@ class ExpForecast(ExpBasic):
 
     def patches(self, values: Tensor) -> Tensor:
         """Data ``[B, L, C]`` -> rows of patches ``[B, N, C, P]`` on the device."""
-        config = self.model.config
-        return to_patches(to_rows(values.to(self.device), config.channels), config.input_token_len)
+        return row_patches(values.to(self.device), self.model.config)
 
     def leader(self):
         """The model whose rollout training follows."""

@@ -16,7 +16,7 @@ from leapcast.exp.exp_decode import ExpDecode
 from leapcast.models import TARGET
 from leapcast.models.errors import UserError
 from leapcast.models.inference import for_inference
-from leapcast.models.layers.patches import paths, row_patches, row_series
+from leapcast.models.layers.patches import paths, row_patches
 from leapcast.models.sessions.sliding import SlidingSession
 from leapcast.utils.analysis.metrics import Accuracy, Drift
 from leapcast.utils.decoding import theory
@@ -26,7 +26,7 @@ from leapcast.utils.decoding.config import SpeculativeConfig, tolerance
 from leapcast.utils.decoding.rollout import autoregress, autoregress_heads
 from leapcast.utils.decoding.rules import MEANS, PATHS, RULES
 from leapcast.utils.decoding.statistics import Statistics
-from leapcast.utils.decoding.target_alone import target_alone
+from leapcast.utils.decoding.target_alone import target_forecast
 from leapcast.utils.decoding.timing import PhaseTimer, speedup, timed
 from leapcast.utils.io.files import append_text, write_atomic, write_json
 from leapcast.utils.reporting.figures import forecast_figure
@@ -111,9 +111,8 @@ class ExpSpeculative(ExpDecode):
     @torch.inference_mode()
     def run_target(self, x: Tensor, series: Tensor) -> Tensor:
         """The target alone under the run's rollout and mode: ``[B, H, C]``, or for S > 1 paths ``[B, S, H, C]``."""
-        rows = row_series(series, self.channels, x.shape[2])
-        patches = target_alone(self.target, self.config, x, self.steps, rows, self.samples)
-        return paths(patches, self.samples, self.channels, x.shape[2])[..., : self.args.test_pred_len, :]
+        forecast = target_forecast(self.target, self.config, x, self.steps, series, self.samples)
+        return forecast[..., : self.args.test_pred_len, :]
 
     def run_sliding(self, x: Tensor, series: Tensor, lean: bool = False, model=None) -> Tensor:
         """Point forecast that recomputes the whole window for every patch, as the public code does: ``[B, H, C]``."""

@@ -18,14 +18,14 @@ from leapcast.data_provider.histories import History, Table, told_filled
 from leapcast.inputs import Item, is_series, standardise, whole
 from leapcast.models.errors import UserError
 from leapcast.models.inference import find_device, for_inference
-from leapcast.models.layers.patches import paths, row_series, windows_together
+from leapcast.models.layers.patches import row_series, windows_together
 from leapcast.utils.decoding.adaptive import AdaptiveDecoder, make_decoder
 from leapcast.utils.decoding.checks import check_draft, check_rollout, check_room, check_width
 from leapcast.utils.decoding.config import SpeculativeConfig, tolerance
 from leapcast.utils.decoding.covariance import Calibration, calibrate, next_patch_errors
 from leapcast.utils.decoding.rules import MEANS, PATHS, RULES
 from leapcast.utils.decoding.statistics import Statistics
-from leapcast.utils.decoding.target_alone import target_alone
+from leapcast.utils.decoding.target_alone import target_forecast
 from leapcast.utils.io import checkpoint
 
 QUANTILES = {"q10": 0.1, "q50": 0.5, "q90": 0.9}
@@ -325,7 +325,8 @@ class SpeculativeForecaster:
         parts = []
         for rows, keys in zip(x.split(together), numbers.split(together), strict=True):
             if self.draft is None:
-                parts.append((self._alone(rows, steps, keys, config, samples), Statistics.empty(config.k)))
+                alone = target_forecast(self.target, config, rows, steps, keys, samples)
+                parts.append((alone, Statistics.empty(config.k)))
             else:
                 parts.append(self.decoder.generate(rows, steps, keys, samples))
         drawn, statistics = torch.cat([part[0] for part in parts]), total(parts)
@@ -333,11 +334,6 @@ class SpeculativeForecaster:
         if self.channels == "independent":
             drawn = drawn.squeeze(-1).unflatten(0, (-1, variables)).movedim(1, -1)
         return drawn[:, :, :horizon], statistics
-
-    def _alone(self, x: Tensor, steps: int, numbers: Tensor, config: SpeculativeConfig, samples: int) -> Tensor:
-        rows = row_series(numbers, self.channels, x.shape[2])
-        patches = target_alone(self.target, config, x, steps, rows, samples)
-        return paths(patches, samples, self.channels, x.shape[2])
 
     def prepare(
         self, samples: int, sigma: float | Calibration, variables: int, seed: int | None = None

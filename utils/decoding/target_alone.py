@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from leapcast.models.layers.patches import row_patches
+from leapcast.models.layers.patches import paths, row_patches, row_series
 from leapcast.models.sessions.base import Draw, Target
 from leapcast.utils.decoding.checks import check_room
 from leapcast.utils.decoding.config import SpeculativeConfig
@@ -51,3 +51,12 @@ def target_alone(
     context = row_patches(x, target.config)
     session = target.open_target(context, context.shape[1] + steps, config)
     return autoregress(session, context, steps, target_draw(config, series, context, samples), samples)
+
+
+def target_forecast(
+    target: Target, config: SpeculativeConfig, x: Tensor, steps: int, series: Tensor, samples: int = 1
+) -> Tensor:
+    """:func:`target_alone` of windows numbered by ``series`` ``[B]``: ``[B, H, C]``, or ``[B, S, H, C]`` for S > 1."""
+    channels, variables = target.config.channels, x.shape[2]
+    patches = target_alone(target, config, x, steps, row_series(series, channels, variables), samples)
+    return paths(patches, samples, channels, variables)
