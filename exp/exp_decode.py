@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from leapcast.data_provider import seasons
-from leapcast.data_provider.data_factory import DATASETS, EMBEDDED, season
+from leapcast.data_provider.data_factory import DATASETS, PACKAGED, season
 from leapcast.exp.arguments import build_parser
 from leapcast.exp.exp_basic import ExpBasic
 from leapcast.exp.identity import DECODED, INPUTS, chosen, contents, differences, plain
@@ -160,9 +160,9 @@ class ExpDecode(ExpBasic):
     def season(self) -> int:
         """The season of ``seasonal_naive`` in time steps: a day of a known data set, else estimated; it is printed."""
         name = self.series.name
-        if name == self.args.data and name in (EMBEDDED, *DATASETS):
+        if name == self.args.data and name in (*PACKAGED, *DATASETS):
             length = season(name)
-            what = f", the last value again ({name} is daily)" if length == 1 else f" (a day of {name})"
+            what = f", the last value again ({name} is daily)" if length == 1 else f" (of {name})"
             self.say(f"season {length}{what}; --season chooses")
             return length
         found = seasons.find(*self.past(), self.context)

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from leapcast.data_provider.data_factory import EMBEDDED, UNDATED, locate, nyc_weather
+from leapcast.data_provider.data_factory import PACKAGED, UNDATED, locate
 from leapcast.data_provider.histories import History, Table, short, told_filled
 from leapcast.exp.arguments import build_parser
 from leapcast.exp.exp_decode import ExpDecode
@@ -66,9 +66,9 @@ class ExpPredict(ExpDecode):
             if vars(args)[name]:
                 raise UserError(f"--{name} is not for --task_name predict: leave it out")
         layout = (args.columns, args.time_column, args.id_column, args.missing)
-        if args.data_path is None and args.data == EMBEDDED:
-            table = Table(nyc_weather(), *layout)
-            table.name = EMBEDDED
+        if args.data_path is None and args.data in PACKAGED:
+            table = Table(PACKAGED[args.data].read(), *layout)
+            table.name = args.data
             return [table]
         if args.data_path is None and args.data == "custom":
             raise UserError("--task_name predict needs --data_path FILE (CSV or Parquet with a time column)")

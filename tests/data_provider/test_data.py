@@ -23,6 +23,17 @@ def test_nyc_weather_is_a_full_hourly_grid():
     torch.testing.assert_close(train.std(0, unbiased=False), torch.ones(15, dtype=torch.float64), rtol=0, atol=1e-4)
 
 
+def test_auckland_pedestrians_is_a_full_hourly_grid_with_a_weekly_season():
+    series = load_series("AucklandPedestrians", "", None)
+    assert series.variables == 19  # two of 21 sensors are empty before 2022
+    assert len(series.values) == 61_368
+    assert series.values.isfinite().all()
+    test = slice(*series.borders["test"])
+    naive = {lag: (series.values[lag:] - series.values[:-lag])[test.start - lag :].square().mean() for lag in (24, 168)}
+    assert naive[168] < 0.18 < 0.22 < naive[24]
+    assert season("AucklandPedestrians") == 168
+
+
 @pytest.mark.parametrize(
     ("name", "variables", "horizon", "windows"),
     [
