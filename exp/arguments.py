@@ -8,6 +8,7 @@ from leapcast.data_provider.data_factory import EMBEDDED, NAMES
 from leapcast.exp.identity import BOTH, DATA, DECODED, LEARNED, MODEL, NEITHER, Declared
 from leapcast.models import DRAFT, MODELS, TARGET
 from leapcast.models.errors import UserError
+from leapcast.models.self_draft import GUESSES
 from leapcast.utils.decoding.rules import MEANS, PATHS, RULES
 
 BASELINES = ("target_cached", "target_sliding", "target_sliding_lean", "draft")
@@ -44,6 +45,11 @@ def real(least: float, most: float, excluded: bool = False):
 def sigma(text: str) -> float | str:
     """A standard deviation above 0, or the word "calibrated"."""
     return text if text == "calibrated" else real(0, 1e6, excluded=True)(text)
+
+
+def proposals(text: str) -> int | None:
+    """A whole number, or None for the word "auto"."""
+    return None if text == "auto" else int(text)
 
 
 def weights(text: str) -> list[float]:
@@ -463,7 +469,21 @@ def build_parser() -> Parser:
         + f" (predict: {MEANS}, or with --num_samples above 1 {PATHS})",
         changes=DECODED,
     )
-    g.add_argument("--spec_k", type=int, default=3, help="K: patches proposed per round", changes=DECODED)
+    g.add_argument(
+        "--spec_k",
+        type=proposals,
+        help="K: patches proposed per round, or: auto, which is the rest of the horizon without a draft model, a block "
+        "draft's block, and 7 for others (default: auto)",
+        changes=DECODED,
+    )
+    g.add_argument(
+        "--self_guess",
+        choices=GUESSES,
+        help="self-drafting: the first guess, which is the context's last season, the mean of its seasons, or the "
+        "target's own next patch repeated (default: mean where variables are forecast independently, else next where a "
+        "patch holds whole seasons, else season)",
+        changes=DECODED,
+    )
     g.add_argument(
         "--spec_sigma",
         type=sigma,

@@ -93,7 +93,7 @@ class ExpDecode(ExpBasic):
         """The part of a run's name that describes its speculative decoding."""
         args = self.args
         allowed = tolerance(mode, args.spec_accept_mse_tol)
-        name = f"{mode}_K{args.spec_k}"
+        name = f"{mode}_K{args.spec_k or 'auto'}"
         if "sigma" in RULES[mode].settings:
             name += "_calibrated" if args.spec_sigma == "calibrated" else f"_sigma{args.spec_sigma:g}"
         name += (
@@ -183,6 +183,7 @@ class ExpDecode(ExpBasic):
             changes = {"seq_len": self.context, "stochastic_head": False, "block_patches": args.block_patches}
             if "season" in {field.name for field in fields(MODELS[name].Config)}:
                 changes["season"] = args.season or self.season()
+            changes |= {"guess": args.self_guess} if args.self_guess else {}
             config = MODELS[name].Config.of(SimpleNamespace(**(asdict(self.target.config) | changes)))
             description = {"path": None, "model": name, "sha256": None, "config": asdict(config), "parameters": 0}
             self.models["draft"] = description

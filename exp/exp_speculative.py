@@ -164,7 +164,7 @@ class ExpSpeculative(ExpDecode):
         """Accuracy and seconds per batch of each method, run in turn on every batch; and the decoder's statistics."""
         accuracy = {name: Accuracy(self.patch_len) for name in names} | {"drift": self.drift()}
         seconds: dict[str, list[float]] = {name: [] for name in names}
-        statistics = Statistics.empty(self.config.k)
+        statistics = Statistics.empty()
         x, _ = windows.batch(index[:batch_size])
         for size in {len(batch) for batch in index.split(batch_size)}:  # warm-up: allocators, kernels, cost model
             for name in names:

@@ -171,7 +171,7 @@ class ExpSweep(ExpSpeculative):
                 self.forecast("speculative", batch)
         self.phases.seconds.clear()
         times: dict[str, list[float]] = {"speculative": [], "target": []}
-        done = Statistics.empty(self.config.k)
+        done = Statistics.empty()
         accuracies: dict[str, Any] = {name: Accuracy(self.patch_len) for name in times} | {"drift": self.drift()}
         for batch in self.batches:
             forecasts = {}

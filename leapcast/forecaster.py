@@ -90,7 +90,7 @@ class SpeculativeForecaster:
         accept_mse_tol: float | None = None,
         *,
         seed: int | None = None,
-        k: int = SpeculativeConfig.k,
+        k: int | None = SpeculativeConfig.k,
         accept_bias: float = SpeculativeConfig.accept_bias,
         max_draws: int = SpeculativeConfig.max_draws,
         rollout: str = SpeculativeConfig.rollout,
@@ -321,12 +321,12 @@ class SpeculativeForecaster:
             x, numbers = x.transpose(1, 2).flatten(0, 1).unsqueeze(2), row_series(numbers, self.channels, variables)
         config, steps = self.prepare(samples, sigma, x.shape[2], seed), math.ceil(horizon / self.patch_len)
         together = min(windows_together(x, self.patch_len, steps, samples), max(1, MOST_ROWS // samples))
-        check_room(self.target.config, config, x, steps, samples, together)
+        check_room(self.target.config, config, x, steps, samples, together, config.k or 0)
         parts = []
         for rows, keys in zip(x.split(together), numbers.split(together), strict=True):
             if self.draft is None:
                 alone = target_forecast(self.target, config, rows, steps, keys, samples)
-                parts.append((alone, Statistics.empty(config.k)))
+                parts.append((alone, Statistics.empty()))
             else:
                 parts.append(self.decoder.generate(rows, steps, keys, samples))
         drawn, statistics = torch.cat([part[0] for part in parts]), total(parts)

@@ -7,7 +7,7 @@ and never compare names.
 from dataclasses import dataclass
 from types import ModuleType
 
-from leapcast.models import dlinear, multi_patch, seasonal_naive, timer_hf, timer_xl, timer_xl_draft, ttm
+from leapcast.models import dlinear, multi_patch, seasonal_naive, self_draft, timer_hf, timer_xl, timer_xl_draft, ttm
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ MODELS: dict[str, Entry] = {
     "ttm": Entry(ttm),
     "dlinear": Entry(dlinear),
     "seasonal_naive": Entry(seasonal_naive, trainable=False),
+    "self": Entry(self_draft, trainable=False),
 }
 TARGET, DRAFT = "timer_xl", "timer_xl_draft"  # defaults
 

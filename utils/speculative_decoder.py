@@ -17,7 +17,7 @@ from leapcast.models.errors import UserError
 from leapcast.models.layers.patches import paths, row_patches, row_series, windows_together
 from leapcast.models.sessions.base import Draft, Target
 from leapcast.utils.decoding.batch import RaggedBatch
-from leapcast.utils.decoding.checks import check_pair, check_rollout, check_room
+from leapcast.utils.decoding.checks import check_pair, check_rollout, check_room, fitting
 from leapcast.utils.decoding.config import SpeculativeConfig
 from leapcast.utils.decoding.rules import Rule
 from leapcast.utils.decoding.statistics import Statistics
@@ -85,16 +85,16 @@ class SpeculativeDecoder:
         """As :meth:`generate`, with all windows in one batch.
 
         Args:
-            plan: by default K proposals, fewer near the horizon.
+            plan: default: see :meth:`plan`.
             rule: replaces the decoder's acceptance rule.
         """
         config, rule, channels = self.config, rule or self.rule, self.target.config.channels
-        plan = plan or [0, *(min(config.k, left) for left in range(steps))]
+        plan = plan or self.plan(x, steps, samples)
         context, keys = row_patches(x, self.target.config), row_series(series, channels, x.shape[2])
         if not any(plan):
             return self.alone(x, steps, series, samples)
-        batch = RaggedBatch(self.target, self.draft, config, rule, context, steps, keys)
-        statistics = Statistics.empty(config.k, x.device)
+        batch = RaggedBatch(self.target, self.draft, config, rule, context, steps, keys, max(plan))
+        statistics = Statistics.empty(max(plan), x.device)
         if samples > 1:
             with self.trace("verify"):
                 batch.split(samples)
@@ -110,13 +110,20 @@ class SpeculativeDecoder:
         statistics.accepted_patches = batch.accepted_patches
         return paths(batch.forecast, samples, channels, x.shape[2]), statistics.finished()
 
+    def plan(self, x: Tensor, steps: int, samples: int = 1) -> Plan:
+        """K proposals, fewer near the horizon; as many as there is memory for where K is not set."""
+        most = min(self.config.most(self.draft.at_once, steps), steps - 1)
+        if self.config.k is None:
+            most = fitting(self.target.config, self.config, x, steps, samples, most)
+        return [0, *(min(most, left) for left in range(steps))]
+
     def alone(self, x: Tensor, steps: int, series: Tensor, samples: int = 1) -> tuple[Tensor, Statistics]:
         """The target's own rollout, without the draft; arguments and result as in :meth:`generate`."""
         channels, variables = self.target.config.channels, x.shape[2]
         with self.trace("verify"):
             keys = row_series(series, channels, variables)
             forecast = target_alone(self.target, self.config, x, steps, keys, samples)
-        statistics = Statistics.alone(self.config.k, len(forecast), steps)
+        statistics = Statistics.alone(len(forecast), steps)
         return paths(forecast, samples, channels, variables), statistics
 
 
@@ -138,7 +145,8 @@ def in_parts(
     check_rollout(target, x.shape[2], config)
     series = torch.arange(len(x), device=x.device) if series is None else series.to(x.device)
     together = windows_together(x, patch_len, steps, samples)
-    check_room(target, config, x, steps, samples, together)
+    k = decoder.config.k
+    check_room(target, config, x, steps, samples, together, 0 if k is None else k)
     if len(x) <= together:
         return decode(x, steps, series, samples)
     parts = zip(x.split(together), series.split(together), strict=True)

@@ -21,6 +21,13 @@ def mean_draw(i: int, mean: Tensor, log_var: Tensor | None) -> Tensor:
     return mean
 
 
+def chosen(moments: Moments | None, rows: Tensor) -> Moments | None:
+    """These rows of moments."""
+    if moments is None:
+        return None
+    return moments[0][rows], None if moments[1] is None else moments[1][rows]
+
+
 class Session(Protocol):
     """The state of a model for the rows of one batch."""
 
@@ -74,6 +81,13 @@ class TargetSession(Session, Protocol):
     def last_features(self) -> tuple[Tensor, ...]:
         """Inputs of draft heads, each ``[B, 1, C, ...]``; :meth:`rollback` sets their position."""
 
+    def outputs(self) -> tuple[Moments, Tensor] | None:
+        """The moments of the last pass from the position of :meth:`last_features` on; None before the first pass.
+
+        Returns:
+            mean ``[B, 1 + n, C, P]``, log-variance (or None), and ``[B]``, on the host: how many of the last n are valid.
+        """
+
 
 class Rollout(Protocol):
     """Rollout settings of a target, see ``utils/decoding/config.py``."""
@@ -115,6 +129,7 @@ class BaseSession:
     # of the last pass over all rows: inputs of the heads (models/timer_xl.py, run), patches per row after the pass, and
     # the patch after which draft heads read
     features: tuple[Tensor, ...] = ()
+    moments_out: Moments | None = None
     features_end: Tensor
     features_at: Tensor
 
@@ -144,6 +159,23 @@ class BaseSession:
             return tuple(f.narrow(1, max(f.shape[1] - 1 - same, 0), 1) for f in self.features)
         rows, back = torch.arange(len(back), device=device), back.to(device)
         return tuple(f[rows, (f.shape[1] - 1 - back).clamp(min=0)].unsqueeze(1) for f in self.features)
+
+    def outputs(self) -> tuple[Moments, Tensor] | None:
+        if self.moments_out is None:
+            return None
+        valid, total = self.features_end - self.features_at, self.moments_out[0].shape[1]
+        valid = valid.clamp(max=total - 1)  # a shared prefill predicts from its last position only
+        first = total - 1 - valid
+
+        def from_there(values: Tensor) -> Tensor:
+            start = shared(first)
+            if start is not None:
+                return values[:, start:]
+            at = (first.unsqueeze(1) + torch.arange(1 + int(valid.max()))).clamp(max=total - 1).to(values.device)
+            return values[torch.arange(len(at), device=values.device).unsqueeze(1), at]
+
+        mean, log_var = self.moments_out
+        return (from_there(mean), None if log_var is None else from_there(log_var)), valid
 
     def propose(self, pending: Tensor, k: int, draw: Draw) -> tuple[Tensor, Tensor, Tensor | None]:
         patches, means, log_vars = [], [], []

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from leapcast.models.layers.normalisation import patch_moments, running_statistics
 from leapcast.models.layers.patches import shared
-from leapcast.models.sessions.base import BaseSession, Moments
+from leapcast.models.sessions.base import BaseSession, Moments, chosen
 
 
 class CachedSession(BaseSession):
@@ -65,6 +65,7 @@ class CachedSession(BaseSession):
         if rows is None:
             self.lengths, self.even = self.lengths + count, None if self.even is None else self.even + count
             self.features, self.features_at, self.features_end = features, self.lengths, self.lengths
+            self.moments_out = moments
         else:
             self.lengths = self.lengths.index_add(0, rows, torch.full_like(rows, count))
             self.even = shared(self.lengths)
@@ -130,3 +131,4 @@ class CachedSession(BaseSession):
         self.values = [v[rows] for v in self.values]
         self.moments, self.level, self.scale = self.moments[rows], self.level[rows], self.scale[rows]
         self.features = tuple(f[rows] for f in self.features)
+        self.moments_out = chosen(self.moments_out, rows)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from leapcast.models.layers.patches import put, take, windows_of
-from leapcast.models.sessions.base import BaseSession, Moments
+from leapcast.models.sessions.base import BaseSession, Moments, chosen
 
 
 class SlidingSession(BaseSession):
@@ -33,10 +33,12 @@ class SlidingSession(BaseSession):
         self.features = tuple(f[:, -1].unflatten(0, (-1, want)) for f in features)
         self.features_end = self.features_at = self.lengths
         mean = mean[:, -1].unflatten(0, (-1, want))
-        return mean, None if log_var is None else log_var[:, -1].unflatten(0, (-1, want))
+        self.moments_out = mean, None if log_var is None else log_var[:, -1].unflatten(0, (-1, want))
+        return self.moments_out
 
     def keep(self, rows: Tensor) -> None:
         self.lengths = self.lengths[rows]
         self.features_end, self.features_at = self.features_end[rows], self.features_at[rows]
         rows = rows.to(self.history.device)
         self.history, self.features = self.history[rows], tuple(f[rows] for f in self.features)
+        self.moments_out = chosen(self.moments_out, rows)

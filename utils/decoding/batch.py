@@ -25,6 +25,7 @@ class RaggedBatch:
         context: ``[rows, N, C, P]``.
         steps: patches to forecast.
         series: ``[rows]``, keys the noise.
+        most: patches that are proposed per round at most.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class RaggedBatch:
         context: Tensor,
         steps: int,
         series: Tensor,
+        most: int,
     ):
         batch, self.context_len = context.shape[:2]
         self.steps, self.series = steps, series
@@ -43,7 +45,7 @@ class RaggedBatch:
         self.index = torch.arange(batch)  # index of each row in the forecast
         self.held = torch.full((batch,), self.context_len)  # patches per row, context and forecast
         # in a shared round, a row near its horizon may carry proposals past it
-        capacity = self.context_len + steps + min(config.k, steps)
+        capacity = self.context_len + steps + most
         self.emitted = context.new_zeros(batch, capacity, *context.shape[2:])
         self.emitted[:, : self.context_len] = context
         self.conditioned = self.emitted  # a separate tensor once they differ
@@ -84,7 +86,12 @@ class RaggedBatch:
             left = left if room is None else left.minimum(room)
             limit = (left - 1).clamp(max=plan[int(left.max())])
         k = int(limit.max())
-        noise = self.rule.noise(Place(self.series, self.held - self.context_len, self.spread), k + 1, self.emitted)
+        outputs = self.target.outputs() if self.rule.learned else None
+        log_var = outputs and outputs[0][1]
+        place = Place(
+            self.series, self.held - self.context_len, self.spread, None if log_var is None else log_var[:, :1]
+        )
+        noise = self.rule.noise(place, k + 1, self.emitted)
         if not k:
             nothing = self.emitted[:, :0]
             return Proposal(limit, noise, nothing, nothing)

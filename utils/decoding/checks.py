@@ -32,19 +32,37 @@ def check_width(channels: str, variables: int, patches: int) -> None:
         )
 
 
-def check_room(model, how, x: Tensor, steps: int, samples: int, together: int) -> None:
+def check_room(model, how, x: Tensor, steps: int, samples: int, together: int, k: int = 0) -> None:
     """Reject forecasts that need more memory than is free, before allocating any.
 
     Args:
         model: configuration of the target.
-        how: its ``k`` and ``rollout`` are used.
+        how: its ``rollout`` is used.
         x: ``[B, L, C]``.
         steps: patches to forecast.
         samples: sample paths per window.
         together: windows that are decoded together.
+        k: most patches proposed per round.
+
+    Raises:
+        UserError: there is too little.
     """
+    size = room_taken(model, how, x, steps, samples, together, k)
+    if size < WITHOUT_ASKING:
+        return
+    free = free_memory(x.device)
+    if free is not None and size > free:
+        raise UserError(
+            f"{steps * model.input_token_len} time steps, {samples} paths of each of {len(x)} series and {k} patches "
+            f"proposed per round take about {size / 2**30:.3g} GiB, and {free / 2**30:.3g} GiB are free: lower "
+            "`horizon`, `num_samples`, `k` or `batch_size`"
+        )
+
+
+def room_taken(model, how, x: Tensor, steps: int, samples: int, together: int, k: int) -> float:
+    """About how many bytes a forecast takes; arguments as in :func:`check_room`."""
     patch, variables = model.input_token_len, x.shape[2]
-    context, proposed = x.shape[1] // patch, min(how.k, steps - 1)
+    context, proposed = x.shape[1] // patch, min(k, steps - 1)
     joint = model.channels == "joint"
     rows, width = min(together, len(x)) * samples * (1 if joint else variables), variables if joint else 1
     length = context + steps + proposed  # patches per row
@@ -56,16 +74,18 @@ def check_room(model, how, x: Tensor, steps: int, samples: int, together: int) -
     masks *= (context + proposed) ** 2 + rows * (proposed + 1) * length
     hidden = rows * width * (proposed + 1) * (2 * wider + 4 * wide + 8 * patch)
     forecasts = len(x) * samples * steps * patch * variables
-    size = x.element_size() * (rows * width * length * (cache + 4 * patch) + masks + hidden + 8 * forecasts)
-    if size < WITHOUT_ASKING:
-        return
-    free = free_memory(x.device)
-    if free is not None and size > free:
-        raise UserError(
-            f"{steps * patch} time steps, {samples} paths of each of {len(x)} series and {how.k} patches proposed per "
-            f"round take about {size / 2**30:.3g} GiB, and {free / 2**30:.3g} GiB are free: lower `horizon`, "
-            "`num_samples`, `k` or `batch_size`"
-        )
+    return x.element_size() * (rows * width * length * (cache + 4 * patch) + masks + hidden + 8 * forecasts)
+
+
+def fitting(model, how, x: Tensor, steps: int, samples: int, k: int) -> int:
+    """``k``, halved until there is memory for so many proposals per round; arguments as in :func:`check_room`."""
+    free = None
+    while k > 1 and (size := room_taken(model, how, x, steps, samples, len(x), k)) >= WITHOUT_ASKING:
+        free = free or free_memory(x.device)
+        if free is None or 2 * size <= free:
+            break
+        k //= 2
+    return k
 
 
 def free_memory(device: torch.device) -> int | None:
@@ -88,7 +108,7 @@ def check_pair(target, draft, config) -> None:
                 *patches
             )
         )
-    if draft.reads_target and config.k > draft.at_once:
+    if draft.reads_target and draft.at_once and (config.k or 0) > draft.at_once:
         raise UserError(f"`k` {config.k}: this draft has heads for {draft.at_once} patches at most")
     if target.config.stochastic_head and not isinstance(config.sigma, float | int):
         raise UserError("`sigma` calibrated: this target has learned variances, which are used in its place")

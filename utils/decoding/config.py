@@ -9,6 +9,7 @@ from leapcast.utils.decoding.covariance import Calibration
 from leapcast.utils.decoding.rules import RULES, Rule
 
 MOST_PROPOSED = 2**16  # patches per round: counts are kept for each of them
+SEQUENTIAL = 7  # default K of drafts that propose one patch per call
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class SpeculativeConfig:
     """
 
     mode: str = "sample"
-    k: int = 3
+    k: int | None = None  # None: see :meth:`most`
     sigma: float | Calibration = 0.5
     accept_bias: float = 1.0
     accept_mse_tol: float = 0.0
@@ -40,12 +41,14 @@ class SpeculativeConfig:
         if self.rollout not in ("cached", "sliding"):
             raise UserError(f"`rollout` {self.rollout!r}: give cached or sliding")
         for name in ("k", "max_draws", "renorm_every", "attention_window"):
+            if (name, getattr(self, name)) == ("k", None):
+                continue
             if isinstance(value := getattr(self, name), bool) or not isinstance(value, Integral):
                 raise UserError(f"`{name}` {value!r}: give a whole number")
         for name in ("sigma", "accept_bias", "accept_mse_tol"):
             if not isinstance(value := getattr(self, name), (Real, Calibration) if name == "sigma" else Real):
                 raise UserError(f"`{name}` {value!r}: give a number{', or calibrated' * (name == 'sigma')}")
-        if not 1 <= self.k <= MOST_PROPOSED:
+        if self.k is not None and not 1 <= self.k <= MOST_PROPOSED:
             raise UserError(f"`k` {self.k}: from 1 to {MOST_PROPOSED} patches can be proposed per round")
         if not isinstance(self.sigma, Calibration) and not 0 < self.sigma < math.inf:
             raise UserError(f"`sigma` {self.sigma} must be above 0 and finite, or calibrated")
@@ -55,6 +58,15 @@ class SpeculativeConfig:
             raise UserError(f"`accept_mse_tol` {self.accept_mse_tol}: give a number (0 or less is lossless) or inf")
         if self.max_draws < 1 or self.renorm_every < 0 or self.attention_window < 0:
             raise UserError("`max_draws` must be at least 1, `renorm_every` and `attention_window` 0 or more")
+
+    def most(self, at_once: int, steps: int) -> int:
+        """K for a horizon of ``steps`` patches and a draft that proposes ``at_once`` patches per call (0: no call).
+
+        By default the rest of the horizon without a call, else the block, and ``SEQUENTIAL`` patches one by one.
+        """
+        if self.k is not None:
+            return self.k
+        return min(at_once if at_once > 1 else SEQUENTIAL if at_once else steps - 1, MOST_PROPOSED)
 
     @property
     def rule(self) -> type[Rule]:

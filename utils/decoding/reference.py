@@ -46,7 +46,7 @@ def reference_speculative(
     series = torch.arange(len(x), device=x.device) if series is None else series
     series = row_series(series, channels, x.shape[2])
     histories = [list(row) for row in context]  # the patches of each row
-    statistics, attempted, counted = Statistics.empty(config.k), [0] * config.k, [0] * config.k
+    statistics, attempted, counted = Statistics.empty(config.k or 0), [0] * config.k, [0] * config.k
     squared = [0.0] * config.k
     while active := [b for b, history in enumerate(histories) if len(history) < window + steps]:
         done = [len(histories[b]) - window for b in active]

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field, fields, replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from leapcast.utils.decoding.round import Verdict
 
 
 @dataclass(repr=False)
 class Statistics:
-    """Counts over one or more calls of ``generate``. Lists have one entry per position in the round."""
+    """Counts over one or more calls of ``generate``. Lists have one entry per position in the round, K at most."""
 
     accepted: Tensor  # [K]
     attempted: Tensor  # [K], proposals tested; those after the first rejection of a round are not tested
@@ -30,14 +31,14 @@ class Statistics:
         return f"Statistics(rate={self.rate}, patches_per_target_pass={self.patches_per_target_pass})"
 
     @classmethod
-    def empty(cls, k: int, device: torch.device | str = "cpu") -> "Statistics":
+    def empty(cls, k: int = 0, device: torch.device | str = "cpu") -> "Statistics":
         accepted, attempted, rounds = (torch.zeros(size, dtype=torch.long) for size in (k, k, k + 1))
         return cls(accepted, attempted, torch.zeros(k, dtype=torch.double, device=device), rounds)
 
     @classmethod
-    def alone(cls, k: int, rows: int, steps: int) -> "Statistics":
+    def alone(cls, rows: int, steps: int) -> "Statistics":
         """Statistics of a target-only rollout of ``rows`` rows over ``steps`` patches."""
-        statistics, patches = cls.empty(k), rows * steps
+        statistics, patches = cls.empty(), rows * steps
         statistics.rounds[0] = statistics.target_passes = steps
         statistics.emitted = statistics.row_passes = patches
         statistics.accepted_patches = torch.zeros(rows, steps, dtype=torch.bool)
@@ -63,7 +64,7 @@ class Statistics:
         Args:
             verdict: the outcome of the round.
             restarted: rows whose window was recomputed in an additional target pass.
-            at_once: patches that the draft proposes per call.
+            at_once: patches that the draft proposes per call; 0 without a call.
         """
         rows, k = len(verdict.accepted), verdict.emitted.shape[1] - 1
         self.target_passes += 1 + bool(restarted)
@@ -72,7 +73,7 @@ class Statistics:
         self.emitted += int(verdict.accepted.sum()) + rows
         self.bound_hits = self.bound_hits + verdict.bound_hits
         if k:
-            self.draft_passes += -(-k // at_once)
+            self.draft_passes += -(-k // at_once) if at_once else 0
             self.attempted[:k] += verdict.tested.sum(0)
             self.accepted[:k] += verdict.kept.sum(0)
             self.squared[:k] += (verdict.squared * verdict.tested.to(verdict.squared.device)).sum(0)
@@ -82,7 +83,7 @@ class Statistics:
         """Add the counts of another call."""
         for item in fields(self):
             if item.name != "accepted_patches":
-                setattr(self, item.name, getattr(self, item.name) + getattr(other, item.name))
+                setattr(self, item.name, _sum(getattr(self, item.name), getattr(other, item.name)))
 
     @property
     def rate(self) -> float | None:
@@ -104,3 +105,10 @@ class Statistics:
     def patches_per_target_pass(self) -> float | None:
         """Block efficiency τ: emitted patches per target pass and row; None if there was no target pass."""
         return self.emitted / self.row_passes if self.row_passes else None
+
+
+def _sum(one, other):
+    """The sum; counts by position may be of different length, where K was chosen by the horizon."""
+    if isinstance(one, Tensor) and one.ndim and len(one) != len(other):
+        one, other = (pad(counts, (0, max(len(one), len(other)) - len(counts))) for counts in (one, other))
+    return one + other

@@ -94,7 +94,7 @@ def table(records: list[dict]) -> str:
         if record["acceptance"]:
             args = record["args"]
             draft = record["models"]["draft"]["model"]
-            label = f"speculative {args['spec_mode']}, {draft}, K {args['spec_k']}"
+            label = f"speculative {args['spec_mode']}, {draft}, K {args['spec_k'] or 'auto'}"
             label += ", lossless" if record["lossless"] else ""
             label += ", all accepted" if args["spec_accept_mse_tol"] == "inf" else ""
             label += ", adaptive" if args.get("spec_adaptive") else ""  # absent from older records

@@ -21,6 +21,7 @@ class Noise:
     key: tuple[Tensor, Tensor]  # series [b, 1] and patches [b or 1, n]
     z: Tensor  # [b, n, C, P]
     spread: Spread
+    log_var: Tensor | None = None  # [b, 1, C, P], the target's last known log-variance, if it has learned variances
 
     @cached_property
     def coloured(self) -> Tensor:
@@ -28,14 +29,36 @@ class Noise:
         return self.spread.colour(self.z)
 
 
-class Sample(Rule):
+class Drawn(Rule):
+    """A rule whose patches are draws: x = μ + Σ^½ z, the noise z keyed by seed, series and patch."""
+
+    draws = True
+
+    def noise(self, place: Place, count: int, like: Tensor) -> Noise:
+        device = place.series.device
+        key = place.series.unsqueeze(1), place.done.to(device).unsqueeze(1) + torch.arange(count, device=device)
+        return Noise(key, noise.patches(self.config.seed, *key, like), place.spread, place.log_var)
+
+    def draw(self, noise: Noise, i: int, mean: Tensor, log_var: Tensor | None) -> Tensor:
+        here = slice(i, i + mean.shape[1])
+        if self.learned and log_var is not None:
+            return mean + noise.z[:, here] * (0.5 * log_var).exp()
+        return mean + noise.coloured[:, here]
+
+    def own(self, noise: Noise, verified: Verified) -> Tensor:
+        if verified.log_var is not None:
+            return verified.mean + noise.z * (0.5 * verified.log_var).exp()
+        return verified.mean + noise.coloured
+
+
+class Sample(Drawn):
     """Speculative sampling (Leviathan, Kalman, Matias 2023) of Gaussian patches, see ``utils/decoding/acceptance.py``.
 
     Without learned variances both models have the same covariance, and a rejected proposal is reflected. With learned
     variances the covariances differ, and a rejected proposal is replaced by a draw from the residual distribution.
     """
 
-    draws, emits_proposals = True, True
+    emits_proposals = True
     help = "draw sample paths, without loss where bias is 1 and the tolerance 0"
     settings = ("sigma", "accept_bias", "accept_mse_tol", "max_draws")
     default_tolerance = 0.0
@@ -57,22 +80,6 @@ class Sample(Rule):
     @property
     def exact(self) -> bool:
         return self.config.accept_mse_tol <= 0 and self.config.accept_bias == 1
-
-    def noise(self, place: Place, count: int, like: Tensor) -> Noise:
-        device = place.series.device
-        key = place.series.unsqueeze(1), place.done.to(device).unsqueeze(1) + torch.arange(count, device=device)
-        return Noise(key, noise.patches(self.config.seed, *key, like), place.spread)
-
-    def draw(self, noise: Noise, i: int, mean: Tensor, log_var: Tensor | None) -> Tensor:
-        here = slice(i, i + mean.shape[1])
-        if self.learned and log_var is not None:
-            return mean + noise.z[:, here] * (0.5 * log_var).exp()
-        return mean + noise.coloured[:, here]
-
-    def own(self, noise: Noise, verified: Verified) -> Tensor:
-        if verified.log_var is not None:
-            return verified.mean + noise.z * (0.5 * verified.log_var).exp()
-        return verified.mean + noise.coloured
 
     def judge(self, proposal: Proposal, verified: Verified) -> Verdict:
         k, limit, drawn = proposal.k, proposal.limit, proposal.noise

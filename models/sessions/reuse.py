@@ -1,0 +1,129 @@
+"""Sessions of drafts without a network: proposals are the target's own outputs, or repeated seasons."""
+
+import torch
+from torch import Tensor
+
+from leapcast.models.layers.patches import from_patches, shared
+from leapcast.models.sessions.base import BaseSession, Draw, Moments, Session, TargetSession
+
+CORRECTION = 0.3  # how much of a patch's error the target hands on to each later patch; chosen on validation
+
+
+class ReuseSession(BaseSession):
+    """Proposes what the target predicted after the last round's first rejection, else what another session proposes.
+
+    Those predictions cost no pass: they were made on a prefix that was almost right, and are moved by ``CORRECTION``
+    times what the rejected proposal was wrong by. Without that this is Jacobi iteration on the rollout (Song et al.
+    2021, https://arxiv.org/abs/2002.03629; Santilli et al. 2023, https://arxiv.org/abs/2305.10427).
+
+    Args:
+        first: proposes in the first round, and for positions that the predictions do not reach.
+        target: the session whose outputs are read; None proposes by ``first`` alone.
+    """
+
+    def __init__(self, first: Session, target: TargetSession | None):
+        self.first, self.target, self.emitted_only = first, target, first.emitted_only
+        self.proposed: Tensor | None = None  # the means of the last round, [B, k, C, P]
+
+    @property
+    def lengths(self) -> Tensor:  # type: ignore[override]
+        return self.first.lengths
+
+    def extend(self, patches: Tensor, want: int) -> Moments:
+        return self.first.extend(patches, want)
+
+    def rollback(self, lengths: Tensor, read: Tensor | None = None) -> None:
+        self.first.rollback(lengths, read)
+
+    def keep(self, rows: Tensor) -> None:
+        self.first.keep(rows)
+        self.proposed = None if self.proposed is None else self.proposed[rows.to(self.proposed.device)]
+
+    def propose(self, pending: Tensor, k: int, draw: Draw) -> tuple[Tensor, Tensor, Tensor | None]:
+        outputs = self.target and self.target.outputs()
+        if not outputs:
+            patches, self.proposed, log_var = self.first.propose(pending, k, draw)
+            return patches, self.proposed, log_var
+        (means, log_vars), valid = outputs
+        mean, log_var = _next(means, k), None if log_vars is None else _next(log_vars, k)
+        if self.proposed is not None:
+            mean = mean + CORRECTION * self._error(means[:, 0], valid).unsqueeze(1)
+        if int(valid.min()) < k:
+            reached = (torch.arange(k) < valid.unsqueeze(1))[..., None, None].to(mean.device)
+            mean = torch.where(reached, mean, self.first.propose(pending, k, draw)[1])
+        self.proposed = mean
+        return draw(0, mean, log_var), mean, log_var
+
+    def _error(self, emitted: Tensor, valid: Tensor) -> Tensor:
+        """What the rejected proposal lacks to the mean of the emitted patch ``[B, C, P]``."""
+        assert self.proposed is not None
+        at = (self.proposed.shape[1] - valid).clamp(0, self.proposed.shape[1] - 1).to(emitted.device)
+        return emitted - self.proposed[torch.arange(len(at), device=at.device), at]
+
+
+def _next(values: Tensor, k: int) -> Tensor:
+    """Entries 1 … k of ``[B, 1 + n, …]``, the last one repeated where there are fewer."""
+    last = values.shape[1] - 1
+    return values[:, 1 : k + 1] if last >= k else values[:, torch.arange(1, k + 1).clamp(max=last)]
+
+
+class SeasonSession(BaseSession):
+    """Proposes the last season of the context, or the mean of its seasons, again and again.
+
+    Args:
+        context: ``[B, N, C, P]``.
+        season: in time steps, at most N·P.
+        mean: take the mean of the seasons.
+    """
+
+    emitted_only = True
+
+    def __init__(self, context: Tensor, season: int, mean: bool):
+        values = from_patches(context)
+        count = values.shape[1] // season if mean else 1
+        self.profile = values[:, -count * season :].unflatten(1, (count, season)).mean(1)  # [B, season, C]
+        self.context, self.patch = context.shape[1], context.shape[3]
+        self.lengths = torch.zeros(len(context), dtype=torch.long)
+
+    def extend(self, patches: Tensor, want: int) -> Moments:
+        return self.propose(patches, want, lambda i, mean, log_var: mean)[1], None
+
+    def propose(self, pending: Tensor, k: int, draw: Draw) -> tuple[Tensor, Tensor, None]:
+        self.lengths = self.lengths + pending.shape[1]
+        ahead, device = (self.lengths - self.context) * self.patch, pending.device
+        time = torch.arange(k * self.patch, device=device)
+        start = shared(ahead)
+        if start is not None:
+            values = self.profile[:, (start + time) % self.profile.shape[1]]
+        else:
+            rows = torch.arange(len(ahead), device=device).unsqueeze(1)
+            values = self.profile[rows, (ahead.to(device).unsqueeze(1) + time) % self.profile.shape[1]]
+        mean = values.unflatten(1, (k, self.patch)).transpose(2, 3)
+        return draw(0, mean, None), mean, None
+
+    def keep(self, rows: Tensor) -> None:
+        self.lengths, self.profile = self.lengths[rows], self.profile[rows.to(self.profile.device)]
+
+
+class NextSession(BaseSession):
+    """Proposes the target's own next patch, as predicted after the last accepted one, again and again."""
+
+    emitted_only = True
+
+    def __init__(self, target: TargetSession):
+        self.target = target
+        self.lengths = torch.zeros_like(target.lengths)
+
+    def extend(self, patches: Tensor, want: int) -> Moments:
+        self.lengths = self.lengths + patches.shape[1]
+        return patches[:, :want], None  # not used: these sessions propose after the target's first pass only
+
+    def propose(self, pending: Tensor, k: int, draw: Draw) -> tuple[Tensor, Tensor, None]:
+        self.lengths = self.lengths + pending.shape[1]
+        outputs = self.target.outputs()
+        assert outputs is not None, "the target has made no pass yet"
+        mean = outputs[0][0][:, :1].expand(-1, k, -1, -1)
+        return draw(0, mean, None), mean, None
+
+    def keep(self, rows: Tensor) -> None:
+        self.lengths = self.lengths[rows]
