@@ -6,11 +6,12 @@ from pathlib import Path
 
 from leapcast.data_provider.data_factory import EMBEDDED, NAMES
 from leapcast.exp.identity import BOTH, DATA, DECODED, LEARNED, MODEL, NEITHER, Declared
-from leapcast.models import DRAFT, MODELS, TARGET
+from leapcast.models import DRAFT, MODELS, TARGET, UNTRAINED
 from leapcast.models.errors import UserError
 from leapcast.models.self_draft import GUESSES
-from leapcast.utils.decoding.rules import MEANS, PATHS, RULES
+from leapcast.utils.decoding.rules import MEANS, ORIGINAL, PATHS, RULES
 
+NO_DRAFT = "none"
 BASELINES = ("target_cached", "target_sliding", "target_sliding_lean", "draft")
 
 
@@ -287,7 +288,7 @@ def build_parser() -> Parser:
     g.add_argument(
         "--season",
         type=whole(1),
-        help="seasonal_naive: season in time steps (default: a day, or estimated from the data)",
+        help="self, seasonal_naive: season in time steps (default: the data set's, or found in the data)",
         changes=DECODED,
     )
 
@@ -450,8 +451,9 @@ def build_parser() -> Parser:
     drafts = [name for name, entry in MODELS.items() if entry.draft]
     g.add_argument(
         "--spec_draft_model",
-        choices=drafts,
-        help=f"draft model (default: that of --spec_draft_ckpt, else {DRAFT})",
+        choices=[*drafts, NO_DRAFT],
+        help=f"draft model (default: that of --spec_draft_ckpt, else a {DRAFT} if one was trained, else {UNTRAINED}); "
+        "predict: or none, for the target alone",
         changes=DECODED,
         names=MODEL,
     )
@@ -464,7 +466,7 @@ def build_parser() -> Parser:
     g.add_argument(
         "--spec_mode",
         choices=list(RULES),
-        default=PATHS,
+        default=ORIGINAL,
         help="; ".join(f"{name}: {rule.help}" for name, rule in RULES.items())
         + f" (predict: {MEANS}, or with --num_samples above 1 {PATHS})",
         changes=DECODED,
@@ -492,7 +494,11 @@ def build_parser() -> Parser:
         changes=BOTH,
     )
     g.add_argument(
-        "--num_samples", type=whole(1), default=1, help="S: sample paths of each window (sample mode)", changes=DECODED
+        "--num_samples",
+        type=whole(1),
+        default=1,
+        help="S: sample paths of each window (sample and coupled)",
+        changes=DECODED,
     )
     g.add_argument(
         "--spec_accept_bias", type=float, default=1.0, help="factor on the ratio p/q; 1 is lossless", changes=DECODED
@@ -500,8 +506,8 @@ def build_parser() -> Parser:
     g.add_argument(
         "--spec_accept_mse_tol",
         type=float,
-        help="accept a patch at a mean squared distance below this (default: sample 0 = off, point 0.005); it bounds "
-        "each patch, not the forecast, whose drift the record gives (accuracy.drift)",
+        help="accept a patch at a mean squared distance below this (default: sample 0 = off, point and coupled 0.005); "
+        "it bounds each patch, not the forecast, whose drift the record gives (accuracy.drift, path_deviation)",
         changes=DECODED,
     )
     g.add_argument(

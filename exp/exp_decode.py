@@ -10,11 +10,12 @@ from types import SimpleNamespace
 
 from leapcast.data_provider import seasons
 from leapcast.data_provider.data_factory import DATASETS, PACKAGED, season
-from leapcast.exp.arguments import build_parser
+from leapcast.exp.arguments import NO_DRAFT, build_parser
 from leapcast.exp.exp_basic import ExpBasic
 from leapcast.exp.identity import DECODED, INPUTS, chosen, contents, differences, plain
-from leapcast.models import DRAFT, MODELS, TARGET
+from leapcast.models import DRAFT, MODELS, TARGET, UNTRAINED
 from leapcast.models.errors import UserError
+from leapcast.models.self_draft import usual_guess
 from leapcast.utils.decoding.checks import check_draft
 from leapcast.utils.decoding.config import SpeculativeConfig, tolerance
 from leapcast.utils.decoding.covariance import Calibration
@@ -174,16 +175,31 @@ class ExpDecode(ExpBasic):
         first, end = self.series.borders["train"]
         return [self.series.values[first:end].numpy()], self.series.step
 
+    def trained(self, name: str) -> Path | None:
+        """The newest checkpoint of this draft that fits the target."""
+        fits = self.fits_heads if MODELS[name].reads_target else self.fits
+        return checkpoint.newest(Path(self.args.checkpoints), name, self.series.name, fits)
+
     def load_draft(self):
         """The draft of the arguments. Raises UserError where it does not fit the target."""
         args, name = self.args, self.args.spec_draft_model
+        if name == NO_DRAFT:
+            raise UserError(
+                f"--spec_draft_model {NO_DRAFT} leaves nothing to speculate with: leave out --use_speculative"
+            )
+        if name is None and args.spec_draft_ckpt is None and not self.trained(DRAFT):
+            name = UNTRAINED
+            self.say(f"no draft was named, and no fitting {DRAFT} is in {args.checkpoints}: self-drafting")
         if name and not MODELS[name].trainable:  # nothing to load
             if args.spec_draft_ckpt:
                 raise UserError(f"--spec_draft_model {name} has no checkpoint: leave out --spec_draft_ckpt")
             changes = {"seq_len": self.context, "stochastic_head": False, "block_patches": args.block_patches}
-            if "season" in {field.name for field in fields(MODELS[name].Config)}:
-                changes["season"] = args.season or self.season()
-            changes |= {"guess": args.self_guess} if args.self_guess else {}
+            own = {field.name for field in fields(MODELS[name].Config)}
+            if "season" in own:
+                changes["season"] = season = args.season or self.season()
+            if "guess" in own:
+                changes["guess"] = args.self_guess or usual_guess(self.channels, self.patch_len, season)
+                self.say(f"self-drafting, first guess: {changes['guess']}; --self_guess chooses")
             config = MODELS[name].Config.of(SimpleNamespace(**(asdict(self.target.config) | changes)))
             description = {"path": None, "model": name, "sha256": None, "config": asdict(config), "parameters": 0}
             self.models["draft"] = description

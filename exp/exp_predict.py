@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from leapcast.data_provider.data_factory import PACKAGED, UNDATED, locate
 from leapcast.data_provider.histories import History, Table, short, told_filled
-from leapcast.exp.arguments import build_parser
+from leapcast.exp.arguments import NO_DRAFT, build_parser
 from leapcast.exp.exp_decode import ExpDecode
 from leapcast.exp.identity import INPUTS, again, refuse_another
 from leapcast.exp.ray_data import ray_decode
@@ -45,7 +45,7 @@ class ExpPredict(ExpDecode):
         super().__init__(args)
         self.table = self.series
         self.longest: tuple = (0,)
-        wanted = args.use_speculative or args.spec_draft_ckpt or args.spec_draft_model
+        wanted = args.spec_draft_model != NO_DRAFT
         draft = for_inference(self.load_draft(), args.amp, args.compile) if wanted else None
         self.forecaster = SpeculativeForecaster(
             for_inference(self.target, args.amp),

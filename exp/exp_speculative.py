@@ -18,13 +18,13 @@ from leapcast.models.errors import UserError
 from leapcast.models.inference import for_inference
 from leapcast.models.layers.patches import paths, row_patches
 from leapcast.models.sessions.sliding import SlidingSession
-from leapcast.utils.analysis.metrics import Accuracy, Drift
+from leapcast.utils.analysis.metrics import Accuracy, Drift, PathDeviation
 from leapcast.utils.decoding import theory
 from leapcast.utils.decoding.adaptive import make_decoder
 from leapcast.utils.decoding.checks import check_rollout, check_width
 from leapcast.utils.decoding.config import SpeculativeConfig, tolerance
 from leapcast.utils.decoding.rollout import autoregress, autoregress_heads
-from leapcast.utils.decoding.rules import MEANS, PATHS, RULES
+from leapcast.utils.decoding.rules import MEANS, ORIGINAL, RULES
 from leapcast.utils.decoding.statistics import Statistics
 from leapcast.utils.decoding.target_alone import target_forecast
 from leapcast.utils.decoding.timing import PhaseTimer, speedup, timed
@@ -33,6 +33,7 @@ from leapcast.utils.reporting.figures import forecast_figure
 from leapcast.utils.reporting.record import table
 from leapcast.utils.reporting.verdict import OWN, verdict
 
+DIFFERENCES = ("drift", "path_deviation")
 TARGETS = [name for name in BASELINES if name != "draft"]
 
 
@@ -44,7 +45,7 @@ class ExpSpeculative(ExpDecode):
         self.steps = math.ceil(args.test_pred_len / self.patch_len)
         self.samples, sampling = args.num_samples, args.use_speculative and RULES[args.spec_mode].draws
         if self.samples > 1 and not sampling:
-            raise UserError(f"--num_samples draws paths: add --use_speculative --spec_mode {PATHS}")
+            raise UserError(f"--num_samples draws paths: add --use_speculative --spec_mode {ORIGINAL}")
         sigma = args.spec_sigma
         beside = self.beside()
         if sigma == "calibrated":
@@ -162,7 +163,7 @@ class ExpSpeculative(ExpDecode):
 
     def measure(self, names: list[str], windows: Windows, index: Tensor, batch_size: int) -> tuple:
         """Accuracy and seconds per batch of each method, run in turn on every batch; and the decoder's statistics."""
-        accuracy = {name: Accuracy(self.patch_len) for name in names} | {"drift": self.drift()}
+        accuracy = {name: Accuracy(self.patch_len) for name in names} | self.differences()
         seconds: dict[str, list[float]] = {name: [] for name in names}
         statistics = Statistics.empty()
         x, _ = windows.batch(index[:batch_size])
@@ -181,11 +182,14 @@ class ExpSpeculative(ExpDecode):
             if "speculative" in names:
                 statistics.add(self.last)
                 if "target" in names:
-                    accuracy["drift"].add(forecasts["speculative"], forecasts["target"])
+                    for difference in DIFFERENCES:
+                        accuracy[difference].add(forecasts["speculative"], forecasts["target"])
         return accuracy, seconds, statistics
 
-    def drift(self) -> Drift:
-        return Drift(paths=self.config.rule.draws)
+    def differences(self) -> dict[str, Any]:
+        """What is accumulated from speculative and target forecasts of the same windows."""
+        draws = self.config.rule.draws
+        return {"drift": Drift(paths=draws), "path_deviation": PathDeviation(paths=draws)}
 
     def setting(self) -> str:
         config, args = self.config, self.args
@@ -233,7 +237,7 @@ class ExpSpeculative(ExpDecode):
             "lossless": config.exact and statistics.bound_hits == 0 if args.use_speculative else None,
             "accuracy": {
                 name: accuracy[name].record() if name in accuracy else None
-                for name in ("speculative", "target", "target_sliding", "draft", "reference", "drift")
+                for name in ("speculative", "target", "target_sliding", "draft", "reference", *DIFFERENCES)
             },
             "timing": {
                 name: values and {"total_s": sum(values), "per_batch_s": [round(value, 6) for value in values]}

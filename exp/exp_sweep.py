@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from leapcast.data_provider.data_loader import Windows
 from leapcast.exp.arguments import build_parser
-from leapcast.exp.exp_speculative import ExpSpeculative
+from leapcast.exp.exp_speculative import DIFFERENCES, ExpSpeculative
 from leapcast.exp.identity import plain
 from leapcast.models.errors import UserError
 from leapcast.models.layers.patches import to_rows, windows_together
@@ -96,7 +96,7 @@ class ExpSweep(ExpSpeculative):
         first = windows.evenly(CALIBRATION_WINDOWS, slice(0, len(windows) // 2)).split(args.batch_size)
         self.calibration_batches = [(*(t.to(self.device) for t in windows.batch(i)), i.to(self.device)) for i in first]
         self.most = max(k for part in lists(args) for k in part["k"])
-        if self.draft.one_call:
+        if self.draft.at_once > 1:
             self.most = min(self.most, self.draft.at_once)
         # computed when a prediction first needs them
         self.point_mse: float | None = None
@@ -172,13 +172,14 @@ class ExpSweep(ExpSpeculative):
         self.phases.seconds.clear()
         times: dict[str, list[float]] = {"speculative": [], "target": []}
         done = Statistics.empty()
-        accuracies: dict[str, Any] = {name: Accuracy(self.patch_len) for name in times} | {"drift": self.drift()}
+        accuracies: dict[str, Any] = {name: Accuracy(self.patch_len) for name in times} | self.differences()
         for batch in self.batches:
             forecasts = {}
             for name in self.chance.sample(list(times), 2):  # the target alone in the same mode, on the same batch
                 forecasts[name], spent = self.forecast(name, batch, accuracies[name])
                 times[name].append(spent)
-            accuracies["drift"].add(forecasts["speculative"], forecasts["target"])
+            for difference in DIFFERENCES:
+                accuracies[difference].add(forecasts["speculative"], forecasts["target"])
             done.add(self.last)
         accuracies |= {name: self.accuracy[name] for name in BASELINES[1:]}
         times |= {name: self.seconds[name] for name in BASELINES[1:]}
@@ -209,7 +210,14 @@ class ExpSweep(ExpSpeculative):
     def predict(self, setting: dict) -> dict:
         """Predictions for a configuration, None where there is no closed form; see :mod:`utils.analysis.prediction`."""
         ours = self.told.decoder == "ours" and not (self.args.renorm_every or self.args.spec_adaptive)
-        if not ours or self.steps == 1 or self.target.config.stochastic_head or setting["k"] > self.most:
+        # self-drafting proposes what was rejected before: no single pass tells how much of it is accepted
+        if (
+            not ours
+            or not self.draft.at_once
+            or self.steps == 1
+            or self.target.config.stochastic_head
+            or setting["k"] > self.most
+        ):
             return dict(NOT_PREDICTED)
         key = setting["mode"], setting["sigma"]
         try:

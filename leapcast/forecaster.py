@@ -14,11 +14,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from leapcast.data_provider import seasons
 from leapcast.data_provider.histories import History, Table, told_filled
 from leapcast.inputs import Item, is_series, standardise, whole
+from leapcast.models import UNTRAINED
 from leapcast.models.errors import UserError
 from leapcast.models.inference import find_device, for_inference
 from leapcast.models.layers.patches import row_series, windows_together
+from leapcast.models.self_draft import self_draft
 from leapcast.utils.decoding.adaptive import AdaptiveDecoder, make_decoder
 from leapcast.utils.decoding.checks import check_draft, check_rollout, check_room, check_width
 from leapcast.utils.decoding.config import SpeculativeConfig, tolerance
@@ -62,17 +65,20 @@ class SpeculativeForecaster:
 
     Args:
         target: target model in evaluation mode.
-        draft: draft model in evaluation mode; None runs the target alone.
+        draft: draft model in evaluation mode; ``self`` for self-drafting, which needs none; None runs the target alone.
         context: time steps of the context (default: as in the target's training).
         batch_size: series decoded together.
-        mode: ``point`` (means), ``sample`` (paths) or another acceptance rule of ``leapcast/utils/decoding/rules``;
-            default: paths if ``num_samples`` > 1, else means.
+        mode: ``point`` (means), ``coupled`` (paths near the target's own), ``sample`` (paths with the target's own
+            distribution), or another acceptance rule of ``leapcast/utils/decoding/rules``; default: coupled if
+            ``num_samples`` > 1, else point.
         sigma: standard deviation of a sample path, in standard deviations of the context; or a :class:`Calibration`;
             or ``calibrated``: estimated from the target's errors on the last 1,024 rows (and the contexts before them)
             of the first batch of series, each in units of its context.
-        accept_mse_tol: tolerance of acceptance; default: 0.005 for means, 0 (lossless) for paths.
+        accept_mse_tol: tolerance of acceptance; default: 0.005, or 0 (lossless) in mode ``sample``.
+        season: self-drafting: the season in time steps (default: found in the first batch of series).
         seed: seed of the noise of every call; default: a new one per call, reported in the forecast.
-        k, accept_bias, max_draws, rollout, renorm_every, attention_window: see :class:`SpeculativeConfig`.
+        k: patches proposed per round; None: see :meth:`SpeculativeConfig.most`.
+        accept_bias, max_draws, rollout, renorm_every, attention_window: see :class:`SpeculativeConfig`.
         adaptive: choose the number of proposals of each round (0 to k) by the expected speed.
 
     Raises:
@@ -97,8 +103,15 @@ class SpeculativeForecaster:
         renorm_every: int = SpeculativeConfig.renorm_every,
         attention_window: int = SpeculativeConfig.attention_window,
         adaptive: bool = False,
+        season: int | None = None,
     ):
+        if isinstance(draft, str) and draft != UNTRAINED:
+            raise UserError(
+                f"`draft` {draft!r}: give a model, {UNTRAINED!r} or None; from_pretrained loads checkpoints"
+            )
         self.target, self.draft = target, draft
+        self.season = None if season is None else whole("season", season)
+        self.told = ""  # how the season was found
         self.patch_len, self.channels = target.config.input_token_len, target.config.channels
         self.context = target.config.seq_len if context is None else whole("context", context)
         if self.context % self.patch_len:
@@ -110,7 +123,7 @@ class SpeculativeForecaster:
         self.mode, self.accept_mse_tol = mode, accept_mse_tol
         self.sigma: Any = sigma
         self.options: dict[str, Any] = {
-            "k": whole("k", k),
+            "k": None if k is None else whole("k", k),
             "accept_bias": accept_bias,
             "max_draws": max_draws,
             "rollout": rollout,
@@ -120,32 +133,37 @@ class SpeculativeForecaster:
         self.adaptive = adaptive
         self.device = next(target.parameters()).device
         self.decoder: Any = None  # made by :meth:`prepare`
-        if draft is not None:
+        if draft is not None and draft != UNTRAINED:
             check_draft(target, draft)
         if target.config.stochastic_head and sigma == "calibrated":
             self.sigma = 0.5  # unused: the head's learned variances apply
         self.configuration(mode or MEANS, 0.5 if self.sigma == "calibrated" else self.sigma)  # validates the arguments
 
     @classmethod
-    def from_pretrained(cls, target: str | Path, draft: str | Path | None = None, device: str = "auto", **options):
+    def from_pretrained(cls, target: str | Path, draft: str | Path | None = "auto", device: str = "auto", **options):
         """Load checkpoints: files or folders of this project, or ORGANISATION/NAME of a public model on the hub.
 
         Args:
-            target, draft: paths or names; without a draft the target runs alone.
+            target: path or name.
+            draft: path or name; ``auto`` or ``self`` for self-drafting, for which nothing is trained; None runs the
+                target alone.
             device: ``cpu``, ``cuda``, or ``auto`` (CUDA if available).
             options: see :class:`SpeculativeForecaster`.
 
         Raises:
             UserError: a checkpoint cannot be read, or the draft is not for this target.
         """
-        paths = [checkpoint.find(path) for path in (target, draft) if path is not None]
+        trained = () if draft in (None, "auto", UNTRAINED) else (draft,)
+        paths = [checkpoint.find(path) for path in (target, *trained)]
         loaded: list[Any] = [for_inference(checkpoint.load(path, find_device(device))) for path in paths]
-        if loaded[-1].reads_target:
+        if trained and loaded[-1].reads_target:
             inputs = checkpoint.read(paths[-1])["training"].get("inputs", [])
-            if len(paths) == 1 or checkpoint.digest(paths[0]) not in inputs:
+            if checkpoint.digest(paths[0]) not in inputs:
                 raise UserError(
                     f"{paths[-1]} holds heads of another target: give the one that they were distilled from"
                 )
+        if draft is not None and not trained:
+            loaded.append(UNTRAINED)
         return cls(*loaded, **options)
 
     def forecast(
@@ -223,8 +241,18 @@ class SpeculativeForecaster:
         """Forecast series in batches; yields the histories, paths and statistics (see :meth:`decode`) per batch."""
         sigma = None
         for batch in batches(histories, self.batch_size):
+            self.draft_itself(batch)
             sigma = sigma or self.spread(batch, num_samples)
             yield batch, *self.decode(batch, horizon, num_samples, sigma, seed)
+
+    def draft_itself(self, histories: list[History]) -> None:
+        """Make the self-draft, if that is wanted, with the season of these series."""
+        if self.draft != UNTRAINED:
+            return
+        season = self.season
+        if season is None:
+            season, self.told = seasons.find([history.values for history in histories], histories[0].step, self.context)
+        self.draft = self_draft(self.target.config, self.context, season)
 
     def spread(self, histories: list[History], num_samples: int = 1) -> float | Calibration:
         """σ, or its calibration on these series (the first batch)."""

@@ -63,6 +63,7 @@ MODELS: dict[str, Entry] = {
     "self": Entry(self_draft, trainable=False),
 }
 TARGET, DRAFT = "timer_xl", "timer_xl_draft"  # defaults
+UNTRAINED = "self"  # default draft where none was trained
 
 
 def name_of(model) -> str:

@@ -1,6 +1,7 @@
 """Self-drafting: the target proposes for itself; nothing is trained and no draft is called."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from types import SimpleNamespace
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -26,6 +27,28 @@ class Config(Target):
         super().__post_init__()
         if self.season > self.seq_len:
             raise UserError(f"`season` {self.season} is longer than the context of {self.seq_len}")
+
+
+def usual_guess(channels: str, patch: int, season: int) -> str:
+    """The first guess that was best on validation (docs/models.md), given the season in time steps."""
+    if season == 1:  # none is known
+        return "next"
+    if channels == "independent":
+        return "mean"
+    return "next" if patch % season == 0 else "season"
+
+
+def self_draft(target: Target, context: int, season: int, guess: str | None = None) -> "Model":
+    """The self-draft of a target with this configuration.
+
+    Args:
+        context: time steps of the context.
+        season: in time steps, at most the context.
+        guess: see :class:`Model`; default: :func:`usual_guess`.
+    """
+    guess = guess or usual_guess(target.channels, target.input_token_len, season)
+    changes = {"seq_len": context, "stochastic_head": False, "season": season, "guess": guess}
+    return Model(Config.of(SimpleNamespace(**(asdict(target) | changes))))
 
 
 class Model(nn.Module):

@@ -85,7 +85,7 @@ class TargetSession(Session, Protocol):
         """The moments of the last pass from the position of :meth:`last_features` on; None before the first pass.
 
         Returns:
-            mean ``[B, 1 + n, C, P]``, log-variance (or None), and ``[B]``, on the host: how many of the last n are valid.
+            mean ``[B, 1 + n, C, P]``, log-variance (or None), and ``[B]``, on the host: how many of the n are valid.
         """
 
 

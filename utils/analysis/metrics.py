@@ -35,6 +35,18 @@ class Drift:
         return self.squared / self.count if self.count else None
 
 
+class PathDeviation(Drift):
+    """Mean squared difference between the sample paths of speculation and of the target alone with the same noise.
+
+    Path by path, so that it also measures single paths; None for point forecasts.
+    """
+
+    def add(self, ours: Tensor, own: Tensor) -> None:
+        if self.paths:
+            self.squared += (ours.double() - own.double()).square().sum().item()
+            self.count += ours.numel()
+
+
 class Accuracy:
     """Forecast errors averaged over windows, horizon and variables, accumulated per batch.
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from leapcast.utils.decoding.config import SpeculativeConfig
-from leapcast.utils.decoding.statistics import Statistics
+from leapcast.utils.decoding.statistics import Statistics, total
 from leapcast.utils.decoding.theory import best_rounds
 from leapcast.utils.decoding.timing import clock, timed
 from leapcast.utils.speculative_decoder import SpeculativeDecoder, in_parts
@@ -80,10 +80,9 @@ def _between(points: dict[int, float], k: int) -> float:
 class Pace:
     """Measured round costs, estimated acceptance rates and plans of a decoder."""
 
-    def __init__(self, most: int):
-        self.most = most
+    def __init__(self):
         self.prices: dict[tuple, dict[int, Prices]] = {}  # by window shape, then by number of rows
-        self.accepted, self.tested = torch.zeros(most, dtype=torch.double), torch.zeros(most, dtype=torch.double)
+        self.accepted, self.tested = torch.zeros(0, dtype=torch.double), torch.zeros(0, dtype=torch.double)
         self.calls = 0
         self.plans: dict[tuple, tuple[float, list[int]]] = {}
         self.slower = 1.0  # measured / expected time of calls with a draft; a batch waits for its slowest row
@@ -94,13 +93,16 @@ class Pace:
         close = [n for n in prices if rows <= 2 * n and n <= 2 * rows]
         return prices[min(close, key=lambda n: abs(n - rows))] if close else None
 
-    def rates(self) -> list[float]:
-        """α_i: the acceptance rate at each position of a round, given that it is reached."""
-        return ((self.accepted + TRIALS) / (self.tested + TRIALS)).tolist()
+    def rates(self, most: int) -> list[float]:
+        """α_i: the acceptance rate at each of ``most`` positions of a round, given that it is reached."""
+        accepted, tested = (
+            total(counts[:most], torch.full((most,), TRIALS)) for counts in (self.accepted, self.tested)
+        )
+        return (accepted / tested).tolist()
 
     def learn(self, accepted: Tensor, tested: Tensor, slower: float | None = None) -> None:
         """Add a call's counts, ``[K]`` each, and its measured / expected time (None without a draft)."""
-        self.accepted, self.tested = FORGET * self.accepted + accepted, FORGET * self.tested + tested
+        self.accepted, self.tested = total(FORGET * self.accepted, accepted), total(FORGET * self.tested, tested)
         self.slower += (1 - FORGET) * (1 - self.slower) if slower is None else TRUST * (slower - self.slower)
         self.calls += 1
         if self.calls < OFTEN or self.calls % OFTEN == 0:  # planning costs time too
@@ -115,7 +117,7 @@ class Pace:
         if key not in self.plans:
             prices = self.known(shape, rows)
             assert prices is not None, "measure prices before planning"
-            seconds, plan = best_rounds(prices.first, prices.later, self.rates(), steps)
+            seconds, plan = best_rounds(prices.first, prices.later, self.rates(len(prices.later) - 1), steps)
             alone = prices.alone(steps)
             pays = seconds * self.slower < WORTH * alone
             self.plans[key] = (seconds, plan) if pays else (alone, [0] * (steps + 1))
@@ -132,11 +134,11 @@ def prices(decoder: SpeculativeDecoder, x: Tensor, steps: int, series: Tensor, s
         decoder.decode(x, count, series, samples, plan, forced)
 
     opens = samples == 1 and not decoder.draft.reads_target
-    return Prices.measure(forecast, config.k, steps, opens, x.device)
+    return Prices.measure(forecast, max(decoder.plan(x, steps, samples)), steps, opens, x.device)
 
 
 class AdaptiveDecoder:
-    """A decoder that proposes, per round, the number of patches (0 to ``config.k``) of least expected time.
+    """A decoder that proposes, per round, the number of patches (0 to K) of least expected time.
 
     Args:
         decoder: executes the plans.
@@ -145,7 +147,7 @@ class AdaptiveDecoder:
 
     def __init__(self, decoder: SpeculativeDecoder, pace: Pace | None = None):
         self.decoder, self.config = decoder, decoder.config
-        self.pace = pace or Pace(decoder.config.k)
+        self.pace = pace or Pace()
 
     def generate(
         self, x: Tensor, steps: int, series: Tensor | None = None, samples: int = 1

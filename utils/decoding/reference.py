@@ -38,15 +38,15 @@ def reference_speculative(
     Raises:
         UserError: a draft that proposes a block per call, or a calibrated sigma.
     """
-    if draft.at_once > 1 or not isinstance(config.sigma, float):
-        raise UserError("the reference takes a draft that proposes patch by patch, and one number as `sigma`")
+    if draft.at_once != 1 or config.k is None or not isinstance(config.sigma, float):
+        raise UserError("the reference takes a draft that proposes patch by patch, a number as `k`, and one as `sigma`")
     channels, sampling = target.config.channels, config.rule.draws
     context = row_patches(x, target.config)
     window, shape = context.shape[1], context.shape[2:]
     series = torch.arange(len(x), device=x.device) if series is None else series
     series = row_series(series, channels, x.shape[2])
     histories = [list(row) for row in context]  # the patches of each row
-    statistics, attempted, counted = Statistics.empty(config.k or 0), [0] * config.k, [0] * config.k
+    statistics, attempted, counted = Statistics.empty(config.k), [0] * config.k, [0] * config.k
     squared = [0.0] * config.k
     while active := [b for b, history in enumerate(histories) if len(history) < window + steps]:
         done = [len(histories[b]) - window for b in active]

@@ -83,7 +83,7 @@ class Statistics:
         """Add the counts of another call."""
         for item in fields(self):
             if item.name != "accepted_patches":
-                setattr(self, item.name, _sum(getattr(self, item.name), getattr(other, item.name)))
+                setattr(self, item.name, total(getattr(self, item.name), getattr(other, item.name)))
 
     @property
     def rate(self) -> float | None:
@@ -107,7 +107,7 @@ class Statistics:
         return self.emitted / self.row_passes if self.row_passes else None
 
 
-def _sum(one, other):
+def total(one, other):
     """The sum; counts by position may be of different length, where K was chosen by the horizon."""
     if isinstance(one, Tensor) and one.ndim and len(one) != len(other):
         one, other = (pad(counts, (0, max(len(one), len(other)) - len(counts))) for counts in (one, other))

@@ -33,7 +33,7 @@ def verdict(record: dict) -> str:
     else:
         parts = [f"{ratio:.3g} x as fast as {over}", *_accuracy(record)]
     if ratio <= 1 + SAME:
-        parts.append(f"use the target alone (leave out --use_speculative{' and --spec_draft_ckpt' if first else ''})")
+        parts.append(f"use the target alone ({'--spec_draft_model none' if first else 'leave out --use_speculative'})")
     noisy = record.get("speedup_medians_and_totals_agree") is False
     return "; ".join((*parts, *_draft_alone(record), *(["a noisy machine: measure again"] if noisy else [])))
 
@@ -77,8 +77,10 @@ def _accuracy(record: dict) -> list[str]:
         parts.append(f"MSE {ours['mse']:.4g}")
     if record["lossless"]:
         parts.append("lossless")
-    elif drift is not None:
-        parts.append(f"drift {drift:.2g}")
+    else:
+        deviation = record["accuracy"].get("path_deviation")  # absent from older records
+        parts += [] if drift is None else [f"drift {drift:.2g}"]
+        parts += [] if deviation is None else [f"path deviation {deviation:.2g}"]
     return parts
 
 

@@ -46,7 +46,7 @@ def test_prices_are_told_apart(opens, monkeypatch):
 
 
 def test_the_target_alone_where_speculation_does_not_pay():
-    pace = Pace(4)
+    pace = Pace()
     pace.prices[SHAPE] = {8: Prices(line(3, 0.1), line(1, 0.1))}
     assert pace.plan(SHAPE, 8, 5)[1] == [0, 0, 1, 2, 3, 4], "what was never tried is worth a try"
     for _ in range(20):
@@ -55,13 +55,13 @@ def test_the_target_alone_where_speculation_does_not_pay():
     for _ in range(2000):  # nothing is proposed, what was learned fades
         pace.learn(torch.zeros(4), torch.zeros(4))
     assert any(pace.plan(SHAPE, 8, 6)[1])
-    pace = Pace(4)
+    pace = Pace()
     pace.prices[SHAPE] = {8: Prices(line(3, 2), line(1, 2))}
     assert not any(pace.plan(SHAPE, 8, 6)[1])
 
 
 def test_what_turns_out_slower_than_expected_is_left():
-    pace = Pace(4)
+    pace = Pace()
     pace.prices[SHAPE] = {8: Prices(line(3, 0.1), line(1, 0.1))}
     seconds, plan = pace.plan(SHAPE, 8, 6)
     assert any(plan)
@@ -72,6 +72,6 @@ def test_what_turns_out_slower_than_expected_is_left():
 
 
 def test_prices_serve_batches_of_like_size():
-    pace = Pace(2)
+    pace = Pace()
     pace.prices[SHAPE] = {8: Prices(line(3, 1, 2), line(1, 1, 2))}
     assert [pace.known(SHAPE, rows) is not None for rows in (3, 4, 8, 16, 17)] == [False, True, True, True, False]

@@ -6,4 +6,5 @@ from leapcast.utils.decoding.rules.point import Point
 from leapcast.utils.decoding.rules.sample import Sample
 
 RULES: dict[str, type[Rule]] = {"sample": Sample, "point": Point, "coupled": Coupled}
-PATHS, MEANS = "sample", "point"  # default rules for sample paths and for point forecasts
+PATHS, MEANS = "coupled", "point"  # default rules for sample paths and for point forecasts
+ORIGINAL = "sample"  # default of --spec_mode

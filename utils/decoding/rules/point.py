@@ -18,7 +18,7 @@ class Point(Rule):
     """
 
     draws, emits_proposals = False, False
-    help = "emit the target's means, each on a prefix off by at most the tolerance"
+    help = "emit the target's means, each on a prefix off by at most the tolerance: point forecasts"
     settings = ("accept_mse_tol",)
     default_tolerance = 0.005
     presets: ClassVar[dict[str, dict[str, list]]] = {

@@ -59,7 +59,10 @@ class Sample(Drawn):
     """
 
     emits_proposals = True
-    help = "draw sample paths, without loss where bias is 1 and the tolerance 0"
+    help = (
+        "draw sample paths with the target's own distribution, lossless where bias is 1 and the tolerance 0: where "
+        "exactness is worth its price"
+    )
     settings = ("sigma", "accept_bias", "accept_mse_tol", "max_draws")
     default_tolerance = 0.0
     presets: ClassVar[dict[str, dict[str, list]]] = {
