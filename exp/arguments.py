@@ -345,6 +345,14 @@ def build_parser() -> Parser:
         changes=LEARNED,
     )
     g.add_argument(
+        "--fit",
+        choices=["gradient", "ridge"],
+        default="gradient",
+        help="with --distill, multi_patch: ridge fits linear heads in closed form, in seconds; --train_epochs and "
+        "everything about learning rates is then unused",
+        changes=LEARNED,
+    )
+    g.add_argument(
         "--distill_target_ckpt",
         help="target to distil (default: the newest compatible one)",
         changes=LEARNED,

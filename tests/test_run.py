@@ -355,6 +355,8 @@ CASES = {
         "--data_weights",
     ),
     "heads without a target": ([*train(), *SMALL, "--model", "multi_patch"], "add --distill"),
+    "ridge of another network": ([*train(), *SMALL, "--distill", "--fit", "ridge"], "--model multi_patch"),
+    "ridge of data": ([*train(), *SMALL, "--model", "multi_patch", "--fit", "ridge"], "add --distill"),
     "block not learned": ([*train(), *SMALL, "--model", "ttm", "--train_rollout", "2"], "--train_rollout 7"),
     "paths in point mode": ([*data(), "--use_speculative", "--spec_mode", "point", "--num_samples", "2"], "sample"),
     "season": ([*data(), "--use_speculative", *NAIVE, "--season", "99", *SHORT], "--season"),
