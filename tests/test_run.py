@@ -483,3 +483,11 @@ def test_help_is_grouped_and_complete(capsys):
     out = capsys.readouterr().out
     for word in ("speculative decoding", "training:", "data:", "--spec_accept_mse_tol", "(default: 0.5)"):
         assert word in out
+
+
+def test_distilling_has_a_rate_and_dropout_of_its_own():
+    args = parse(["--distill"])
+    assert (args.learning_rate, args.dropout) == (2e-3, 0)
+    args = parse(["--distill", "--learning_rate", "1e-3", "--dropout", "0.2"])
+    assert (args.learning_rate, args.dropout) == (1e-3, 0.2)
+    assert parse([]).learning_rate == 1e-4
