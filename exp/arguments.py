@@ -122,6 +122,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     if args.task_name == "predict":
         parser.set_defaults(spec_sigma="calibrated", spec_mode=PATHS if args.num_samples > 1 else MEANS)
         args = parser.parse_args(argv)
+    if args.distill:
+        parser.set_defaults(learning_rate=2e-3, dropout=0.0)  # a draft's goals have no noise to guard against
+        args = parser.parse_args(argv)
     if args.spec_config is None:
         return settled(args)
     path = Path(args.spec_config)
@@ -242,7 +245,9 @@ def build_parser() -> Parser:
     g.add_argument("--n_heads", type=whole(1), default=8, help="attention heads", changes=LEARNED)
     g.add_argument("--d_ff", type=whole(1), default=2048, help="width of the feed-forward layers", changes=LEARNED)
     g.add_argument("--e_layers", type=whole(1), default=1, help="layers", changes=LEARNED)
-    g.add_argument("--dropout", type=real(0, 0.99), default=0.1, help="dropout in training", changes=LEARNED)
+    g.add_argument(
+        "--dropout", type=real(0, 0.99), default=0.1, help="dropout in training (--distill: 0)", changes=LEARNED
+    )
     g.add_argument(
         "--activation",
         choices=["relu", "gelu"],
@@ -295,7 +300,11 @@ def build_parser() -> Parser:
     g = parser.group("training")
     g.add_argument("--train_epochs", type=whole(1), default=2, help="epochs", changes=LEARNED)
     g.add_argument(
-        "--learning_rate", type=real(0, 10, excluded=True), default=1e-4, help="learning rate of Adam", changes=LEARNED
+        "--learning_rate",
+        type=real(0, 10, excluded=True),
+        default=1e-4,
+        help="learning rate of Adam (--distill: 0.002)",
+        changes=LEARNED,
     )
     g.add_argument(
         "--ema_decay",
@@ -349,6 +358,14 @@ def build_parser() -> Parser:
         choices=["mse", "acceptance"],
         default="mse",
         help="mse of the means, or -log of sample mode's acceptance at --spec_sigma, along the target's sample paths",
+        changes=LEARNED,
+    )
+    g.add_argument(
+        "--fit",
+        choices=["gradient", "ridge"],
+        default="gradient",
+        help="with --distill, multi_patch: ridge fits linear heads in closed form, in seconds; --train_epochs and "
+        "everything about learning rates is then unused",
         changes=LEARNED,
     )
     g.add_argument(

@@ -5,14 +5,17 @@ import math
 import torch
 from torch import Tensor
 
-from leapcast.exp.exp_forecast import ExpForecast
+from leapcast.data_provider.data_loader import Windows
+from leapcast.exp.exp_forecast import ExpForecast, Heard
 from leapcast.models import TARGET
 from leapcast.models.errors import UserError
 from leapcast.models.inference import for_inference
+from leapcast.models.layers.patches import windows_of
 from leapcast.models.sessions.base import mean_draw
 from leapcast.utils.decoding.covariance import Spread
 
 SHARED = ("seq_len", "input_token_len", "output_token_len", "d_model", "n_heads", "d_ff", "e_layers", "channels")
+VALIDATED = 512  # windows; consecutive ones differ by one time step, and each costs a rollout of the target
 
 
 class ExpDistill(ExpForecast):
@@ -65,16 +68,47 @@ class ExpDistill(ExpForecast):
         distance = (delta.square().sum((2, 3)) + 1e-12).sqrt()
         return -(torch.special.log_ndtr(-distance / 2) + math.log(2)).mean()
 
-    @torch.no_grad()
-    def goal(self, read: Tensor, truth: Tensor) -> tuple[Tensor, Tensor | None]:
-        return self.teacher.predict(read)
+    def validated(self, windows: Windows) -> Tensor:
+        return windows.evenly(VALIDATED)
 
-    def block_goal(self, windows: Tensor, read: Tensor, truth: Tensor, steps: int) -> tuple[Tensor, int, Tensor]:
+    @torch.no_grad()
+    def along(self, full: Tensor, steps: int) -> tuple[Tensor, Heard]:
+        """The rollout and the target's features after each of its patches, from one cached pass where that is exact."""
+        context, config = full[:, : full.shape[1] - steps], self.teacher.config
+        if config.norm == "window" or not config.cacheable(full.shape[2]):
+            return super().along(full, steps)
+        session, draw = self.teacher.open_draft(context, full.shape[1]), self.continuation(context)
+        read, pending, heard = [context], context, []
+        for i in range(steps):
+            mean, log_var = session.extend(pending, pending.shape[1])
+            heard.append(tuple(f.expand(-1, pending.shape[1], -1, -1) for f in session.features))
+            if i < steps - 1:
+                pending = draw(i, mean[:, -1:], None if log_var is None else log_var[:, -1:])
+                read.append(pending)
+        return torch.cat(read, 1), tuple(torch.cat(parts, 1) for parts in zip(*heard, strict=True))
+
+    @torch.no_grad()
+    def goal(self, read: Tensor, truth: Tensor, heard: Heard, length: int) -> tuple[Tensor, Tensor | None]:
+        if heard is None:
+            return self.teacher.predict(windows_of(read, length))
+        mean, log_var = self.teacher.emit(*heard)
+        return windows_of(mean, length), None if log_var is None else windows_of(log_var, length)
+
+    @torch.no_grad()
+    def horizon(self, read: Tensor, heard: Heard, steps: int) -> tuple[Tensor, ...]:
+        """The target's features after the last ``steps`` patches: of one pass, or of a window each."""
+        if heard is not None:
+            return tuple(f[:, -steps:] for f in heard)
+        if self.teacher.config.norm == "window":
+            windows = windows_of(read, read.shape[1] - steps + 1)
+            return tuple(f.squeeze(1).unflatten(0, (-1, steps)) for f in self.teacher.features(windows, 1))
+        return tuple(f.expand(-1, steps, -1, -1) for f in self.teacher.features(read, steps))
+
+    def block_goal(
+        self, windows: Tensor, read: Tensor, truth: Tensor, steps: int, heard: Heard
+    ) -> tuple[Tensor, int, Tensor]:
+        features = self.horizon(read, heard, steps)
         with torch.no_grad():
-            if self.teacher.config.norm == "window":
-                features = tuple(f.squeeze(1).unflatten(0, (-1, steps)) for f in self.teacher.features(windows, 1))
-            else:
-                features = tuple(f.expand(-1, steps, -1, -1) for f in self.teacher.features(read, steps))
             goal = self.teacher.emit(*features)[0]
         if not self.model.reads_target:
             return goal, 0, self.model.forecast(windows).unflatten(0, (-1, steps))

@@ -32,6 +32,7 @@ from leapcast.utils.reporting.figures import training_figure
 
 SAVE_EVERY_S = 60
 LOG_EVERY = 20  # steps
+Heard = tuple[Tensor, ...] | None  # hidden state, level and scale after every patch, see models/timer_xl.py
 
 
 class ExpForecast(ExpBasic):
@@ -109,51 +110,57 @@ class ExpForecast(ExpBasic):
         """The loss of ``mean`` against ``goal``, ``[B or B·W, T, C, P]`` each; context ``[B, N, C, P]``."""
         return F.mse_loss(mean, goal)
 
-    def goal(self, read: Tensor, truth: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The goal after each patch of ``read``: mean, and log-variance or None; ``truth``: the true next patches."""
-        return truth, None
+    def goal(self, read: Tensor, truth: Tensor, heard: Heard, length: int) -> tuple[Tensor, Tensor | None]:
+        """The goals after each patch of all windows of N = ``length`` patches: mean ``[B·W, N, C, P]``, log-variance.
 
-    def along(self, full: Tensor, steps: int) -> Tensor:
+        The latter may be None. ``truth`` are the true next patches; ``read`` and ``heard`` as :meth:`along` gives them.
+        """
+        return windows_of(truth, length), None
+
+    def along(self, full: Tensor, steps: int) -> tuple[Tensor, Heard]:
         """The context, continued by F - 1 patches of the leader's own rollout: ``[B, N + F - 1, C, P]``.
 
         The model is thus trained on the inputs that it reads when forecasting. No gradients pass through the rollout.
+        The second value are the features of a target that leads, after each of these patches; None where no single pass
+        gives them.
         """
         context, leader = full[:, : full.shape[1] - steps], self.leader()
         if steps == 1 or leader.one_call:  # a block draft that learns from data reads true patches
-            return full[:, :-1]
+            return full[:, :-1], None
         was_training = leader.training
         leader.eval()
         with torch.no_grad():
             session = leader.open_draft(context, full.shape[1])
             rollout = autoregress(session, context, steps - 1, self.continuation(context))
         leader.train(was_training)
-        return torch.cat((context, rollout), 1)
+        return torch.cat((context, rollout), 1), None
 
-    def block_loss(self, read: Tensor, truth: Tensor, steps: int) -> Tensor:
+    def block_loss(self, read: Tensor, truth: Tensor, steps: int, heard: Heard = None) -> Tensor:
         """Mean squared error of the proposals after each patch, without those beyond the horizon."""
         window = read.shape[1] - steps + 1
         windows = windows_of(read, window)  # [B·F, N, C, P]
-        goal, ahead, block = self.block_goal(windows, read, truth, steps)
+        goal, ahead, block = self.block_goal(windows, read, truth, steps, heard)
         at = torch.arange(block.shape[1]).unsqueeze(1) + torch.arange(block.shape[2]) + ahead
         position, proposal = torch.nonzero(at < steps, as_tuple=True)
         return self.distance(block[:, position, proposal], goal[:, at[position, proposal]], read[:, :window])
 
-    def block_goal(self, windows: Tensor, read: Tensor, truth: Tensor, steps: int) -> tuple[Tensor, int, Tensor]:
+    def block_goal(
+        self, windows: Tensor, read: Tensor, truth: Tensor, steps: int, heard: Heard
+    ) -> tuple[Tensor, int, Tensor]:
         """The goal ``[B, F, C, P]``, the offset in patches at which a block begins, and the predicted blocks."""
         return truth[:, -steps:], 0, self.model.forecast(windows).unflatten(0, (-1, steps))
 
     def loss(self, full: Tensor, steps: int, horizon_only: bool) -> Tensor:
         """The training loss over all patches (or the horizon's only) of context and horizon ``[B, N + F, C, P]``."""
-        read, truth = self.along(full, steps), full[:, 1:]
+        (read, heard), truth = self.along(full, steps), full[:, 1:]
         if self.model.one_call:
-            return self.block_loss(read, truth, steps)
+            return self.block_loss(read, truth, steps, heard)
         # Statistics of a window would include later patches: with norm 'window' every step has a separate window.
         windowed = "window" in (self.model.config.norm, self.leader().config.norm)
         context = full[:, : full.shape[1] - steps]
         length = context.shape[1] if windowed else read.shape[1]
-        read, truth = windows_of(read, length), windows_of(truth, length)
-        goal, goal_log_var = self.goal(read, truth)
-        mean, log_var = self.model.predict(read)
+        goal, goal_log_var = self.goal(read, truth, heard, length)
+        mean, log_var = self.model.predict(windows_of(read, length))
         if horizon_only:
             last = 1 if windowed else steps
             return self.distance(mean[:, -last:], goal[:, -last:], context)
@@ -165,11 +172,15 @@ class ExpForecast(ExpBasic):
             loss = loss + 0.5 * (log_var + spread * (-log_var).exp()).mean()
         return loss
 
+    def validated(self, windows: Windows) -> Tensor:
+        """The numbers of the windows by which the weights to keep are chosen."""
+        return windows.all()
+
     def validate(self, windows: Windows, steps: int) -> float:
         total, rank, world = 0.0, ddp.rank(), ddp.world()
         torch.manual_seed(self.args.seed)
         with torch.inference_mode():
-            rows = windows.all()
+            rows = self.validated(windows)
             for index in rows.split(4 * self.args.batch_size)[rank::world]:
                 full = self.patches(torch.cat(windows.batch(index), 1))
                 total += self.loss(full, steps, horizon_only=True).item() * len(index)

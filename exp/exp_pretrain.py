@@ -11,8 +11,8 @@ class ExpPretrain(ExpForecast):
 
     def read_data(self) -> list[Series]:
         args = self.args
-        if args.distill:
-            raise UserError("--task_name pretrain learns from data: leave out --distill, or --task_name")
+        if args.distill or args.fit == "ridge":
+            raise UserError("--task_name pretrain learns from data: leave out --distill (and --fit), or --task_name")
         if args.channels == "joint":
             raise UserError("--task_name pretrain takes variables one by one: leave out --channels joint")
         layout = args.columns, args.time_column, args.missing

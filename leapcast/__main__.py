@@ -17,6 +17,7 @@ def main(argv: list[str] | None = None) -> None:
     from leapcast.exp.exp_forecast import ExpForecast
     from leapcast.exp.exp_predict import ExpPredict
     from leapcast.exp.exp_pretrain import ExpPretrain
+    from leapcast.exp.exp_ridge import ExpRidge
     from leapcast.exp.exp_speculative import ExpSpeculative
     from leapcast.utils.parallel import ddp
 
@@ -32,7 +33,7 @@ def main(argv: list[str] | None = None) -> None:
     elif args.task_name == "predict":
         ExpPredict(args).predict()
     elif args.is_training:
-        (ExpDistill if args.distill else ExpForecast)(args).train()
+        (ExpRidge if args.fit == "ridge" else ExpDistill if args.distill else ExpForecast)(args).train()
     else:
         ExpSpeculative(args).test()
 

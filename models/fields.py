@@ -20,8 +20,8 @@ def shown(value) -> str:
         return f"({type(value).__name__})"
 
 
-def _field(default, rule, words: str):
-    return dataclasses.field(default=default, metadata={"rule": rule, "words": words})
+def _field(default, rule, words: str, late: bool = False):
+    return dataclasses.field(default=default, metadata={"rule": rule, "words": words, "late": late})
 
 
 def whole(default: int, most: int):
@@ -53,13 +53,13 @@ def choice(*choices: str):
     return _field(choices[0], rule, " or ".join(choices))
 
 
-def flag(default: bool):
-    """A field for a boolean."""
+def flag(default: bool, late: bool = False):
+    """A field for a boolean; ``late``: checkpoints from before it was added lack it, which means the default."""
 
     def rule(value):
         return value if isinstance(value, bool) else None
 
-    return _field(default, rule, "true or false")
+    return _field(default, rule, "true or false", late)
 
 
 def checked(field: dataclasses.Field, value, name: str):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from leapcast.models.block_draft import BlockDraft
-from leapcast.models.fields import real, whole
+from leapcast.models.fields import flag, real, whole
 from leapcast.models.sessions.base import TargetSession
 from leapcast.models.sessions.heads import HeadSession
 from leapcast.models.timer_xl import Config as Target
@@ -22,17 +22,18 @@ class Config(Target):
 
     block_patches: int = whole(7, 2**16)
     draft_scale_d_model: float = real(0.5, 0, 100, excluded=True)  # width of the layer below the heads
+    linear: bool = flag(False, late=True)  # heads directly on the hidden state, as ridge regression fits them
 
 
 class Model(BlockDraft):
-    """One hidden layer on the target's hidden state, and a linear head per proposed patch."""
+    """One hidden layer on the target's hidden state (none if ``linear``), and a linear head per proposed patch."""
 
     reads_target = True
 
     def __init__(self, configs: Config):
         super().__init__(configs)
-        width = max(1, round(configs.d_model * configs.draft_scale_d_model))
-        self.hidden = nn.Linear(configs.d_model, width)
+        width = configs.d_model if configs.linear else max(1, round(configs.d_model * configs.draft_scale_d_model))
+        self.hidden = nn.Identity() if configs.linear else nn.Linear(configs.d_model, width)
         self.heads = nn.Linear(width, configs.block_patches * configs.output_token_len)
 
     def forecast(self, hidden: Tensor, level: Tensor, scale: Tensor, k: int) -> Tensor:
@@ -46,9 +47,17 @@ class Model(BlockDraft):
         Returns:
             ``[B, T, k, C, P]``
         """
-        x = self.heads(torch.relu_(self.hidden(hidden))).to(level.dtype)
+        x = hidden if self.config.linear else torch.relu_(self.hidden(hidden))
+        x = self.heads(x).to(level.dtype)
         block = torch.addcmul(level, x, scale)
         return block.unflatten(-1, (self.config.block_patches, -1))[..., :k, :].transpose(2, 3)
+
+    @torch.no_grad()
+    def set_linear(self, coefficients: Tensor) -> None:
+        """Set the weights of ``linear`` heads: ``[block_patches, d_model + 1, P]``, the bias last."""
+        weight = coefficients.to(self.heads.weight).transpose(1, 2).flatten(0, 1)  # [K·P, d_model + 1]
+        self.heads.weight.copy_(weight[:, :-1])
+        self.heads.bias.copy_(weight[:, -1])
 
     def open_draft(self, context: Tensor, capacity: int, target: TargetSession | None = None) -> HeadSession:
         assert target is not None, "draft heads need a session of their target"

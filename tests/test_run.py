@@ -355,6 +355,8 @@ CASES = {
         "--data_weights",
     ),
     "heads without a target": ([*train(), *SMALL, "--model", "multi_patch"], "add --distill"),
+    "ridge of another network": ([*train(), *SMALL, "--distill", "--fit", "ridge"], "--model multi_patch"),
+    "ridge of data": ([*train(), *SMALL, "--model", "multi_patch", "--fit", "ridge"], "add --distill"),
     "block not learned": ([*train(), *SMALL, "--model", "ttm", "--train_rollout", "2"], "--train_rollout 7"),
     "paths in point mode": ([*data(), "--use_speculative", "--spec_mode", "point", "--num_samples", "2"], "sample"),
     "season": ([*data(), "--use_speculative", *NAIVE, "--season", "99", *SHORT], "--season"),
@@ -481,3 +483,11 @@ def test_help_is_grouped_and_complete(capsys):
     out = capsys.readouterr().out
     for word in ("speculative decoding", "training:", "data:", "--spec_accept_mse_tol", "(default: 0.5)"):
         assert word in out
+
+
+def test_distilling_has_a_rate_and_dropout_of_its_own():
+    args = parse(["--distill"])
+    assert (args.learning_rate, args.dropout) == (2e-3, 0)
+    args = parse(["--distill", "--learning_rate", "1e-3", "--dropout", "0.2"])
+    assert (args.learning_rate, args.dropout) == (1e-3, 0.2)
+    assert parse([]).learning_rate == 1e-4

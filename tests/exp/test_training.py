@@ -9,9 +9,10 @@ import pytest
 import torch
 
 import run
-from leapcast.exp import exp_forecast
+from leapcast.exp import exp_distill, exp_forecast
 from leapcast.exp.exp_distill import ExpDistill
-from tests.helpers import SMALL, TARGET, data, fit, same, series_file, train, weights
+from leapcast.models.layers.patches import to_patches
+from tests.helpers import SMALL, TARGET, block, data, fit, same, series_file, tiny, train, walk, weights
 
 VARIANTS = {
     "next patch": [],
@@ -440,3 +441,32 @@ def test_proposals_are_compared_with_the_patch_they_are_meant_for(experiment, re
     read = ramp(context + steps - 1)
     assert exp.block_loss(read, read + 1, steps) == 0
     assert exp.block_loss(read, read + 2, steps) == (0 if experiment is ExpDistill else 1)
+
+
+@pytest.mark.parametrize("channels", ["joint", "independent"])
+@pytest.mark.parametrize("model", ["timer_xl_draft", "multi_patch", "dlinear"])
+def test_one_pass_of_a_causal_target_teaches_what_separate_passes_do(model, channels):
+    target = tiny(1, channels=channels)
+    full, steps = to_patches(walk(3, 28, 2 if channels == "joint" else 1), 4), 4
+    exp = object.__new__(ExpDistill)
+    exp.teacher, exp.args = target, SimpleNamespace(distill_loss="mse")
+    if model == "timer_xl_draft":
+        exp.model = tiny(2, channels=channels, d_model=8)
+    else:
+        exp.model = block(model, target)
+    together = [exp.loss(full, steps, horizon_only).item() for horizon_only in (False, True)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ExpDistill, "along", exp_forecast.ExpForecast.along)  # a rollout, then a pass for the goals
+        apart = [exp.loss(full, steps, horizon_only).item() for horizon_only in (False, True)]
+    assert together == pytest.approx(apart, rel=1e-9)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_distillation_along_rollouts_validates_evenly_spaced_windows(folder, monkeypatch):
+    fit("target")
+    monkeypatch.setattr(exp_distill, "VALIDATED", 3)
+    seen = []
+    batch = exp_forecast.Windows.batch
+    monkeypatch.setattr(exp_forecast.Windows, "batch", lambda own, index: seen.append(len(index)) or batch(own, index))
+    fit("draft", "--model", "timer_xl_draft", *TARGET[:3], "--train_rollout", "3")
+    assert set(seen) == {16, 3}

@@ -172,7 +172,9 @@ def whole(path: Path, content: dict) -> dict:
     name, training = content["model"], PUBLIC | content["training"]
     if name not in MODELS:
         raise UserError(f"{path} has model {shown(name)}, this version knows {', '.join(MODELS)}: train it again")
-    names = dict.fromkeys(field.name for field in fields(MODELS[name].Config))
+    known = fields(MODELS[name].Config)
+    names = dict.fromkeys(field.name for field in known)
+    content["config"] = {field.name: field.default for field in known if field.metadata["late"]} | content["config"]
     odd = [key for key in names | content["config"] if not (key in names and key in content["config"])]
     if odd:
         what = "lacks" if odd[0] in names else "has an unknown"
