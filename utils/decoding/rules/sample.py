@@ -37,7 +37,16 @@ class Sample(Rule):
 
     draws, emits_proposals = True, True
     help = "draw sample paths, without loss where bias is 1 and the tolerance 0"
-    settings = ("sigma", "accept_bias", "accept_mse_tol", "max_draws")
+    settings = (
+        "sigma",
+        "accept_bias",
+        "accept_mse_tol",
+        "max_draws",
+        "sigma_mode",
+        "target_acceptance",
+        "sigma_min",
+        "sigma_max",
+    )
     default_tolerance = 0.0
     presets: ClassVar[dict[str, dict[str, list]]] = {
         "original": {
@@ -52,11 +61,20 @@ class Sample(Rule):
             "accept_mse_tol": [0.0],
             "k": [1, 2, 3],
         },
+        "adaptive_sigma": {
+            "sigma": [0.5, "calibrated"],
+            "accept_bias": [1.0],
+            "accept_mse_tol": [0.0],
+            "k": [3],
+            "sigma_mode": ["adaptive"],
+            "target_acceptance": [0.4, 0.6, 0.8],
+        },
     }
 
     @property
     def exact(self) -> bool:
-        return self.config.accept_mse_tol <= 0 and self.config.accept_bias == 1
+        config = self.config
+        return config.accept_mse_tol <= 0 and config.accept_bias == 1 and not config.steered
 
     def noise(self, place: Place, count: int, like: Tensor) -> Noise:
         device = place.series.device
@@ -119,6 +137,8 @@ class Sample(Rule):
 
     def rates(self, distance: Tensor, size: int) -> Tensor | None:
         config = self.config
+        if config.steered:  # the distances at one sigma do not tell
+            return None
         if config.accept_mse_tol <= 0:
             return theory.acceptance_rate(distance, config.accept_bias)
         if not isinstance(config.sigma, float):
