@@ -27,7 +27,7 @@ from leapcast.utils.decoding.config import SpeculativeConfig, tolerance
 from leapcast.utils.decoding.rollout import autoregress, autoregress_heads
 from leapcast.utils.decoding.rules import MEANS, PATHS, RULES
 from leapcast.utils.decoding.statistics import Statistics
-from leapcast.utils.decoding.steering import course, first_factor
+from leapcast.utils.decoding.steering import clipped, course, first_factor
 from leapcast.utils.decoding.target_alone import target_forecast
 from leapcast.utils.decoding.timing import PhaseTimer, speedup, timed
 from leapcast.utils.io.files import append_text, write_atomic, write_json
@@ -133,7 +133,7 @@ class ExpSpeculative(ExpDecode):
                 watched = watch(self.target, self.draft, config, x, steps, series)[1]
                 found += [distances for done, distances in watched if done == opens]
             factor = first_factor(torch.cat(found), config.target_acceptance)
-            config = replace(config, sigma_first=factor * config.sigma_first)
+            config = replace(config, sigma_first=clipped(factor * config.sigma_first, config))
         low, high = 0.25, 4.0
         for _ in range(STEER_TRIALS):
             config, statistics = replace(config, sigma_lead=math.sqrt(low * high)), Statistics.empty(config.k)

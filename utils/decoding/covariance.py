@@ -1,6 +1,7 @@
 """Σ, the conditional covariance of a patch given its past, shared by target and draft in sample mode."""
 
 from copy import copy
+from typing import Self
 
 import torch
 from sklearn.covariance import LedoitWolf
@@ -109,7 +110,7 @@ class Spread:
         assert self.scale is not None
         return self._apply(self.sigma.cast("inverse", x), x / self.scale)
 
-    def select(self, rows: Tensor) -> "Spread":
+    def select(self, rows: Tensor) -> Self:
         """The spread of the given rows, in the given order."""
         if self.scale is None:
             return self
@@ -118,7 +119,7 @@ class Spread:
         chosen.variable = None if self.variable is None else self.variable[rows.cpu()]
         return chosen
 
-    def after(self, verdict) -> "Spread":
+    def after(self, verdict) -> Self:
         """The spread of the round after the one with this verdict."""
         return self
 

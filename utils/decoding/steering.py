@@ -6,6 +6,7 @@ s follows the distance between draft and target, so the paths are no forecast of
 
 import math
 from copy import copy
+from typing import Self
 
 import numpy as np
 import torch
@@ -46,6 +47,12 @@ def bounds(config) -> tuple[float, float]:
     return config.sigma_min / unit, config.sigma_max / unit
 
 
+def clipped(factor: float, config) -> float:
+    """The factor, or the nearer of its bounds."""
+    low, high = bounds(config)
+    return min(max(factor, low), high)
+
+
 class Steered(Spread):
     """s²Σ of every row, where Σ is that of :class:`Spread` and s the row's own factor.
 
@@ -62,11 +69,10 @@ class Steered(Spread):
         super().__init__(config.sigma, context)
         self.wanted: float = config.target_acceptance
         self.lead: float = config.sigma_lead
-        self.bounds = bounds(config)
-        first = min(max(config.sigma_first, self.bounds[0]), self.bounds[1])
+        self.bounds, first = bounds(config), clipped(config.sigma_first, config)
         rows = context.new_ones(len(context), dtype=torch.float64)
         self.factor = first * rows
-        self.distance = rows * math.log(config.sigma_first * reach(self.wanted))  # log ‖δ‖ at factor 1
+        self.distance = rows * math.log(first * reach(self.wanted))  # log ‖δ‖ at factor 1
         self.missing = 0 * rows  # accepted proposals below the wanted rate, as expected at the measured distances
         self.done = torch.zeros(len(context), dtype=torch.long)  # patches emitted, on the host
 
@@ -76,7 +82,7 @@ class Steered(Spread):
     def whiten(self, x: Tensor) -> Tensor:
         return super().whiten(x) / self.factor.to(x)[:, None, None, None]
 
-    def select(self, rows: Tensor) -> "Steered":
+    def select(self, rows: Tensor) -> Self:
         chosen = copy(super().select(rows))
         there = rows.to(self.factor.device)
         chosen.factor, chosen.distance, chosen.missing = (
@@ -85,7 +91,7 @@ class Steered(Spread):
         chosen.done = self.done[rows.cpu()]
         return chosen
 
-    def after(self, verdict: Verdict) -> "Steered":
+    def after(self, verdict: Verdict) -> Self:
         following = copy(self)
         emitted = (verdict.accepted + 1).to(self.factor)
         self.course.append(torch.stack((self.done.to(self.factor), emitted, self.factor), 1))
@@ -124,7 +130,7 @@ def course(rounds: list[Tensor], config) -> dict | None:
     low, high = bounds(config)
     bound = torch.cat([(p <= low * (1 + 1e-9)) | (p >= high * (1 - 1e-9)) for p in patches])
     return {
-        "first": config.sigma_first,
+        "first": clipped(config.sigma_first, config),
         "lead": config.sigma_lead,
         "mean": [p.mean().item() for p in patches],
         "quartiles": [np.quantile(p.numpy(), (0.25, 0.5, 0.75)).tolist() for p in patches],
