@@ -123,8 +123,8 @@ def parse(argv: list[str] | None) -> Namespace:
     args = sweep_parser().parse_args(argv)
     for name, argument in SWEPT.items():
         if vars(args)[argument] is not None:
-            instead = "--preset" if name == "mode" else {"sigma": "--sigmas", "bias": "--biases", "k": "--ks"}.get(name)
-            raise UserError(f"--{argument}: the sweep sets it; give {instead or '--mse_tols'}")
+            lists = {"sigma": "--sigmas", "bias": "--biases", "mse_tol": "--mse_tols", "k": "--ks"}
+            raise UserError(f"--{argument}: the sweep sets it; give {lists.get(name, '--preset')}")
     if args.spec_config:
         raise UserError("--spec_config is for run.py: a sweep makes such files")
     if args.is_training or args.task_name != "forecast":

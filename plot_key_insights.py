@@ -38,8 +38,9 @@ def draws(record: dict) -> bool:
 
 
 def sampled(records: list[dict], lossless: bool = False) -> list[dict]:
-    """The records of sample mode with a number as sigma; ``lossless``: with bias 1 and no tolerance."""
+    """The records of sample mode with a fixed number as sigma; ``lossless``: with bias 1 and no tolerance."""
     own = [r for r in records if draws(r) and isinstance(r["setting"]["sigma"], float)]
+    own = [r for r in own if "sigma_mode" not in r["setting"]]
     return [r for r in own if r["setting"]["bias"] == 1 and number(r["setting"]["mse_tol"]) <= 0] if lossless else own
 
 

@@ -511,6 +511,30 @@ def build_parser() -> Parser:
         changes=BOTH,
     )
     g.add_argument(
+        "--spec_sigma_mode",
+        choices=["fixed", "adaptive"],
+        default="fixed",
+        help="sample mode: adaptive steers a factor on sigma, row by row, to --spec_target_acceptance. Not where the "
+        "spread of the paths is to mean anything: where the draft is far from the target, the noise is large, however "
+        "sure the forecast is. The target alone, beside it, draws with --spec_sigma",
+        changes=DECODED,
+    )
+    g.add_argument(
+        "--spec_target_acceptance",
+        type=float,
+        default=0.6,
+        help="adaptive sigma: the wanted acceptance rate, above 0 and below 1",
+        changes=DECODED,
+    )
+    for bound, default in (("min", 0.01), ("max", 100.0)):
+        g.add_argument(
+            f"--spec_sigma_{bound}",
+            type=float,
+            default=default,
+            help=f"adaptive sigma: its {bound}imum; with --spec_sigma calibrated, that of the factor on Σ^½",
+            changes=DECODED,
+        )
+    g.add_argument(
         "--num_samples",
         type=whole(1),
         default=1,

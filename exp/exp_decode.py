@@ -52,6 +52,10 @@ class ExpDecode(ExpBasic):
             "renorm_every": args.renorm_every,
             "attention_window": args.attention_window,
             "seed": args.seed,
+            "sigma_mode": args.spec_sigma_mode,
+            "target_acceptance": args.spec_target_acceptance,
+            "sigma_min": args.spec_sigma_min,
+            "sigma_max": args.spec_sigma_max,
         }
 
     def header(self, config: SpeculativeConfig) -> dict:
@@ -97,6 +101,8 @@ class ExpDecode(ExpBasic):
         name = f"{mode}_K{args.spec_k or 'auto'}"
         if "sigma" in RULES[mode].settings:
             name += "_calibrated" if args.spec_sigma == "calibrated" else f"_sigma{args.spec_sigma:g}"
+        if "sigma_mode" in RULES[mode].settings and args.spec_sigma_mode == "adaptive":
+            name += f"_accept{args.spec_target_acceptance:g}"
         name += (
             f"_bias{args.spec_accept_bias:g}"
             if "accept_bias" in RULES[mode].settings and args.spec_accept_bias != 1
@@ -145,7 +151,13 @@ class ExpDecode(ExpBasic):
         samples = self.args.num_samples
         if not config.rule.draws:
             return "output: a point forecast, means without noise"
-        if self.target.config.stochastic_head:
+        if config.steered:
+            own = "calibrated sigma" if isinstance(config.sigma, Calibration) else f"sigma {config.sigma:g}"
+            noise = (
+                f"noise that follows the draft to an acceptance of {config.target_acceptance:.0%}, which is no "
+                f"measured uncertainty (the target alone: {own})"
+            )
+        elif self.target.config.stochastic_head:
             noise = "noise of the learned variances"
         elif isinstance(config.sigma, Calibration):
             noise = "noise as large as the target's errors"

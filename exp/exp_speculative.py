@@ -19,13 +19,15 @@ from leapcast.models.inference import for_inference
 from leapcast.models.layers.patches import paths, row_patches
 from leapcast.models.sessions.sliding import SlidingSession
 from leapcast.utils.analysis.metrics import Accuracy, Drift, PathDeviation
+from leapcast.utils.analysis.prediction import watch
 from leapcast.utils.decoding import theory
 from leapcast.utils.decoding.adaptive import make_decoder
-from leapcast.utils.decoding.checks import check_rollout, check_width
+from leapcast.utils.decoding.checks import check_pair, check_rollout, check_width
 from leapcast.utils.decoding.config import SpeculativeConfig, tolerance
 from leapcast.utils.decoding.rollout import autoregress, autoregress_heads
 from leapcast.utils.decoding.rules import MEANS, ORIGINAL, RULES
 from leapcast.utils.decoding.statistics import Statistics
+from leapcast.utils.decoding.steering import clipped, course, first_factor
 from leapcast.utils.decoding.target_alone import target_forecast
 from leapcast.utils.decoding.timing import PhaseTimer, speedup, timed
 from leapcast.utils.io.files import append_text, write_atomic, write_json
@@ -34,6 +36,8 @@ from leapcast.utils.reporting.record import table
 from leapcast.utils.reporting.verdict import OWN, verdict
 
 DIFFERENCES = ("drift", "path_deviation")
+# choice of the first factor of adaptive sigma, and of the lead: validation windows, and passes over them for each
+STEER_WINDOWS, STEER_PASSES, STEER_TRIALS = 48, 3, 6
 TARGETS = [name for name in BASELINES if name != "draft"]
 
 
@@ -58,6 +62,7 @@ class ExpSpeculative(ExpDecode):
         )
         self.target = for_inference(self.target, args.amp)
         self.phases = PhaseTimer(self.device)
+        self.steered: dict[tuple, SpeculativeConfig] = {}  # see :meth:`steer`
         check_width(self.channels, self.series.variables, self.context // self.patch_len)
         check_rollout(self.target.config, self.series.variables, args)
         self.windows = Windows(self.series, args.split, self.context, args.test_pred_len)
@@ -97,8 +102,53 @@ class ExpSpeculative(ExpDecode):
     def configure(self, samples: int, **changes) -> None:
         """Make the decoder for this number of sample paths, with these changes of the configuration."""
         self.config, self.samples = replace(self.config, **changes), samples
+        if self.config.steered:
+            self.config = self.steer()
         trace = self.phases if self.args.trace_inference_breakdown else None
         self.decoder = make_decoder(self.target, self.draft, self.config, self.args.spec_adaptive, trace)
+
+    def steer(self) -> SpeculativeConfig:
+        """The configuration with the first factor on sigma, and the lead of later ones, that validation windows need.
+
+        The first is chosen for the wanted acceptance in a row's first round, the lead for that of the whole horizon:
+        noise on the prefix drives draft and target apart, so distances grow with the factor and along the horizon.
+        """
+        check_pair(self.target, self.draft, self.config)
+        config = self.config
+        opens = int(self.samples > 1 or self.draft.reads_target)  # the first round proposes nothing
+        steps = min(self.steps, config.most(self.draft.at_once, self.steps) + 1 + opens)
+        if steps < 2 + opens:
+            return config
+        key = replace(config, sigma_first=1.0, sigma_lead=1.0), opens
+        if key in self.steered:
+            return self.steered[key]
+        windows = Windows(self.series, "val", self.context, self.args.test_pred_len)
+        # of the first half: a sweep on validation measures on the second
+        index = windows.evenly(STEER_WINDOWS, slice(0, max(1, len(windows) // 2)))
+        batches = [
+            (windows.batch(part)[0].to(self.device), part.to(self.device)) for part in index.split(self.args.batch_size)
+        ]
+        for _ in range(STEER_PASSES):
+            found = []
+            for x, series in batches:
+                watched = watch(self.target, self.draft, config, x, steps, series)[1]
+                found += [distances for done, distances in watched if done == opens]
+            factor = first_factor(torch.cat(found), config.target_acceptance)
+            config = replace(config, sigma_first=clipped(factor * config.sigma_first, config))
+        low, high = 0.25, 4.0
+        for _ in range(STEER_TRIALS):
+            config, statistics = replace(config, sigma_lead=math.sqrt(low * high)), Statistics.empty()
+            decoder = make_decoder(self.target, self.draft, config)
+            for x, series in batches:
+                statistics.add(decoder.generate(x, self.steps, series, min(self.samples, 2))[1])
+            enough = (statistics.rate or 0) >= config.target_acceptance
+            low, high = (low, config.sigma_lead) if enough else (config.sigma_lead, high)
+        self.say(
+            f"adaptive sigma, from {len(index)} validation windows: first factor {config.sigma_first:.3g}, later ones "
+            f"x {config.sigma_lead:.3g}; accepted there {statistics.rate or 0:.1%}"
+        )
+        self.steered[key] = config
+        return config
 
     @torch.inference_mode()
     def alone(self, model, x: Tensor, open_) -> Tensor:
@@ -262,6 +312,8 @@ class ExpSpeculative(ExpDecode):
             if args.use_speculative
             else None,
             "breakdown": breakdown,
+            # of adaptive sigma: the factor on --spec_sigma; the target alone draws with factor 1
+            "sigma_factor": course(statistics.factors, config),
         }
         return record | {"verdict": verdict(record)}
 

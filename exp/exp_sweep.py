@@ -29,6 +29,8 @@ from leapcast.utils.speculative_decoder import SpeculativeDecoder
 # parameter of a configuration -> its argument of run.py; point mode reads neither sigma nor bias
 SWEPT = {"mode": "spec_mode", "sigma": "spec_sigma", "bias": "spec_accept_bias"}
 SWEPT |= {"mse_tol": "spec_accept_mse_tol", "k": "spec_k"}
+STEERED = {"sigma_mode": "spec_sigma_mode", "target_acceptance": "spec_target_acceptance"}  # where a preset has them
+SWEPT |= STEERED
 FIELDS = {"sigma": "sigma", "bias": "accept_bias", "mse_tol": "accept_mse_tol", "k": "k"}  # of SpeculativeConfig
 ALONE = {"mode": MEANS, "sigma": None, "bias": None, "mse_tol": 0.0, "k": 1}  # for baselines that do not speculate
 BASELINES = (
@@ -41,20 +43,23 @@ CALIBRATION_WINDOWS = 192  # from the first half of validation; measurements use
 
 
 def presets() -> dict[str, list[dict]]:
-    """The presets of all acceptance rules, and ``full``, their union: lists of values, [None] if not read by a rule."""
-    result = {
-        name: [{"mode": [mode]} | {setting: values.get(field, [None]) for setting, field in FIELDS.items()}]
-        for mode, rule in RULES.items()
-        for name, values in rule.presets.items()
-    }
-    return result | {"full": [part for parts in result.values() for part in parts]}
+    """The presets of all acceptance rules: lists of values, [None] if not read by a rule.
+
+    ``full`` is the union of those with a fixed sigma.
+    """
+    result = {}
+    for mode, rule in RULES.items():
+        for name, values in rule.presets.items():
+            part = {"mode": [mode]} | {setting: values.get(field, [None]) for setting, field in FIELDS.items()}
+            result[name] = [part | {setting: values[setting] for setting in STEERED if setting in values}]
+    return result | {"full": [part for parts in result.values() for part in parts if not STEERED.keys() & part.keys()]}
 
 
 def grid(args: Namespace) -> list[dict]:
     """The configurations of the preset, with the lists given on the command line in place of the preset's."""
     settings = []
     for part in lists(args):
-        settings += [dict(zip(SWEPT, values, strict=True)) for values in itertools.product(*(part[n] for n in SWEPT))]
+        settings += [dict(zip(part, values, strict=True)) for values in itertools.product(*part.values())]
     return [setting for i, setting in enumerate(settings) if setting not in settings[:i]]
 
 
@@ -210,14 +215,10 @@ class ExpSweep(ExpSpeculative):
     def predict(self, setting: dict) -> dict:
         """Predictions for a configuration, None where there is no closed form; see :mod:`utils.analysis.prediction`."""
         ours = self.told.decoder == "ours" and not (self.args.renorm_every or self.args.spec_adaptive)
+        ours = ours and not STEERED.keys() & setting.keys()
         # self-drafting proposes what was rejected before: no single pass tells how much of it is accepted
-        if (
-            not ours
-            or not self.draft.at_once
-            or self.steps == 1
-            or self.target.config.stochastic_head
-            or setting["k"] > self.most
-        ):
+        single = self.steps == 1 or not self.draft.at_once
+        if not ours or single or self.target.config.stochastic_head or setting["k"] > self.most:
             return dict(NOT_PREDICTED)
         key = setting["mode"], setting["sigma"]
         try:

@@ -8,7 +8,7 @@ import os
 from argparse import Namespace
 from collections.abc import Iterator
 
-from leapcast.exp.exp_sweep import SWEPT, ExpSweep, lists, meant
+from leapcast.exp.exp_sweep import ExpSweep, lists, meant
 from leapcast.exp.identity import plain
 from leapcast.models.errors import UserError
 from leapcast.utils.analysis.operating_point import Objective
@@ -77,7 +77,7 @@ def search(experiment: ExpSweep, records: dict[int, dict], objective: Objective)
     args = experiment.told
     parts: dict[str, dict[str, list]] = {}
     for part in lists(args):
-        values_of = parts.setdefault(part["mode"][0], {name: [] for name in SWEPT})
+        values_of = parts.setdefault(part["mode"][0], {name: [] for name in part})
         for name, values in part.items():
             values_of[name] += [value for value in values if value not in values_of[name]]
     study = optuna.create_study(direction="maximize")
@@ -88,7 +88,8 @@ def search(experiment: ExpSweep, records: dict[int, dict], objective: Objective)
             study.enqueue_trial(meant(known["trial"]))
         trial = study.ask()
         mode = trial.suggest_categorical("mode", list(parts))
-        setting = {name: mode if name == "mode" else pick(trial, mode, name, parts[mode][name]) for name in SWEPT}
+        values_of = parts[mode] | {"mode": [mode]}
+        setting = {name: pick(trial, mode, name, values) for name, values in values_of.items()}
         predicted = {} if known else {"predicted": experiment.predict(setting), "trial": plain(trial.params)}
         record = known or experiment.run(number, setting) | predicted
         value = None if record["error"] else objective.value(record)

@@ -78,7 +78,8 @@ class SpeculativeForecaster:
         season: self-drafting: the season in time steps (default: found in the first batch of series).
         seed: seed of the noise of every call; default: a new one per call, reported in the forecast.
         k: patches proposed per round; None: see :meth:`SpeculativeConfig.most`.
-        accept_bias, max_draws, rollout, renorm_every, attention_window: see :class:`SpeculativeConfig`.
+        sigma_mode, target_acceptance, sigma_min, sigma_max, accept_bias, max_draws, rollout, renorm_every,
+            attention_window: see :class:`SpeculativeConfig`; adaptive sigma begins each series at ``sigma``.
         adaptive: choose the number of proposals of each round (0 to k) by the expected speed.
 
     Raises:
@@ -97,6 +98,10 @@ class SpeculativeForecaster:
         *,
         seed: int | None = None,
         k: int | None = SpeculativeConfig.k,
+        sigma_mode: str = SpeculativeConfig.sigma_mode,
+        target_acceptance: float = SpeculativeConfig.target_acceptance,
+        sigma_min: float = SpeculativeConfig.sigma_min,
+        sigma_max: float = SpeculativeConfig.sigma_max,
         accept_bias: float = SpeculativeConfig.accept_bias,
         max_draws: int = SpeculativeConfig.max_draws,
         rollout: str = SpeculativeConfig.rollout,
@@ -124,6 +129,10 @@ class SpeculativeForecaster:
         self.sigma: Any = sigma
         self.options: dict[str, Any] = {
             "k": None if k is None else whole("k", k),
+            "sigma_mode": sigma_mode,
+            "target_acceptance": target_acceptance,
+            "sigma_min": sigma_min,
+            "sigma_max": sigma_max,
             "accept_bias": accept_bias,
             "max_draws": max_draws,
             "rollout": rollout,

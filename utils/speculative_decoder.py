@@ -107,7 +107,7 @@ class SpeculativeDecoder:
                 verdict = rule.judge(proposal, verified)
                 statistics.count(verdict, batch.target.restarted, self.draft.at_once)
                 batch.advance(proposal, verdict)
-        statistics.accepted_patches = batch.accepted_patches
+        statistics.accepted_patches, statistics.factors = batch.accepted_patches, batch.spread.course
         return paths(batch.forecast, samples, channels, x.shape[2]), statistics.finished()
 
     def plan(self, x: Tensor, steps: int, samples: int = 1) -> Plan:

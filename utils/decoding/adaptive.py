@@ -127,7 +127,8 @@ class Pace:
 def prices(decoder: SpeculativeDecoder, x: Tensor, steps: int, series: Tensor, samples: int = 1) -> Prices:
     """Measure the seconds per round of these windows ``[B, L, C]``, all decoded together."""
     config = decoder.config
-    forced = config.rule(replace(config, accept_mse_tol=math.inf), decoder.target.config.stochastic_head)
+    all_accepted = replace(config, sigma_mode="fixed", accept_mse_tol=math.inf)
+    forced = config.rule(all_accepted, decoder.target.config.stochastic_head)
 
     def forecast(count: int, k: int) -> None:
         plan = [0, *(min(k, left) for left in range(count))]

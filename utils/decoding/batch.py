@@ -10,6 +10,7 @@ from leapcast.utils.decoding.covariance import Spread
 from leapcast.utils.decoding.noise import path_series
 from leapcast.utils.decoding.round import Place, Proposal, Verdict, Verified
 from leapcast.utils.decoding.rules import Rule
+from leapcast.utils.decoding.steering import Steered
 
 
 class RaggedBatch:
@@ -41,7 +42,8 @@ class RaggedBatch:
     ):
         batch, self.context_len = context.shape[:2]
         self.steps, self.series = steps, series
-        self.rule, self.spread = rule, Spread(config.sigma, context)
+        self.rule = rule
+        self.spread = Steered(config, context) if config.steered else Spread(config.sigma, context)
         self.index = torch.arange(batch)  # index of each row in the forecast
         self.held = torch.full((batch,), self.context_len)  # patches per row, context and forecast
         # in a shared round, a row near its horizon may carry proposals past it
@@ -116,6 +118,7 @@ class RaggedBatch:
         if proposal.k:
             put(self.accepted, held, verdict.kept)
         self.held = held + accepted + 1
+        self.spread = self.spread.after(verdict)
         finished = self.held == self.context_len + self.steps
         if finished.all():
             self._leave(slice(None), self.index)

@@ -110,6 +110,8 @@ def check_pair(target, draft, config) -> None:
         )
     if draft.reads_target and draft.at_once and (config.k or 0) > draft.at_once:
         raise UserError(f"`k` {config.k}: this draft has heads for {draft.at_once} patches at most")
+    if target.config.stochastic_head and config.steered:
+        raise UserError("`sigma_mode` adaptive: this target has learned variances, which have no one factor to steer")
     if target.config.stochastic_head and not isinstance(config.sigma, float | int):
         raise UserError("`sigma` calibrated: this target has learned variances, which are used in its place")
 

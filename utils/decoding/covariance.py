@@ -1,5 +1,8 @@
 """Σ, the conditional covariance of a patch given its past, shared by target and draft in sample mode."""
 
+from copy import copy
+from typing import Self
+
 import torch
 from sklearn.covariance import LedoitWolf
 from torch import Tensor
@@ -86,6 +89,7 @@ class Spread:
 
     def __init__(self, sigma: float | Calibration, context: Tensor):
         self.sigma, self.variable, self.scale = sigma, None, None
+        self.course: list[Tensor] = []  # of a factor that changes, see :mod:`utils.decoding.steering`
         if isinstance(sigma, Calibration):
             self.scale = context_scale(context)[:, None, :, None]
             variables = len(sigma.factor)
@@ -106,14 +110,18 @@ class Spread:
         assert self.scale is not None
         return self._apply(self.sigma.cast("inverse", x), x / self.scale)
 
-    def select(self, rows: Tensor) -> "Spread":
+    def select(self, rows: Tensor) -> Self:
         """The spread of the given rows, in the given order."""
         if self.scale is None:
             return self
-        chosen = object.__new__(Spread)
-        chosen.sigma, chosen.scale = self.sigma, self.scale[rows.to(self.scale.device)]
+        chosen = copy(self)
+        chosen.scale = self.scale[rows.to(self.scale.device)]
         chosen.variable = None if self.variable is None else self.variable[rows.cpu()]
         return chosen
+
+    def after(self, verdict) -> Self:
+        """The spread of the round after the one with this verdict."""
+        return self
 
     def _apply(self, matrices: Tensor, x: Tensor) -> Tensor:
         if self.variable is None:

@@ -38,8 +38,10 @@ def reference_speculative(
     Raises:
         UserError: a draft that proposes a block per call, or a calibrated sigma.
     """
-    if draft.at_once != 1 or config.k is None or not isinstance(config.sigma, float):
-        raise UserError("the reference takes a draft that proposes patch by patch, a number as `k`, and one as `sigma`")
+    if draft.at_once != 1 or config.k is None or not isinstance(config.sigma, float) or config.steered:
+        raise UserError(
+            "the reference takes a draft that proposes patch by patch, a number as `k`, and one, fixed, as `sigma`"
+        )
     channels, sampling = target.config.channels, config.rule.draws
     context = row_patches(x, target.config)
     window, shape = context.shape[1], context.shape[2:]

@@ -20,6 +20,8 @@ class Statistics:
     squared: Tensor  # [K], sum over tested proposals of the mean squared distance between the two means
     rounds: Tensor  # [K + 1], by the number of patches proposed
     distances: list[Tensor] = field(default_factory=list)  # ‖δ‖ of every tested proposal (one covariance only)
+    # adaptive sigma, [rows, 3] of every round: patches before it, patches emitted, factor on sigma
+    factors: list[Tensor] = field(default_factory=list)
     target_passes: int = 0
     draft_passes: int = 0
     row_passes: int = 0  # target passes, summed over the rows in each
@@ -56,7 +58,8 @@ class Statistics:
 
     def finished(self) -> "Statistics":
         """A copy whose counts are on the host."""
-        return replace(self, squared=self.squared.cpu(), bound_hits=int(self.bound_hits))
+        factors = [factor.cpu() for factor in self.factors]
+        return replace(self, squared=self.squared.cpu(), bound_hits=int(self.bound_hits), factors=factors)
 
     def count(self, verdict: Verdict, restarted: int, at_once: int) -> None:
         """Add one round.

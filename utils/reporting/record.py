@@ -97,6 +97,7 @@ def table(records: list[dict]) -> str:
             label = f"speculative {args['spec_mode']}, {draft}, K {args['spec_k'] or 'auto'}"
             label += ", lossless" if record["lossless"] else ""
             label += ", all accepted" if args["spec_accept_mse_tol"] == "inf" else ""
+            label += ", adaptive sigma" if args.get("spec_sigma_mode") == "adaptive" else ""
             label += ", adaptive" if args.get("spec_adaptive") else ""  # absent from older records
             rate = record["acceptance"]["rate"]
             lines.append(

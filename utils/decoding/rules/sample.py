@@ -63,7 +63,16 @@ class Sample(Drawn):
         "draw sample paths with the target's own distribution, lossless where bias is 1 and the tolerance 0: where "
         "exactness is worth its price"
     )
-    settings = ("sigma", "accept_bias", "accept_mse_tol", "max_draws")
+    settings = (
+        "sigma",
+        "accept_bias",
+        "accept_mse_tol",
+        "max_draws",
+        "sigma_mode",
+        "target_acceptance",
+        "sigma_min",
+        "sigma_max",
+    )
     default_tolerance = 0.0
     presets: ClassVar[dict[str, dict[str, list]]] = {
         "original": {
@@ -78,11 +87,20 @@ class Sample(Drawn):
             "accept_mse_tol": [0.0],
             "k": [1, 2, 3],
         },
+        "adaptive_sigma": {
+            "sigma": [0.5, "calibrated"],
+            "accept_bias": [1.0],
+            "accept_mse_tol": [0.0],
+            "k": [3],
+            "sigma_mode": ["adaptive"],
+            "target_acceptance": [0.4, 0.6, 0.8],
+        },
     }
 
     @property
     def exact(self) -> bool:
-        return self.config.accept_mse_tol <= 0 and self.config.accept_bias == 1
+        config = self.config
+        return config.accept_mse_tol <= 0 and config.accept_bias == 1 and not config.steered
 
     def judge(self, proposal: Proposal, verified: Verified) -> Verdict:
         k, limit, drawn = proposal.k, proposal.limit, proposal.noise
@@ -129,6 +147,8 @@ class Sample(Drawn):
 
     def rates(self, distance: Tensor, size: int) -> Tensor | None:
         config = self.config
+        if config.steered:  # the distances at one sigma do not tell
+            return None
         if config.accept_mse_tol <= 0:
             return theory.acceptance_rate(distance, config.accept_bias)
         if not isinstance(config.sigma, float):
