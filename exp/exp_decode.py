@@ -173,7 +173,7 @@ class ExpDecode(ExpBasic):
     def season(self) -> int:
         """The season of ``seasonal_naive`` in time steps: a day of a known data set, else estimated; it is printed."""
         name = self.series.name
-        if name == self.args.data and name in (*PACKAGED, *DATASETS):
+        if name == self.args.data and name in (*PACKAGED, *DATASETS) and season(name) <= self.context:
             length = season(name)
             what = f", the last value again ({name} is daily)" if length == 1 else f" (of {name})"
             self.say(f"season {length}{what}; --season chooses")

@@ -137,7 +137,7 @@ class ExpSpeculative(ExpDecode):
             config = replace(config, sigma_first=clipped(factor * config.sigma_first, config))
         low, high = 0.25, 4.0
         for _ in range(STEER_TRIALS):
-            config, statistics = replace(config, sigma_lead=math.sqrt(low * high)), Statistics.empty()
+            config, statistics = replace(config, sigma_lead=math.sqrt(low * high)), Statistics.empty(self.config.k or 0)
             decoder = make_decoder(self.target, self.draft, config)
             for x, series in batches:
                 statistics.add(decoder.generate(x, self.steps, series, min(self.samples, 2))[1])
@@ -215,7 +215,7 @@ class ExpSpeculative(ExpDecode):
         """Accuracy and seconds per batch of each method, run in turn on every batch; and the decoder's statistics."""
         accuracy = {name: Accuracy(self.patch_len) for name in names} | self.differences()
         seconds: dict[str, list[float]] = {name: [] for name in names}
-        statistics = Statistics.empty()
+        statistics = Statistics.empty(self.config.k or 0)
         x, _ = windows.batch(index[:batch_size])
         for size in {len(batch) for batch in index.split(batch_size)}:  # warm-up: allocators, kernels, cost model
             for name in names:

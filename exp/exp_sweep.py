@@ -176,7 +176,7 @@ class ExpSweep(ExpSpeculative):
                 self.forecast("speculative", batch)
         self.phases.seconds.clear()
         times: dict[str, list[float]] = {"speculative": [], "target": []}
-        done = Statistics.empty()
+        done = Statistics.empty(self.config.k or 0)
         accuracies: dict[str, Any] = {name: Accuracy(self.patch_len) for name in times} | self.differences()
         for batch in self.batches:
             forecasts = {}

@@ -94,7 +94,7 @@ class SpeculativeDecoder:
         if not any(plan):
             return self.alone(x, steps, series, samples)
         batch = RaggedBatch(self.target, self.draft, config, rule, context, steps, keys, max(plan))
-        statistics = Statistics.empty(max(plan), x.device)
+        statistics = Statistics.empty(config.k or max(plan), x.device)
         if samples > 1:
             with self.trace("verify"):
                 batch.split(samples)
@@ -123,7 +123,7 @@ class SpeculativeDecoder:
         with self.trace("verify"):
             keys = row_series(series, channels, variables)
             forecast = target_alone(self.target, self.config, x, steps, keys, samples)
-        statistics = Statistics.alone(len(forecast), steps)
+        statistics = Statistics.alone(len(forecast), steps, self.config.k or 0)
         return paths(forecast, samples, channels, variables), statistics
 
 

@@ -40,7 +40,7 @@ def reference_speculative(
     """
     if draft.at_once != 1 or config.k is None or not isinstance(config.sigma, float) or config.steered:
         raise UserError(
-            "the reference takes a draft that proposes patch by patch, a number as `k`, and one, fixed, as `sigma`"
+            "the reference takes a draft that proposes patch by patch, one number as `sigma`, fixed, and one as `k`"
         )
     channels, sampling = target.config.channels, config.rule.draws
     context = row_patches(x, target.config)

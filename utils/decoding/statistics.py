@@ -38,9 +38,9 @@ class Statistics:
         return cls(accepted, attempted, torch.zeros(k, dtype=torch.double, device=device), rounds)
 
     @classmethod
-    def alone(cls, rows: int, steps: int) -> "Statistics":
+    def alone(cls, rows: int, steps: int, k: int = 0) -> "Statistics":
         """Statistics of a target-only rollout of ``rows`` rows over ``steps`` patches."""
-        statistics, patches = cls.empty(), rows * steps
+        statistics, patches = cls.empty(k), rows * steps
         statistics.rounds[0] = statistics.target_passes = steps
         statistics.emitted = statistics.row_passes = patches
         statistics.accepted_patches = torch.zeros(rows, steps, dtype=torch.bool)
