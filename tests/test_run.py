@@ -29,7 +29,8 @@ def test_speculative_run_leaves_the_whole_record(here, capsys):
     assert "checkpoints/target/checkpoint.pth" in out
     assert "checkpoints/draft/checkpoint.pth" in out
     record = json.loads((here / "results/whole/metrics.json").read_text())
-    assert set(record["accuracy"]) == {"speculative", "target", "target_sliding", "draft", "reference", "drift"}
+    forecasts = {"speculative", "target", "target_sliding", "draft", "reference"}
+    assert set(record["accuracy"]) == forecasts | {"drift", "path_deviation"}
     assert set(record["timing"]) == {
         "speculative",
         "target_cached",
@@ -211,7 +212,7 @@ def test_two_different_runs_do_not_overwrite_each_other(here, monkeypatch, tmp_p
             assert run.main(given) == 0
             assert len(list(Path("results").iterdir())) == number + 1
     names = [path.name for path in Path("results").iterdir()]
-    assert "waves_target_cached_H8_point_K3_tol0.01_draft" in names
+    assert "waves_target_cached_H8_point_Kauto_tol0.01_draft" in names
     predict = ["--task_name", "predict", "--data_path", "waves.csv", "--use_speculative", "--test_pred_len", "8"]
     for number, options in enumerate([[], ["--spec_accept_mse_tol", "0.01"], elsewhere]):
         for _ in range(1 + number // 2):

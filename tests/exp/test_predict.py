@@ -50,7 +50,8 @@ def test_a_table_is_continued(here, predict, capsys):
     assert predict("waves.csv", "column", "--columns", "b", "--num_samples", "4") == 0
     found = pd.read_csv("results/column/forecast.csv")
     assert found.columns.tolist() == ["date", "b", "b_q10", "b_q50", "b_q90"]
-    assert json.loads((here / "results/column/forecast.json").read_text())["lossless"] is True
+    record = json.loads((here / "results/column/forecast.json").read_text())
+    assert (record["args"]["spec_mode"], record["args"]["spec_accept_mse_tol"]) == ("coupled", 0.005)
 
 
 def test_the_embedded_data_are_predicted_by_default(here, predict):
@@ -58,6 +59,13 @@ def test_the_embedded_data_are_predicted_by_default(here, predict):
     assert run.main([*given, "--checkpoint", "checkpoints/target/checkpoint.pth"]) == 0
     found = pd.read_csv("results/nyc/forecast.csv")
     assert len(found) == 5
+    assert json.loads((here / "results/nyc/forecast.json").read_text())["models"]["draft"]["model"] == "self"
+    assert (
+        run.main(
+            [*given, "--checkpoint", "checkpoints/target/checkpoint.pth", "--spec_draft_model", "none", "--overwrite"]
+        )
+        == 0
+    )
     assert json.loads((here / "results/nyc/forecast.json").read_text())["acceptance"] is None
 
 
