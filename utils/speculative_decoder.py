@@ -20,7 +20,7 @@ from leapcast.utils.decoding.batch import RaggedBatch
 from leapcast.utils.decoding.checks import check_pair, check_rollout, check_room, fitting
 from leapcast.utils.decoding.config import SpeculativeConfig
 from leapcast.utils.decoding.rules import Rule
-from leapcast.utils.decoding.statistics import Statistics
+from leapcast.utils.decoding.statistics import Outcome, Statistics
 from leapcast.utils.decoding.target_alone import target_alone
 
 __all__ = ["SpeculativeConfig", "SpeculativeDecoder", "Statistics"]
@@ -94,7 +94,7 @@ class SpeculativeDecoder:
         if not any(plan):
             return self.alone(x, steps, series, samples)
         batch = RaggedBatch(self.target, self.draft, config, rule, context, steps, keys, max(plan))
-        statistics = Statistics.empty(config.k or max(plan), x.device)
+        rounds: list[Outcome] = []
         if samples > 1:
             with self.trace("verify"):
                 batch.split(samples)
@@ -105,10 +105,11 @@ class SpeculativeDecoder:
                 verified = batch.verify(proposal)
             with self.trace("accept"):
                 verdict = rule.judge(proposal, verified)
-                statistics.count(verdict, batch.target.restarted, self.draft.at_once)
+                rounds.append(Outcome.of(verdict, batch.target.restarted))
                 batch.advance(proposal, verdict)
-        statistics.accepted_patches, statistics.factors = batch.accepted_patches, batch.spread.course
-        return paths(batch.forecast, samples, channels, x.shape[2]), statistics.finished()
+        statistics = Statistics.of(rounds, config.k or max(plan), self.draft.at_once)
+        statistics.accepted_patches, statistics.factors = batch.accepted_patches, [f.cpu() for f in batch.spread.course]
+        return paths(batch.forecast, samples, channels, x.shape[2]), statistics
 
     def plan(self, x: Tensor, steps: int, samples: int = 1) -> Plan:
         """K proposals, fewer near the horizon; as many as there is memory for where K is not set."""

@@ -11,6 +11,23 @@ from torch.nn.functional import pad
 from leapcast.utils.decoding.round import Verdict
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What is counted of a round: parts of its :class:`Verdict`, and the rows whose window was formed anew for it."""
+
+    accepted: Tensor
+    limit: Tensor
+    squared: Tensor
+    distances: Tensor | None
+    bound_hits: Tensor | int
+    restarted: int
+
+    @classmethod
+    def of(cls, verdict: Verdict, restarted: int) -> "Outcome":
+        """Without the emitted patches, whose memory is needed."""
+        return cls(verdict.accepted, verdict.limit, verdict.squared, verdict.distances, verdict.bound_hits, restarted)
+
+
 @dataclass(repr=False)
 class Statistics:
     """Counts over one or more calls of ``generate``. Lists have one entry per position in the round, K at most."""
@@ -26,16 +43,16 @@ class Statistics:
     draft_passes: int = 0
     row_passes: int = 0  # target passes, summed over the rows in each
     emitted: int = 0  # patches, over all rows
-    bound_hits: int | Tensor = 0  # residual draws that reached max_draws
+    bound_hits: int = 0  # residual draws that reached max_draws
     accepted_patches: Tensor | None = None  # [rows, steps], last call only: emitted after an accepted proposal
 
     def __repr__(self) -> str:
         return f"Statistics(rate={self.rate}, patches_per_target_pass={self.patches_per_target_pass})"
 
     @classmethod
-    def empty(cls, k: int = 0, device: torch.device | str = "cpu") -> "Statistics":
+    def empty(cls, k: int = 0) -> "Statistics":
         accepted, attempted, rounds = (torch.zeros(size, dtype=torch.long) for size in (k, k, k + 1))
-        return cls(accepted, attempted, torch.zeros(k, dtype=torch.double, device=device), rounds)
+        return cls(accepted, attempted, torch.zeros(k, dtype=torch.double), rounds)
 
     @classmethod
     def alone(cls, rows: int, steps: int, k: int = 0) -> "Statistics":
@@ -56,31 +73,32 @@ class Statistics:
         whole.accepted_patches = torch.cat(patches) if len(patches) == len(parts) else None
         return whole
 
-    def finished(self) -> "Statistics":
-        """A copy whose counts are on the host."""
-        factors = [factor.cpu() for factor in self.factors]
-        return replace(self, squared=self.squared.cpu(), bound_hits=int(self.bound_hits), factors=factors)
-
-    def count(self, verdict: Verdict, restarted: int, at_once: int) -> None:
-        """Add one round.
+    @classmethod
+    def of(cls, rounds: Sequence[Outcome], k: int, at_once: int) -> "Statistics":
+        """Counts of all rounds of a batch, made at its end: each operation takes longer than its few numbers.
 
         Args:
-            verdict: the outcome of the round.
-            restarted: rows whose window was recomputed in an additional target pass.
+            rounds: their outcomes.
+            k: most patches proposed per round.
             at_once: patches that the draft proposes per call; 0 without a call.
         """
-        rows, k = len(verdict.accepted), verdict.emitted.shape[1] - 1
-        self.target_passes += 1 + bool(restarted)
-        self.row_passes += rows + restarted
-        self.rounds[k] += 1
-        self.emitted += int(verdict.accepted.sum()) + rows
-        self.bound_hits = self.bound_hits + verdict.bound_hits
-        if k:
-            self.draft_passes += -(-k // at_once) if at_once else 0
-            self.attempted[:k] += verdict.tested.sum(0)
-            self.accepted[:k] += verdict.kept.sum(0)
-            self.squared[:k] += (verdict.squared * verdict.tested.to(verdict.squared.device)).sum(0)
-            self.distances += [] if verdict.distances is None else [verdict.distances]
+        accepted, limit = (torch.cat([getattr(one, name) for one in rounds]) for name in ("accepted", "limit"))
+        position = torch.arange(k)
+        tested = position < (accepted + 1).minimum(limit).unsqueeze(1)  # [all rows of all rounds, K]
+        squared = torch.cat([pad(one.squared, (0, k - one.squared.shape[1])) for one in rounds])
+        proposed, restarted = [one.squared.shape[1] for one in rounds], [one.restarted for one in rounds]
+        return cls(
+            accepted=(position < accepted.unsqueeze(1)).sum(0),
+            attempted=tested.sum(0),
+            squared=(squared.double() * tested.to(squared.device)).sum(0).cpu(),
+            rounds=torch.bincount(torch.tensor(proposed), minlength=k + 1),
+            distances=[one.distances for one in rounds if one.distances is not None],
+            target_passes=len(rounds) + sum(map(bool, restarted)),
+            draft_passes=sum(-(-k // at_once) for k in proposed) if at_once else 0,
+            row_passes=len(accepted) + sum(restarted),
+            emitted=len(accepted) + int(accepted.sum()),
+            bound_hits=int(sum(one.bound_hits for one in rounds)),
+        )
 
     def add(self, other: "Statistics") -> None:
         """Add the counts of another call."""
