@@ -57,7 +57,7 @@ def own_rollout(target, x, steps, config):
     channels = target.config.channels
     rows = to_patches(to_rows(x, channels), 4)
     session = target.open_target(rows, rows.shape[1] + steps, config)
-    draw = target_draw(config, row_series(torch.arange(len(x)), channels, x.shape[2]), rows)
+    draw = target_draw(config, row_series(torch.arange(len(x)), channels, x.shape[2]), rows, steps)
     patches = autoregress(session, rows, steps, draw)
     return from_rows(from_patches(patches), channels, x.shape[2])
 

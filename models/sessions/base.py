@@ -31,8 +31,11 @@ def chosen(moments: Moments | None, rows: Tensor) -> Moments | None:
 class Session(Protocol):
     """The state of a model for the rows of one batch."""
 
-    lengths: Tensor  # [B], on the host: patches processed per row
     emitted_only: bool  # whether it reads emitted patches only, not accepted proposals that differ from them
+
+    @property
+    def lengths(self) -> Tensor:
+        """``[B]``, on the host: patches processed per row."""
 
     def extend(self, patches: Tensor, want: int) -> Moments:
         """Process T patches per row and predict the patch after each of the last ``want`` of them.

@@ -238,7 +238,7 @@ class ExpBenchmark(ExpBasic):
         def call(x: Tensor, series: Tensor) -> tuple[Tensor, None]:
             context, draw = self.rows(x), mean_draw
             if sampling:
-                draw = target_draw(sampling, row_series(series, self.channels, x.shape[2]), context)
+                draw = target_draw(sampling, row_series(series, self.channels, x.shape[2]), context, steps)
             patches = autoregress(open_(model, context, context.shape[1] + steps), context, steps, draw)
             return paths(patches, 1, self.channels, x.shape[2]), None
 

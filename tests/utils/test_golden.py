@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from leapcast.models import dlinear, multi_patch, seasonal_naive, timer_xl, timer_xl_draft, ttm
+from leapcast.models import dlinear, multi_patch, seasonal_naive, self_draft, timer_xl, timer_xl_draft, ttm
 from leapcast.models.layers.patches import paths, row_series
 from leapcast.utils.decoding.config import SpeculativeConfig
 from leapcast.utils.decoding.covariance import Calibration
@@ -31,6 +31,8 @@ DRAFTS = {
     "ttm": (ttm, {"block_patches": 2}),
     "dlinear": (dlinear, {"block_patches": 3}),
     "seasonal_naive": (seasonal_naive, {"block_patches": 3, "season": 4}),
+    "self": (self_draft, {"guess": "mean", "season": 4}),
+    "self, next": (self_draft, {"guess": "next", "season": 4}),
 }
 SHAPES = {  # configuration of the models, options of the decoder
     "causal": ({}, {}),
@@ -50,6 +52,9 @@ MODES = {  # options of the decoder, paths of a series, whether the target has l
     "sample, calibrated": ({"mode": "sample", "sigma": "calibrated"}, 2, False),
     "sample, traded": ({"mode": "sample", "sigma": 0.5, "accept_bias": 1.5, "accept_mse_tol": 0.3}, 1, False),
     "sample, learned": ({"mode": "sample", "sigma": 0.5, "max_draws": 8}, 2, True),
+    "coupled": ({"mode": "coupled", "sigma": "calibrated", "accept_mse_tol": 0.05}, 1, False),
+    "coupled, paths": ({"mode": "coupled", "sigma": 0.7, "accept_mse_tol": 0.05}, 3, False),
+    "coupled, learned": ({"mode": "coupled", "sigma": 0.5, "accept_mse_tol": 0.05}, 2, True),
 }
 CASES = [
     case

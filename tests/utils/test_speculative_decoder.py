@@ -332,7 +332,10 @@ def check_exact(spreads, steps=4, k=2, sigma=SIGMA, samples=1, adaptive=False):
     alone = SpeculativeConfig("sample", k, sigma, seed=6)  # other noise: the samples must be independent
     context = to_patches(x, 3)
     own = autoregress(
-        target.open_target(context, 1 + steps, alone), context, steps, target_draw(alone, torch.arange(ROWS), context)
+        target.open_target(context, 1 + steps, alone),
+        context,
+        steps,
+        target_draw(alone, torch.arange(ROWS), context, steps),
     ).squeeze(2)
     for patch in (1, 2):
         for ours, theirs in zip(patches[:, patch].T, own[:, patch].T, strict=True):
@@ -403,7 +406,7 @@ def test_paths_of_the_target_alone_are_its_single_path_many_times(renorm_every):
     config = SpeculativeConfig("sample", 3, renorm_every=renorm_every)
 
     def own(samples):
-        draw = target_draw(config, torch.arange(3), rows, samples)
+        draw = target_draw(config, torch.arange(3), rows, 5, samples)
         return autoregress(target.open_target(rows, 8, config), rows, 5, draw, samples)
 
     torch.testing.assert_close(own(3)[::3], own(1))
@@ -413,7 +416,7 @@ def test_a_perfect_draft_gives_the_targets_own_paths():
     target, x = tiny(1), walk(3, 12, 2)
     rows, config = to_patches(x, 4), SpeculativeConfig("sample", 3)
     forecast, statistics = SpeculativeDecoder(target, target, config).generate(x, 5, samples=3)
-    draw = target_draw(config, torch.arange(3), rows, 3)
+    draw = target_draw(config, torch.arange(3), rows, 5, 3)
     own = autoregress(target.open_target(rows, 8, config), rows, 5, draw, samples=3)
     assert statistics.rate == 1
     torch.testing.assert_close(forecast, from_patches(own).unflatten(0, (3, 3)))

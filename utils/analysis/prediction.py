@@ -30,7 +30,7 @@ class Watching(Rule):
         super().__init__(rule.config, rule.learned)
         self.rule = rule
         self.found: list[Tensor] = []
-        for name in ("noise", "draw", "own", "emits_proposals"):
+        for name in ("noise", "draw", "own", "draws", "emits_proposals"):
             setattr(self, name, getattr(rule, name))
 
     def judge(self, proposal: Proposal, verified: Verified) -> Verdict:

@@ -7,7 +7,7 @@ from leapcast.models.layers.patches import put, take
 from leapcast.models.sessions.base import Draft, Session, Target
 from leapcast.utils.decoding.config import SpeculativeConfig
 from leapcast.utils.decoding.covariance import Spread
-from leapcast.utils.decoding.noise import path_series
+from leapcast.utils.decoding.noise import PathNoise, path_series
 from leapcast.utils.decoding.round import Place, Proposal, Verdict, Verified
 from leapcast.utils.decoding.rules import Rule
 from leapcast.utils.decoding.steering import Steered
@@ -59,6 +59,7 @@ class RaggedBatch:
         # heads that read the target's hidden states cannot propose before its first pass
         self.can_propose = not draft.reads_target
         self.opening: Verified | None = None  # the next patch's distribution, from a prefill shared by sample paths
+        self.draws = PathNoise(config.seed, series, steps + most, context) if rule.draws else None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -71,6 +72,7 @@ class RaggedBatch:
         series = path_series(self.series, samples)
         self._select(torch.arange(len(self.index)).repeat_interleave(samples))
         self.series, self.index = series, torch.arange(len(series))
+        self.draws = self.draws.of(series) if self.draws else None
         self.forecast = self.forecast.repeat_interleave(samples, 0)
         self.accepted_patches = self.accepted_patches.repeat_interleave(samples, 0)
         repeated = None if log_var is None else log_var.repeat_interleave(samples, 0)
@@ -90,10 +92,10 @@ class RaggedBatch:
         k = int(limit.max())
         outputs = self.target.outputs() if self.rule.learned else None
         log_var = outputs and outputs[0][1]
-        place = Place(
-            self.series, self.held - self.context_len, self.spread, None if log_var is None else log_var[:, :1]
-        )
-        noise = self.rule.noise(place, k + 1, self.emitted)
+        done = self.held - self.context_len
+        z = self.draws.take(self.index, done, k + 1) if self.draws else None
+        place = Place(self.series, done, self.spread, z, None if log_var is None else log_var[:, :1])
+        noise = self.rule.noise(place)
         if not k:
             nothing = self.emitted[:, :0]
             return Proposal(limit, noise, nothing, nothing)

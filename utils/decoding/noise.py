@@ -41,6 +41,33 @@ def patches(seed: int, series: Tensor, patch: Tensor, like: Tensor) -> Tensor:
     return normal(seed, PROPOSAL, series, patch, shape.numel()).to(like.dtype).unflatten(-1, shape)
 
 
+class PathNoise:
+    """The noise of sample paths, drawn once for all rounds, each of which reads a part.
+
+    Args:
+        seed: as in :func:`patches`.
+        series: ``[rows]``, keys the noise.
+        count: patches per row.
+        like: gives C, P and the dtype, as in :func:`patches`.
+    """
+
+    def __init__(self, seed: int, series: Tensor, count: int, like: Tensor):
+        self.seed, self.series, self.count, self.like = seed, series, count, like[:1, :1]
+        self.z: Tensor | None = None
+
+    def of(self, series: Tensor) -> "PathNoise":
+        """The noise of other paths of the same size."""
+        return PathNoise(self.seed, series, self.count, self.like)
+
+    def take(self, rows: Tensor, first: Tensor, count: int) -> Tensor:
+        """Standard normal ``[b, count, C, P]`` of these rows, from patch ``first[b]`` on (one for all if ``[1]``)."""
+        device = self.series.device
+        if self.z is None:
+            self.z = patches(self.seed, self.series.unsqueeze(1), torch.arange(self.count, device=device), self.like)
+        place = rows.to(device).unsqueeze(1)
+        return self.z[place, first.to(device).unsqueeze(1) + torch.arange(count, device=device)]
+
+
 def path_series(series: Tensor, samples: int) -> Tensor:
     """Noise keys of S sample paths per row: ``[rows]`` -> ``[rows · S]``."""
     return (series.unsqueeze(1) + PATHS * torch.arange(samples, device=series.device)).flatten()

@@ -17,6 +17,7 @@ class Place:
     series: Tensor  # [b], keys the noise of each row
     done: Tensor  # [b] or [1], patches emitted so far
     spread: Spread  # the covariance of each row's patches
+    z: Tensor | None = None  # [b, n, C, P], standard normal noise of the next n patches; None for a rule without noise
     log_var: Tensor | None = None  # [b, 1, C, P], the target's last known log-variance; None for fixed variances
 
 

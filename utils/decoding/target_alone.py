@@ -8,12 +8,12 @@ from leapcast.models.sessions.base import Draw, Target
 from leapcast.utils.decoding.checks import check_room
 from leapcast.utils.decoding.config import SpeculativeConfig
 from leapcast.utils.decoding.covariance import Spread
-from leapcast.utils.decoding.noise import path_series
+from leapcast.utils.decoding.noise import PathNoise, path_series
 from leapcast.utils.decoding.rollout import autoregress
 from leapcast.utils.decoding.round import Place, Verified
 
 
-def target_draw(config: SpeculativeConfig, series: Tensor, context: Tensor, samples: int = 1) -> Draw:
+def target_draw(config: SpeculativeConfig, series: Tensor, context: Tensor, steps: int, samples: int = 1) -> Draw:
     """The ``draw`` of :func:`autoregress` for the target alone in this mode.
 
     In sample mode it uses the same noise as the speculative decoder, so that the paths of both are close where most
@@ -24,14 +24,18 @@ def target_draw(config: SpeculativeConfig, series: Tensor, context: Tensor, samp
         series: ``[rows]``, keys the noise.
         context: ``[rows, N, C, P]``.
         samples: S paths per row.
+        steps: patches to forecast.
     """
     rule = config.rule(config)
     rows = torch.arange(len(series)).repeat_interleave(samples)
     series, spread = path_series(series, samples), Spread(config.sigma, context).select(rows)
+    draws = PathNoise(config.seed, series, steps, context) if rule.draws else None
+    rows = torch.arange(len(series), device=series.device)
 
     def draw(i: int, mean: Tensor, log_var: Tensor | None) -> Tensor:
-        place = Place(series, torch.tensor([i], device=series.device), spread)
-        return rule.own(rule.noise(place, mean.shape[1], mean), Verified(mean, log_var))
+        done = torch.tensor([i], device=series.device)
+        z = draws.take(rows, done, mean.shape[1]) if draws else None
+        return rule.own(rule.noise(Place(series, done, spread, z)), Verified(mean, log_var))
 
     return draw
 
@@ -50,7 +54,7 @@ def target_alone(
     check_room(target.config, config, x, steps, samples, len(x))
     context = row_patches(x, target.config)
     session = target.open_target(context, context.shape[1] + steps, config)
-    return autoregress(session, context, steps, target_draw(config, series, context, samples), samples)
+    return autoregress(session, context, steps, target_draw(config, series, context, steps, samples), samples)
 
 
 def target_forecast(

@@ -34,8 +34,8 @@ class Rule:
         """Whether the output equals the target's, in value or distribution, unless residual draws reach max_draws."""
         raise NotImplementedError
 
-    def noise(self, place: Place, count: int, like: Tensor) -> Any:
-        """Noise for the next ``count`` patches, drawn before any model runs; None for a deterministic rule."""
+    def noise(self, place: Place) -> Any:
+        """Noise for the next patches, known before any model runs; None for a deterministic rule."""
         return None
 
     def draw(self, noise: Any, i: int, mean: Tensor, log_var: Tensor | None) -> Tensor:

@@ -34,10 +34,11 @@ class Drawn(Rule):
 
     draws = True
 
-    def noise(self, place: Place, count: int, like: Tensor) -> Noise:
+    def noise(self, place: Place) -> Noise:
+        assert place.z is not None, "this rule draws"
         device = place.series.device
-        key = place.series.unsqueeze(1), place.done.to(device).unsqueeze(1) + torch.arange(count, device=device)
-        return Noise(key, noise.patches(self.config.seed, *key, like), place.spread, place.log_var)
+        patch = place.done.to(device).unsqueeze(1) + torch.arange(place.z.shape[1], device=device)
+        return Noise((place.series.unsqueeze(1), patch), place.z, place.spread, place.log_var)
 
     def draw(self, noise: Noise, i: int, mean: Tensor, log_var: Tensor | None) -> Tensor:
         here = slice(i, i + mean.shape[1])
