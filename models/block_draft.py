@@ -6,7 +6,6 @@ from torch import Tensor, nn
 
 from leapcast.models.sessions.base import Session, TargetSession
 from leapcast.models.sessions.block import BlockSession
-from leapcast.models.sessions.reuse import ReuseSession
 
 
 class BlockDraft(nn.Module):
@@ -30,7 +29,7 @@ class BlockDraft(nn.Module):
 
     def open_draft(self, context: Tensor, capacity: int, target: TargetSession | None = None) -> Session:
         """See :class:`models.sessions.base.Draft`."""
-        return ReuseSession(BlockSession(self, context, capacity), target)
+        return BlockSession(self, context, capacity)
 
     def forecast(self, *read: Any) -> Tensor:
         """The next patches ``[B, block_patches, C, P]`` from a window ``[B, N, C, P]``, or from other inputs."""

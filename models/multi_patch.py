@@ -13,7 +13,6 @@ from leapcast.models.block_draft import BlockDraft
 from leapcast.models.fields import flag, real, whole
 from leapcast.models.sessions.base import TargetSession
 from leapcast.models.sessions.heads import HeadSession
-from leapcast.models.sessions.reuse import ReuseSession
 from leapcast.models.timer_xl import Config as Target
 
 
@@ -60,6 +59,6 @@ class Model(BlockDraft):
         self.heads.weight.copy_(weight[:, :-1])
         self.heads.bias.copy_(weight[:, -1])
 
-    def open_draft(self, context: Tensor, capacity: int, target: TargetSession | None = None) -> ReuseSession:
+    def open_draft(self, context: Tensor, capacity: int, target: TargetSession | None = None) -> HeadSession:
         assert target is not None, "draft heads need a session of their target"
-        return ReuseSession(HeadSession(self, target), target)
+        return HeadSession(self, target)

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from leapcast.models.errors import UserError
 from leapcast.models.fields import choice, whole
-from leapcast.models.sessions.base import TargetSession
-from leapcast.models.sessions.reuse import NextSession, ReuseSession, SeasonSession
+from leapcast.models.sessions.base import Session, TargetSession
+from leapcast.models.sessions.reuse import NextSession, SeasonSession
 from leapcast.models.timer_xl import Config as Target
 
 GUESSES = "season", "mean", "next"
@@ -52,10 +52,10 @@ def self_draft(target: Target, context: int, season: int, guess: str | None = No
 
 
 class Model(nn.Module):
-    """Proposes the target's own later outputs, see :class:`models.sessions.reuse.ReuseSession`.
+    """A first guess, after which the target's own later outputs are the proposals (``models/sessions/reuse.py``).
 
-    The first guess is the last season of the context (``season``), the mean of its seasons (``mean``), or the target's
-    own next patch repeated (``next``), for which the target's first pass verifies nothing.
+    The guess is the last season of the context (``season``), the mean of its seasons (``mean``), or the target's own
+    next patch repeated (``next``), for which the target's first pass verifies nothing.
     """
 
     one_call: ClassVar[bool] = True
@@ -67,9 +67,9 @@ class Model(nn.Module):
         self.configs = self.config = configs
         self.reads_target = configs.guess == "next"
 
-    def open_draft(self, context: Tensor, capacity: int, target: TargetSession | None = None) -> ReuseSession:
+    def open_draft(self, context: Tensor, capacity: int, target: TargetSession | None = None) -> Session:
         """See :class:`models.sessions.base.Draft`."""
         if self.config.guess == "next":
             assert target is not None, "this guess needs a session of the target"
-            return ReuseSession(NextSession(target), target)
-        return ReuseSession(SeasonSession(context, self.config.season, self.config.guess == "mean"), target)
+            return NextSession(target)
+        return SeasonSession(context, self.config.season, self.config.guess == "mean")

@@ -105,7 +105,7 @@ class SpeculativeDecoder:
                 verified = batch.verify(proposal)
             with self.trace("accept"):
                 verdict = rule.judge(proposal, verified)
-                rounds.append(Outcome.of(verdict, batch.target.restarted))
+                rounds.append(Outcome.of(verdict, batch.target.restarted, batch.draft.asked))
                 batch.advance(proposal, verdict)
         statistics = Statistics.of(rounds, config.k or max(plan), self.draft.at_once)
         statistics.accepted_patches, statistics.factors = batch.accepted_patches, [f.cpu() for f in batch.spread.course]

@@ -32,6 +32,7 @@ class Session(Protocol):
     """The state of a model for the rows of one batch."""
 
     emitted_only: bool  # whether it reads emitted patches only, not accepted proposals that differ from them
+    asked: bool  # whether the last proposals took a call of the model
 
     @property
     def lengths(self) -> Tensor:
@@ -127,7 +128,7 @@ class BaseSession:
     """The shared part of all sessions."""
 
     lengths: Tensor
-    emitted_only = False
+    emitted_only, asked = False, True
     restarted = 0
     # of the last pass over all rows: inputs of the heads (models/timer_xl.py, run), patches per row after the pass, and
     # the patch after which draft heads read

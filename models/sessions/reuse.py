@@ -1,4 +1,4 @@
-"""Sessions of drafts without a network: proposals are the target's own outputs, or repeated seasons."""
+"""Proposals that need no network: the target's own later outputs, or repeated seasons."""
 
 import torch
 from torch import Tensor
@@ -18,10 +18,10 @@ class ReuseSession(BaseSession):
 
     Args:
         first: proposes in the first round, and for positions that the predictions do not reach.
-        target: the session whose outputs are read; None proposes by ``first`` alone.
+        target: the session whose outputs are read.
     """
 
-    def __init__(self, first: Session, target: TargetSession | None):
+    def __init__(self, first: Session, target: TargetSession):
         self.first, self.target, self.emitted_only = first, target, first.emitted_only
         self.proposed: Tensor | None = None  # the means of the last round, [B, k, C, P]
 
@@ -40,7 +40,8 @@ class ReuseSession(BaseSession):
         self.proposed = None if self.proposed is None else self.proposed[rows.to(self.proposed.device)]
 
     def propose(self, pending: Tensor, k: int, draw: Draw) -> tuple[Tensor, Tensor, Tensor | None]:
-        outputs = self.target and self.target.outputs()
+        outputs = self.target.outputs()
+        self.asked = not outputs or int(outputs[1].min()) < k
         if not outputs:
             patches, self.proposed, log_var = self.first.propose(pending, k, draw)
             return patches, self.proposed, log_var
@@ -48,7 +49,7 @@ class ReuseSession(BaseSession):
         mean, log_var = _next(means, k), None if log_vars is None else _next(log_vars, k)
         if self.proposed is not None:
             mean = mean + CORRECTION * self._error(means[:, 0], valid).unsqueeze(1)
-        if int(valid.min()) < k:
+        if self.asked:
             reached = (torch.arange(k) < valid.unsqueeze(1))[..., None, None].to(mean.device)
             mean = torch.where(reached, mean, self.first.propose(pending, k, draw)[1])
         self.proposed = mean

@@ -90,6 +90,12 @@ class ScriptedSession(BaseSession):
 @settings(max_examples=60)
 @given(data=st.data(), batch=st.integers(1, 5), k=st.integers(1, 6), steps=st.integers(1, 7))
 def test_any_batch_k_horizon_and_acceptance_pattern(data, batch, k, steps):
+    with pytest.MonkeyPatch.context() as patched:  # the script alone proposes
+        patched.setattr("leapcast.utils.decoding.batch.ReuseSession", lambda first, target: first)
+        follows_the_script(data, batch, k, steps)
+
+
+def follows_the_script(data, batch, k, steps):
     target, x = tiny(1), walk(batch, 12, 2)
     norm, rollout, renorm_every = data.draw(
         st.sampled_from([("causal", "cached", 0), ("causal", "sliding", 0), ("window", "cached", 2)])

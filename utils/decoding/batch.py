@@ -5,6 +5,7 @@ from torch import Tensor
 
 from leapcast.models.layers.patches import put, take
 from leapcast.models.sessions.base import Draft, Session, Target
+from leapcast.models.sessions.reuse import ReuseSession
 from leapcast.utils.decoding.config import SpeculativeConfig
 from leapcast.utils.decoding.covariance import Spread
 from leapcast.utils.decoding.noise import PathNoise, path_series
@@ -56,6 +57,8 @@ class RaggedBatch:
         self.accepted_patches = torch.empty(batch, steps, dtype=torch.bool)
         self.target = target.open_target(context, capacity, config)
         self.draft = draft.open_draft(context, capacity, self.target)
+        if not rule.emits_proposals:  # else what follows a rejected draw is far from what follows its replacement
+            self.draft = ReuseSession(self.draft, self.target)
         # heads that read the target's hidden states cannot propose before its first pass
         self.can_propose = not draft.reads_target
         self.opening: Verified | None = None  # the next patch's distribution, from a prefill shared by sample paths

@@ -13,7 +13,10 @@ from leapcast.utils.decoding.round import Verdict
 
 @dataclass(frozen=True)
 class Outcome:
-    """What is counted of a round: parts of its :class:`Verdict`, and the rows whose window was formed anew for it."""
+    """What is counted of a round: parts of its :class:`Verdict`.
+
+    ``restarted``: rows whose window was formed anew; ``asked``: whether the draft was called.
+    """
 
     accepted: Tensor
     limit: Tensor
@@ -21,11 +24,14 @@ class Outcome:
     distances: Tensor | None
     bound_hits: Tensor | int
     restarted: int
+    asked: bool
 
     @classmethod
-    def of(cls, verdict: Verdict, restarted: int) -> "Outcome":
+    def of(cls, verdict: Verdict, restarted: int, asked: bool) -> "Outcome":
         """Without the emitted patches, whose memory is needed."""
-        return cls(verdict.accepted, verdict.limit, verdict.squared, verdict.distances, verdict.bound_hits, restarted)
+        return cls(
+            verdict.accepted, verdict.limit, verdict.squared, verdict.distances, verdict.bound_hits, restarted, asked
+        )
 
 
 @dataclass(repr=False)
@@ -94,7 +100,7 @@ class Statistics:
             rounds=torch.bincount(torch.tensor(proposed), minlength=k + 1),
             distances=[one.distances for one in rounds if one.distances is not None],
             target_passes=len(rounds) + sum(map(bool, restarted)),
-            draft_passes=sum(-(-k // at_once) for k in proposed) if at_once else 0,
+            draft_passes=sum(-(-one.squared.shape[1] // at_once) for one in rounds if one.asked) if at_once else 0,
             row_passes=len(accepted) + sum(restarted),
             emitted=len(accepted) + int(accepted.sum()),
             bound_hits=int(sum(one.bound_hits for one in rounds)),
