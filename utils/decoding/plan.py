@@ -349,7 +349,7 @@ def measure(
     for number, trial in enumerate(trials):
         now, extent = clock(), trial.together * trial.samples * trial.steps
         last, size = known.get(trial.config.mode, (0.0, 1))
-        if now - begun + (1 + LEAST) * last * max(1, extent / size) > seconds:
+        if now - begun + (1 + LEAST) * last * extent / size > seconds:
             continue
         ends = now + (seconds - (now - begun)) / (len(trials) - number)
         series = torch.arange(trial.together, device=device)
