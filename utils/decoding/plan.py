@@ -24,7 +24,7 @@ from leapcast.utils.speculative_decoder import SpeculativeDecoder
 
 ADAPTIVE = "off", "stored", "online"
 MARGIN = 1.05  # least stored speed-up at which to speculate: figures are noisy, and speculation must not cost time
-PATCHES, SERIES = 6, 4  # prior: least horizon in patches; most series decoded together, for each thread of a CPU
+PATCHES, SERIES = 10, 2  # prior: least horizon in patches; most series decoded together, for each thread of a CPU
 SEQUENTIAL, LOSSLESS = 7, 8  # prior: the target's parameters must be this many times those of a draft
 REPEATS, LEAST = 9, 3  # measuring: most and least repetitions of a point
 

@@ -23,23 +23,23 @@ HALF = Candidate("timer_xl_draft", "a" * 64, 10, calls=True, related=True)
 TARGET = 100  # parameters
 
 
-def figure(speedup, rows=1, steps=8, k=None, of=SELF, case=POINT, machine=HERE):
+def figure(speedup, rows=1, steps=12, k=None, of=SELF, case=POINT, machine=HERE):
     return Figure(machine, of.draft, of.identity, case, rows, steps, k, speedup, 0.8, 3.0)
 
 
-def chosen(figures=(), rows=1, steps=8, case=POINT, machine=HERE, k=None, candidates=(SELF,), **plan):
+def chosen(figures=(), rows=1, steps=12, case=POINT, machine=HERE, k=None, candidates=(SELF,), **plan):
     return decide(Plan(tuple(figures), **plan), machine, case, rows, steps, k, list(candidates), TARGET)
 
 
 DECIDED = {
-    "measured faster": ({"figures": [figure(2.3)]}, "self", "2.3 x the target alone, measured with one series, 8"),
+    "measured faster": ({"figures": [figure(2.3)]}, "self", "2.3 x the target alone, measured with one series, 12"),
     "measured slower": ({"figures": [figure(0.7)]}, None, "self is 0.7 x the target alone"),
     "within the noise": ({"figures": [figure(1.03)]}, None, "self is 1.03 x"),
     "fewer rows, longer horizon": ({"figures": [figure(1.2, 8, 4)], "rows": 2, "steps": 6}, "self", "1.2 x"),
     "32 series lose": ({"figures": [figure(2, 1), figure(0.9, 32)], "rows": 32}, None, "0.9 x the target alone"),
     "between: the conservative neighbour": ({"figures": [figure(2, 1), figure(0.9, 32)], "rows": 2}, None, "0.9 x"),
     "beyond what loses": ({"figures": [figure(0.9, 8, 30)], "rows": 8, "steps": 8}, None, "0.9 x"),
-    "beyond what wins": ({"figures": [figure(2, 2, 8)], "rows": 64}, None, "the prior expects no gain"),
+    "beyond what wins": ({"figures": [figure(2, 2, 12)], "rows": 64}, None, "the prior expects no gain"),
     "the best K": ({"figures": [figure(1.2, k=7), figure(0.5)]}, "self", "1.2 x"),
     "the given K": ({"figures": [figure(2, k=7), figure(0.5, k=3)], "k": 3}, None, "0.5 x"),
     "the better draft": (
@@ -58,7 +58,7 @@ DECIDED = {
     "another machine": ({"figures": [figure(0.5, machine=GPU)]}, "self", "the prior speculates"),
     "pinned, of another machine": ({"figures": [figure(0.5, machine=GPU)], "machine_": GPU}, None, "0.5 x"),
     "one patch": ({"figures": [figure(2)], "steps": 1}, None, "the horizon is one patch"),
-    "prior: long": ({}, "self", "no figure is stored for 8 patches, 1 series together; the prior speculates"),
+    "prior: long": ({}, "self", "no figure is stored for 12 patches, 1 series together; the prior speculates"),
     "prior: short": ({"steps": 5}, None, "expects no gain"),
     "prior: many": ({"rows": 9}, None, "expects no gain"),
     "prior: a GPU": ({"rows": 500, "machine": GPU}, "self", "the prior speculates"),
@@ -85,7 +85,7 @@ def test_decisions(name):
     given = dict(given)
     pinned = {"machine": given.pop("machine_")} if "machine_" in given else {}
     if pinned:
-        found = decide(Plan(tuple(given["figures"]), GPU), HERE, POINT, 1, 8, None, [SELF], TARGET)
+        found = decide(Plan(tuple(given["figures"]), GPU), HERE, POINT, 1, 12, None, [SELF], TARGET)
     else:
         found = chosen(**given)
     assert found.draft == draft
