@@ -9,6 +9,7 @@ from leapcast.exp.identity import BOTH, DATA, DECODED, LEARNED, MODEL, NEITHER, 
 from leapcast.models import DRAFT, MODELS, TARGET, UNTRAINED
 from leapcast.models.errors import UserError
 from leapcast.models.self_draft import GUESSES
+from leapcast.utils.decoding.plan import ADAPTIVE
 from leapcast.utils.decoding.rules import MEANS, ORIGINAL, PATHS, RULES
 
 NO_DRAFT = "none"
@@ -120,7 +121,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = build_parser()
     args = parser.parse_args(argv)
     if args.task_name == "predict":
-        parser.set_defaults(spec_sigma="calibrated", spec_mode=PATHS if args.num_samples > 1 else MEANS)
+        mode = PATHS if args.num_samples > 1 else MEANS
+        parser.set_defaults(spec_sigma="calibrated", spec_mode=mode, spec_adaptive="stored")
+        args = parser.parse_args(argv)
+    if args.calibrate_plan:
+        parser.set_defaults(spec_sigma="calibrated", spec_mode=MEANS)
         args = parser.parse_args(argv)
     if args.distill:
         parser.set_defaults(learning_rate=2e-3, dropout=0.0)  # a draft's goals have no noise to guard against
@@ -566,9 +571,27 @@ def build_parser() -> Parser:
     )
     g.add_argument(
         "--spec_adaptive",
-        action="store_true",
-        help="choose the number of proposals of each round by expected time: from none to --spec_k",
+        choices=ADAPTIVE,
+        nargs="?",
+        const="online",
+        default="off",
+        help="off: propose --spec_k patches per round; stored: choose the draft, self-drafting or the target alone, "
+        "once before the run, from speed-ups stored by --calibrate_plan or when a draft was trained, or by a prior; "
+        "online, or without a value: from none to --spec_k per round, by what is measured meanwhile (predict: stored)",
         changes=DECODED,
+    )
+    g.add_argument(
+        "--spec_plan",
+        metavar="FILE",
+        help="with --spec_adaptive stored: a plan.json, or a record that holds its plan, in place of what is stored",
+        changes=NEITHER,
+    )
+    g.add_argument(
+        "--calibrate_plan",
+        action="store_true",
+        help="measure, on validation windows, how much faster the draft and self-drafting are than the target alone, "
+        "store it beside the target's checkpoint for --spec_adaptive stored, and stop",
+        changes=NEITHER,
     )
     g.add_argument(
         "--trace_inference_breakdown",

@@ -19,8 +19,9 @@ from leapcast.models.self_draft import usual_guess
 from leapcast.utils.decoding.checks import check_draft
 from leapcast.utils.decoding.config import SpeculativeConfig, tolerance
 from leapcast.utils.decoding.covariance import Calibration
+from leapcast.utils.decoding.plan import Plan
 from leapcast.utils.decoding.rules import MEANS, RULES
-from leapcast.utils.io import checkpoint
+from leapcast.utils.io import checkpoint, plans
 from leapcast.utils.reporting.record import SCHEMA, environment, now
 
 
@@ -33,6 +34,7 @@ class ExpDecode(ExpBasic):
         self.target = self.load("target", args.checkpoint, name, self.follows)
         sizes = self.target.config
         self.patch_len, self.channels = sizes.input_token_len, sizes.channels
+        self.related = False  # whether the loaded draft was distilled from this target
         self.context = args.seq_len or sizes.seq_len
         if self.context % self.patch_len:
             raise UserError(f"--seq_len {self.context} must be a multiple of the checkpoint's patch, {self.patch_len}")
@@ -109,7 +111,7 @@ class ExpDecode(ExpBasic):
             else ""
         )
         name += f"_tol{allowed:g}" if not RULES[mode].draws or allowed > 0 else ""
-        return f"{name}{'_adaptive' * args.spec_adaptive}_{self.known_as('draft')}"
+        return f"{name}{'_adaptive' * (args.spec_adaptive == 'online')}_{self.known_as('draft')}"
 
     def folder(self, record: str) -> Path:
         """The folder of results, named by ``--setting`` or by :meth:`setting`.
@@ -170,16 +172,17 @@ class ExpDecode(ExpBasic):
             )
         return f"output: {samples} sample paths per {each}, with {noise}; their mean is the point forecast"
 
-    def season(self) -> int:
-        """The season of ``seasonal_naive`` in time steps: a day of a known data set, else estimated; it is printed."""
+    def season(self, tell: bool = True) -> int:
+        """The season in time steps: a day of a known data set, else estimated; ``tell`` prints it."""
+        say = self.say if tell else lambda line: None
         name = self.series.name
         if name == self.args.data and name in (*PACKAGED, *DATASETS) and season(name) <= self.context:
             length = season(name)
             what = f", the last value again ({name} is daily)" if length == 1 else f" (of {name})"
-            self.say(f"season {length}{what}; --season chooses")
+            say(f"season {length}{what}; --season chooses")
             return length
         found = seasons.find(*self.past(), self.context)
-        self.say(found.told)
+        say(found.told)
         return found.length
 
     def past(self) -> tuple[list, object]:
@@ -202,20 +205,13 @@ class ExpDecode(ExpBasic):
         if name is None and args.spec_draft_ckpt is None and not self.trained(DRAFT):
             name = UNTRAINED
             self.say(f"no draft was named, and no fitting {DRAFT} is in {args.checkpoints}: self-drafting")
-        if name and not MODELS[name].trainable:  # nothing to load
+        if name and not MODELS[name].trainable:
             if args.spec_draft_ckpt:
                 raise UserError(f"--spec_draft_model {name} has no checkpoint: leave out --spec_draft_ckpt")
-            changes = {"seq_len": self.context, "stochastic_head": False, "block_patches": args.block_patches}
-            own = {field.name for field in fields(MODELS[name].Config)}
-            if "season" in own:
-                changes["season"] = season = args.season or self.season()
-            if "guess" in own:
-                changes["guess"] = args.self_guess or usual_guess(self.channels, self.patch_len, season)
-                self.say(f"self-drafting, first guess: {changes['guess']}; --self_guess chooses")
-            config = MODELS[name].Config.of(SimpleNamespace(**(asdict(self.target.config) | changes)))
-            description = {"path": None, "model": name, "sha256": None, "config": asdict(config), "parameters": 0}
-            self.models["draft"] = description
-            return MODELS[name].Model(config)
+            draft = self.untrained(name)
+            sizes = {"path": None, "model": name, "sha256": None, "config": asdict(draft.config), "parameters": 0}
+            self.models["draft"] = sizes
+            return draft
         entry = MODELS[name or DRAFT]
         fits = self.fits_heads if entry.reads_target else self.fits
         draft = self.load("draft", args.spec_draft_ckpt, name or DRAFT, fits)
@@ -223,6 +219,7 @@ class ExpDecode(ExpBasic):
         if name not in (None, loaded):
             raise UserError(f"{args.spec_draft_ckpt} is a {loaded}, not a {name}: leave out --spec_draft_model {name}")
         training = checkpoint.read(checkpoint.find(self.models["draft"]["path"]))["training"]
+        self.related = self.models["target"]["sha256"] in training["inputs"]
         check_draft(self.target, draft)
         if draft.reads_target and not self.fits_heads(asdict(draft.config), training):
             raise UserError(
@@ -230,3 +227,26 @@ class ExpDecode(ExpBasic):
                 "their changes as --checkpoint"
             )
         return draft
+
+    def untrained(self, name: str, tell: bool = True):
+        """A draft that has no checkpoint; ``tell`` prints what was found for it."""
+        args = self.args
+        changes = {"seq_len": self.context, "stochastic_head": False, "block_patches": args.block_patches}
+        own = {field.name for field in fields(MODELS[name].Config)}
+        if "season" in own:
+            changes["season"] = season = args.season or self.season(tell)
+        if "guess" in own:
+            changes["guess"] = args.self_guess or usual_guess(self.channels, self.patch_len, season)
+            if tell:
+                self.say(f"self-drafting, first guess: {changes['guess']}; --self_guess chooses")
+        return MODELS[name].Model(MODELS[name].Config.of(SimpleNamespace(**(asdict(self.target.config) | changes))))
+
+    def plan(self) -> Plan:
+        """The figures stored for the target, or what --spec_plan pins."""
+        sha256 = self.models["target"]["sha256"]
+        if self.args.spec_plan:
+            return plans.pinned(self.args.spec_plan, sha256)
+        plan, ignored = plans.stored(checkpoint.find(self.models["target"]["path"]), sha256)
+        for line in ignored:
+            self.say(line)
+        return plan

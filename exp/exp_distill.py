@@ -1,12 +1,14 @@
 """Distillation: the draft learns the target's means, on true windows and along the target's own rollout."""
 
 import math
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from leapcast.data_provider.data_loader import Windows
 from leapcast.exp.exp_forecast import ExpForecast, Heard
+from leapcast.exp.exp_plan import after_training
 from leapcast.models import TARGET
 from leapcast.models.errors import UserError
 from leapcast.models.inference import for_inference
@@ -36,6 +38,15 @@ class ExpDistill(ExpForecast):
         if student.config.input_token_len != self.teacher.config.input_token_len:
             raise UserError("--checkpoint and --distill_target_ckpt differ in their patch: distil from one that fits")
         return student
+
+    def train(self) -> Path:
+        path = self.learn()
+        after_training(self.args, self.models["distillation target"]["path"], path)
+        return path
+
+    def learn(self) -> Path:
+        """Train as :meth:`ExpForecast.train`."""
+        return super().train()
 
     def channels(self) -> str:
         return self.teacher.config.channels

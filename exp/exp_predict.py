@@ -22,9 +22,11 @@ from leapcast.exp.exp_decode import ExpDecode
 from leapcast.exp.identity import INPUTS, again, refuse_another
 from leapcast.exp.ray_data import ray_decode
 from leapcast.forecaster import SpeculativeForecaster, batches, check_names
+from leapcast.models import UNTRAINED
 from leapcast.models.errors import Interrupted, UserError, kept
 from leapcast.models.inference import for_inference
 from leapcast.utils.analysis.metrics import Drift
+from leapcast.utils.decoding.plan import Decision
 from leapcast.utils.decoding.timing import speedup, timed
 from leapcast.utils.io.files import Growing, alone_in, harmless, write_atomic, write_json
 from leapcast.utils.reporting.figures import prediction_figure
@@ -32,6 +34,7 @@ from leapcast.utils.reporting.verdict import OWN, verdict
 
 COUNTED = ("accepted", "attempted", "emitted", "row_passes", "bound_hits")
 FILLED = ("filled", "gappy", "long_gaps")  # filled values; series with gaps; series with a gap longer than a season
+PLAN = "decision"  # in the state of an interrupted run
 KEPT = ("series", "seconds", *COUNTED, *FILLED, "quoted")  # progress, kept for resuming
 PANELS = 8  # in the figure
 TRIALS, TRIAL_SECONDS = 4, 2.0  # most runs and seconds for timing the target alone and speculation; at least one run
@@ -55,8 +58,16 @@ class ExpPredict(ExpDecode):
             args.spec_mode,
             args.spec_sigma,
             args.spec_accept_mse_tol,
+            adaptive=args.spec_adaptive,
+            plan=self.plan() if wanted and args.spec_adaptive == "stored" else None,
             **self.options(),
         )
+        if draft is not None:
+            self.forecaster.source = self.models["draft"]["sha256"] or "", self.related
+            if self.forecaster.itself is None and args.spec_adaptive == "stored":
+                self.forecaster.itself = self.untrained(UNTRAINED, tell=False)
+        self.forecaster.amp = args.amp
+        self.decision: Decision | None = None
 
     def read_data(self) -> list[Table]:
         args = self.args
@@ -104,6 +115,9 @@ class ExpPredict(ExpDecode):
             self.forecaster.check(history)
         for line in told_filled(first[0].filled) if not args.id_column else ():
             self.say(line)
+        self.choose(folder, first, sigma)
+        if self.decision:
+            self.say(str(self.decision))
         joint = self.channels == "joint"
         self.config = self.forecaster.prepare(args.num_samples, sigma, self.table.variables if joint else 1)
         check_names(self.table, args.num_samples)
@@ -146,6 +160,19 @@ class ExpPredict(ExpDecode):
         part = f" ({part})" if part else ""
         self.say(f"-> {path}, {folder / 'forecast.png'}{part}, {folder / 'forecast.json'}")
         return path
+
+    def choose(self, folder: Path, first: list[History], sigma, made: Decision | None = None) -> None:
+        """Choose the draft by the plan; an interrupted run in this folder goes on with what it had decided."""
+        given = first, self.args.test_pred_len, self.args.num_samples, sigma
+        self.decision = self.forecaster.choose(*given, made)
+        left = None if made or self.args.overwrite else Growing.left(folder / "forecast.csv")
+        earlier = left and Decision.of(left.get(PLAN))
+        if earlier and self.decision and (not self.args.spec_plan or earlier.use == self.decision.use):
+            self.choose(folder, first, sigma, earlier)
+
+    def take(self, batch: list[History], sigma, made: Decision) -> None:
+        """Forecast as another process decided; any batch will do."""
+        self.forecaster.choose(batch, self.args.test_pred_len, self.args.num_samples, sigma, made)
 
     def forecast(self, file: Growing, first: list[History], sigma) -> tuple[dict, np.ndarray | None]:
         """Append the forecast of every batch of series to the file.
@@ -218,12 +245,12 @@ class ExpPredict(ExpDecode):
         columns that are constant there are left out.
         """
         args, begun = self.args, time.monotonic()
-        if self.forecaster.draft is None:
+        if self.forecaster.drafting is None:
             return None
         ways = {name: copy(self.forecaster) for name in ("target", "speculative")}  # no adaptive state is shared
         for way in ways.values():
             way.decoder = None
-        ways["target"].draft = None
+        ways["target"].drafting = None
         horizon = min(args.test_pred_len, TRIAL_PATCHES * self.patch_len)
         given = first, horizon, args.num_samples, sigma
         forecasts: dict[str, np.ndarray] = {}
@@ -233,7 +260,7 @@ class ExpPredict(ExpDecode):
                 (forecasts[name], _), spent = timed(way.decode, self.device, *given)
                 seconds[name].append(spent)
             # with adaptive K the first run measures the cost model
-            if time.monotonic() - begun > TRIAL_SECONDS and (runs > 1 or not args.spec_adaptive):
+            if time.monotonic() - begun > TRIAL_SECONDS and (runs > 1 or args.spec_adaptive != "online"):
                 break
         ratio = speedup(*(seconds[name][runs > 1 :] for name in ways))[
             0
@@ -269,7 +296,8 @@ class ExpPredict(ExpDecode):
     def refuse_another(self, folder: Path, left: dict | None) -> None:
         """Raise UserError where the folder holds another run; ``left``: the identity of an interrupted one, or None."""
         if left is not None:
-            refuse_another(build_parser(), folder, "half-done forecast", left, self.half_done())
+            now = {name: value for name, value in self.half_done().items() if name != PLAN}
+            refuse_another(build_parser(), folder, "half-done forecast", left, now)
         elif (finished := self.recorded(folder / "forecast.json")) is not None:
             refuse_another(build_parser(), folder, "forecast", finished, self.identity())
 
@@ -281,7 +309,11 @@ class ExpPredict(ExpDecode):
         source, identity = self.table.source, self.identity()
         file = source.stat() if isinstance(source, Path) else None
         version = file and f"{file.st_size} bytes, last written {file.st_mtime_ns} ns after 1970"
-        return identity | {INPUTS: identity[INPUTS] | {"data file": version}}
+        identity |= {INPUTS: identity[INPUTS] | {"data file": version}}
+        if self.decision:  # whole, so that a resumed run can go on with it; compared is what determines the forecast
+            identity[INPUTS]["plan"] = " ".join(map(str, self.decision.use))
+            identity[PLAN] = self.decision.record()
+        return identity
 
     def setting(self) -> str:
         args = self.args
@@ -313,6 +345,7 @@ class ExpPredict(ExpDecode):
     def record(self, counts: dict) -> dict:
         args, beside = self.args, counts["beside"] or {"speedup": None, "drift": None}
         record = self.header(self.config) | {
+            "plan": self.decision and self.decision.record(),
             "data": {
                 "name": self.table.name,
                 "columns": self.table.columns,

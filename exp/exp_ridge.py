@@ -124,7 +124,7 @@ class ExpRidge(ExpDistill):
             bar.update()
         return sums
 
-    def train(self) -> Path:
+    def learn(self) -> Path:
         args, started = self.args, time.monotonic()
         self.model = self.build()
         horizon = args.train_rollout * self.model.config.input_token_len

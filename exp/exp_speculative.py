@@ -4,7 +4,7 @@ import math
 import random
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -13,10 +13,10 @@ from tqdm import tqdm
 from leapcast.data_provider.data_loader import Windows
 from leapcast.exp.arguments import BASELINES
 from leapcast.exp.exp_decode import ExpDecode
-from leapcast.models import TARGET
+from leapcast.models import MODELS, TARGET, UNTRAINED
 from leapcast.models.errors import UserError
 from leapcast.models.inference import for_inference
-from leapcast.models.layers.patches import paths, row_patches
+from leapcast.models.layers.patches import paths, row_patches, windows_together
 from leapcast.models.sessions.sliding import SlidingSession
 from leapcast.utils.analysis.metrics import Accuracy, Drift, PathDeviation
 from leapcast.utils.analysis.prediction import watch
@@ -24,6 +24,7 @@ from leapcast.utils.decoding import theory
 from leapcast.utils.decoding.adaptive import make_decoder
 from leapcast.utils.decoding.checks import check_pair, check_rollout, check_width
 from leapcast.utils.decoding.config import SpeculativeConfig, tolerance
+from leapcast.utils.decoding.plan import Case, Decision, Machine, candidates, decide, weights
 from leapcast.utils.decoding.rollout import autoregress, autoregress_heads
 from leapcast.utils.decoding.rules import MEANS, ORIGINAL, RULES
 from leapcast.utils.decoding.statistics import Statistics
@@ -34,6 +35,7 @@ from leapcast.utils.io.files import append_text, write_atomic, write_json
 from leapcast.utils.reporting.figures import forecast_figure
 from leapcast.utils.reporting.record import table
 from leapcast.utils.reporting.verdict import OWN, verdict
+from leapcast.utils.speculative_decoder import SpeculativeDecoder
 
 DIFFERENCES = ("drift", "path_deviation")
 # choice of the first factor of adaptive sigma, and of the lead: validation windows, and passes over them for each
@@ -62,6 +64,7 @@ class ExpSpeculative(ExpDecode):
         )
         self.target = for_inference(self.target, args.amp)
         self.phases = PhaseTimer(self.device)
+        self.decision: Decision | None = None
         self.steered: dict[tuple, SpeculativeConfig] = {}  # see :meth:`steer`
         check_width(self.channels, self.series.variables, self.context // self.patch_len)
         check_rollout(self.target.config, self.series.variables, args)
@@ -73,6 +76,8 @@ class ExpSpeculative(ExpDecode):
         }
         if args.use_speculative:
             self.draft = for_inference(self.load_draft(), args.amp, args.compile)
+            if args.spec_adaptive == "stored":
+                self.choose()
             self.configure(self.samples)
             self.methods |= {"draft": self.run_draft, "speculative": self.run_speculative}
         if args.reference_ckpt:
@@ -99,13 +104,35 @@ class ExpSpeculative(ExpDecode):
         chosen = [name for name in given if name in available and name != target]
         return [*chosen, "target"] if target in given or not args.use_speculative else chosen
 
+    def choose(self) -> None:
+        """Choose the draft and K, or the target alone, by the stored plan."""
+        if self.config.steered:
+            return
+        itself = (
+            self.draft if isinstance(self.draft, MODELS[UNTRAINED].Model) else self.untrained(UNTRAINED, tell=False)
+        )
+        at_hand = dict(candidates(self.draft, itself, self.models["draft"]["sha256"], self.related))
+        x = torch.empty(min(self.args.batch_size, len(self.windows)), self.context, self.series.variables)
+        x = x.to(self.device)
+        rows = windows_together(x, self.patch_len, self.steps, self.samples) * self.series.variables * self.samples
+        case = Case.of(self.config, self.context, self.samples, self.target.config.stochastic_head)
+        machine, plan = Machine.here(self.device, self.args.amp), self.plan()
+        asked = machine, case, rows, self.steps, self.config.k, list(at_hand), weights(self.target)
+        self.decision = decision = plan.decision or decide(plan, *asked)
+        models = {(candidate.draft, candidate.identity): model for candidate, model in at_hand.items()}
+        if decision.draft and decision.use[:2] not in models:
+            raise UserError(f"`plan` is for the draft {decision.draft} {decision.identity}: give it")
+        self.say(str(decision))
+        if decision.draft:
+            self.draft, self.config = models[decision.use[:2]], replace(self.config, k=decision.k)
+
     def configure(self, samples: int, **changes) -> None:
         """Make the decoder for this number of sample paths, with these changes of the configuration."""
         self.config, self.samples = replace(self.config, **changes), samples
         if self.config.steered:
             self.config = self.steer()
         trace = self.phases if self.args.trace_inference_breakdown else None
-        self.decoder = make_decoder(self.target, self.draft, self.config, self.args.spec_adaptive, trace)
+        self.decoder = make_decoder(self.target, self.draft, self.config, self.args.spec_adaptive == "online", trace)
 
     def steer(self) -> SpeculativeConfig:
         """The configuration with the first factor on sigma, and the lead of later ones, that validation windows need.
@@ -193,7 +220,10 @@ class ExpSpeculative(ExpDecode):
         return paths(patches, 1, self.channels, x.shape[2])[:, : self.args.test_pred_len]
 
     def run_speculative(self, x: Tensor, series: Tensor) -> Tensor:
-        forecast, self.last = self.decoder.generate(x, self.steps, series, self.samples)
+        if self.decision and not self.decision.draft:
+            forecast, self.last = cast(SpeculativeDecoder, self.decoder).alone(x, self.steps, series, self.samples)
+        else:
+            forecast, self.last = self.decoder.generate(x, self.steps, series, self.samples)
         return forecast[..., : self.args.test_pred_len, :]
 
     def test(self) -> dict:
@@ -311,6 +341,7 @@ class ExpSpeculative(ExpDecode):
             }
             if args.use_speculative
             else None,
+            "plan": self.decision and self.decision.record(),
             "breakdown": breakdown,
             # of adaptive sigma: the factor on --spec_sigma; the target alone draws with factor 1
             "sigma_factor": course(statistics.factors, config),

@@ -85,6 +85,8 @@ class ExpSweep(ExpSpeculative):
     """``args``: the arguments of optimize_speculative.py, which include those of run.py."""
 
     def __init__(self, args: Namespace):
+        if args.spec_adaptive == "stored":
+            raise UserError("a sweep measures each K: leave out --spec_adaptive stored")
         own = vars(build_parser().parse_args([]))
         super().__init__(Namespace(**{name: value for name, value in vars(args).items() if name in own}))
         # workers load, and records name, the checkpoints that were chosen here
@@ -171,7 +173,7 @@ class ExpSweep(ExpSpeculative):
             self.seconds[name][i] = self.forecast(name, self.batches[i])[1]
 
         self.use(setting)
-        if self.args.spec_adaptive:  # warm-up: measures the cost model
+        if self.args.spec_adaptive == "online":  # warm-up: measures the cost model
             for batch in (self.batches[0], self.batches[-1]):
                 self.forecast("speculative", batch)
         self.phases.seconds.clear()
@@ -214,7 +216,7 @@ class ExpSweep(ExpSpeculative):
 
     def predict(self, setting: dict) -> dict:
         """Predictions for a configuration, None where there is no closed form; see :mod:`utils.analysis.prediction`."""
-        ours = self.told.decoder == "ours" and not (self.args.renorm_every or self.args.spec_adaptive)
+        ours = self.told.decoder == "ours" and not (self.args.renorm_every or self.args.spec_adaptive == "online")
         ours = ours and not STEERED.keys() & setting.keys()
         # self-drafting proposes what was rejected before: no single pass tells how much of it is accepted
         single = self.steps == 1 or not self.draft.at_once

@@ -19,6 +19,7 @@ from leapcast.models.errors import UserError
 LEARNED, DECODED, BOTH, NEITHER = "learned", "decoded", "both", None  # what an argument may change
 DATA, MODEL, GRID = "data", "model", "grid"  # what an argument may name
 INPUTS = "inputs"
+OLD = {"spec_adaptive": {False: "off", True: "online"}}  # values that older versions stored, and what they mean now
 LONG = 40  # longest value shown in a message, in characters
 
 
@@ -72,6 +73,7 @@ def differences(parser, left: dict, now: dict) -> list[str]:
     found = []
     for name in now.keys() - {INPUTS}:
         old, new = left.get(name, plain(parser.get_default(name))), now[name]
+        old = OLD[name][old] if name in OLD and isinstance(old, bool) else old
         if not equal(old, new):
             found.append(f"--{name} {old}, now {new}" if short(old, new) else f"other --{name}")
     before, after = left.get(INPUTS, {}), now[INPUTS]

@@ -9,6 +9,7 @@ import pandas as pd
 from leapcast.data_provider.histories import Table
 from leapcast.forecaster import batches
 from leapcast.models.errors import Interrupted, UserError
+from leapcast.utils.decoding.plan import Decision
 from leapcast.utils.parallel.ray import cluster
 
 AHEAD = 4  # maximum number of batches queued per actor
@@ -42,7 +43,7 @@ def ray_decode(experiment, skip: int, sigma) -> Iterator[tuple]:
         # with resource needs unlike the actors', so that Ray does not fuse reading and forecasting
         data = ray.data.read_datasource(Source(), override_num_blocks=1, num_cpus=0).map_batches(
             Actor,
-            fn_constructor_args=(type(experiment), args, folder, experiment.hashes(), sigma),
+            fn_constructor_args=(type(experiment), args, folder, experiment.hashes(), sigma, experiment.decision),
             batch_size=None,
             batch_format="pandas",
             compute=ray.data.ActorPoolStrategy(size=args.workers, max_tasks_in_flight_per_actor=AHEAD),
@@ -67,7 +68,7 @@ def blocks(table: Table, folder: str, skip: int, size: int) -> Iterator[pd.DataF
 class Actor:
     """Holds an experiment with its models. Raises Interrupted where a worker lacks the same checkpoints."""
 
-    def __init__(self, kind: type, args, folder: str, hashes: list[str], sigma):
+    def __init__(self, kind: type, args, folder: str, hashes: list[str], sigma, decision: Decision | None):
         os.chdir(folder)
         try:
             self.experiment, self.sigma = kind(args), sigma
@@ -75,9 +76,13 @@ class Actor:
             raise Interrupted(f"a worker cannot start: {error}") from error
         if self.experiment.hashes() != hashes:
             raise Interrupted("a worker found other checkpoints under the same paths: copy them to all machines")
+        self.decision = decision
 
     def __call__(self, frame: pd.DataFrame) -> pd.DataFrame:
-        done = [self.experiment.work(list(batch), self.sigma) for batch in frame["batch"]]
+        batches = list(frame["batch"])
+        if self.decision:  # of the run, not anew by each worker
+            self.experiment.take(list(batches[0]), self.sigma, self.decision)
+        done = [self.experiment.work(list(batch), self.sigma) for batch in batches]
         # the values of the context are not sent back
         return pd.DataFrame({"done": [([history.end() for history in batch], *found) for batch, *found in done]})
 

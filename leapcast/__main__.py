@@ -15,6 +15,7 @@ def main(argv: list[str] | None = None) -> None:
     from leapcast.exp.arguments import parse
     from leapcast.exp.exp_distill import ExpDistill
     from leapcast.exp.exp_forecast import ExpForecast
+    from leapcast.exp.exp_plan import ExpPlan
     from leapcast.exp.exp_predict import ExpPredict
     from leapcast.exp.exp_pretrain import ExpPretrain
     from leapcast.exp.exp_ridge import ExpRidge
@@ -30,6 +31,8 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError("--backend ray is for --task_name predict, and for optimize_speculative.py")
     if args.task_name == "pretrain":
         ExpPretrain(args).train()
+    elif args.calibrate_plan and not args.is_training:
+        ExpPlan(args).calibrate()
     elif args.task_name == "predict":
         ExpPredict(args).predict()
     elif args.is_training:

@@ -18,18 +18,19 @@ from leapcast.data_provider import seasons
 from leapcast.data_provider.histories import History, Table, told_filled
 from leapcast.inputs import Item, is_series, standardise, whole
 from leapcast.models import UNTRAINED
-from leapcast.models.errors import UserError
+from leapcast.models import self_draft as itself
+from leapcast.models.errors import UserError, flagged
 from leapcast.models.inference import find_device, for_inference
 from leapcast.models.layers.patches import row_series, windows_together
-from leapcast.models.self_draft import self_draft
 from leapcast.utils.decoding.adaptive import AdaptiveDecoder, make_decoder
 from leapcast.utils.decoding.checks import check_draft, check_rollout, check_room, check_width
 from leapcast.utils.decoding.config import SpeculativeConfig, tolerance
 from leapcast.utils.decoding.covariance import Calibration, calibrate, next_patch_errors
+from leapcast.utils.decoding.plan import ADAPTIVE, Case, Decision, Machine, Plan, candidates, decide, weights
 from leapcast.utils.decoding.rules import MEANS, PATHS, RULES
 from leapcast.utils.decoding.statistics import Statistics
 from leapcast.utils.decoding.target_alone import target_forecast
-from leapcast.utils.io import checkpoint
+from leapcast.utils.io import checkpoint, plans
 
 QUANTILES = {"q10": 0.1, "q50": 0.5, "q90": 0.9}
 CALIBRATED_ON = 1024  # last rows of a series on whose errors σ is calibrated
@@ -48,13 +49,15 @@ class Forecast:
         paths: for ``num_samples`` S > 1: ``[S, H]`` or ``[S, H, C]``, or ``[B, S, H, C]`` for several series; columns
             of a frame are in the order of the table, without time and id. Otherwise None.
         statistics: see :class:`utils.decoding.statistics.Statistics`; empty without a draft.
-        seed: seed of the noise. The same seed, data and arguments give the same paths.
+        seed: seed of the noise. The same seed, data, arguments and plan give the same paths.
+        plan: the draft and K that were used, and why, in one line as text; None unless ``adaptive`` is stored.
     """
 
     values: pd.DataFrame | np.ndarray | list
     paths: np.ndarray | list | None
     statistics: Statistics
     seed: int
+    plan: Decision | None = None
 
 
 class SpeculativeForecaster:
@@ -80,7 +83,11 @@ class SpeculativeForecaster:
         k: patches proposed per round; None: see :meth:`SpeculativeConfig.most`.
         sigma_mode, target_acceptance, sigma_min, sigma_max, accept_bias, max_draws, rollout, renorm_every,
             attention_window: see :class:`SpeculativeConfig`; adaptive sigma begins each series at ``sigma``.
-        adaptive: choose the number of proposals of each round (0 to k) by the expected speed.
+        adaptive: ``stored``: each call chooses, before it begins, between the draft, self-drafting and the target
+            alone, from the stored speed-ups of ``plan`` or a prior (see :mod:`utils.decoding.plan`); ``online``: the
+            number of proposals of each round (0 to k) follows what is measured meanwhile; ``off``: the draft is used.
+        plan: a ``plan.json``, or a record of ``predict`` that holds its plan, in place of what is stored; or a
+            :class:`utils.decoding.plan.Plan`.
 
     Raises:
         UserError: an argument is invalid, or the draft does not fit the target.
@@ -107,9 +114,12 @@ class SpeculativeForecaster:
         rollout: str = SpeculativeConfig.rollout,
         renorm_every: int = SpeculativeConfig.renorm_every,
         attention_window: int = SpeculativeConfig.attention_window,
-        adaptive: bool = False,
+        adaptive: str = "stored",
+        plan: str | Path | Plan | None = None,
         season: int | None = None,
     ):
+        if adaptive not in ADAPTIVE:
+            raise UserError(f"`adaptive` {adaptive!r}: give {', '.join(ADAPTIVE)}")
         if isinstance(draft, str) and draft != UNTRAINED:
             raise UserError(
                 f"`draft` {draft!r}: give a model, {UNTRAINED!r} or None; from_pretrained loads checkpoints"
@@ -140,8 +150,16 @@ class SpeculativeForecaster:
             "attention_window": attention_window,
         }
         self.adaptive = adaptive
+        self.stored = plan if isinstance(plan, Plan) else Plan() if plan is None else plans.pinned(plan)
+        self.source: tuple[str, bool] = ("", False)  # sha256 of the draft; whether it was distilled from this target
+        self.itself: Any = draft if isinstance(draft, itself.Model) else None
+        self.drafting = draft  # what is used, see :meth:`choose`
+        self.k: int | None = self.options["k"]
+        self.amp = "off"
         self.device = next(target.parameters()).device
-        self.decoder: Any = None  # made by :meth:`prepare`
+        self.plan: Decision | None = None
+        self.decoder: Any = None  # made by :meth:`prepare`, for this draft:
+        self.drafted: Any = None
         if draft is not None and draft != UNTRAINED:
             check_draft(target, draft)
         if target.config.stochastic_head and sigma == "calibrated":
@@ -165,15 +183,22 @@ class SpeculativeForecaster:
         trained = () if draft in (None, "auto", UNTRAINED) else (draft,)
         paths = [checkpoint.find(path) for path in (target, *trained)]
         loaded: list[Any] = [for_inference(checkpoint.load(path, find_device(device))) for path in paths]
-        if trained and loaded[-1].reads_target:
-            inputs = checkpoint.read(paths[-1])["training"].get("inputs", [])
-            if checkpoint.digest(paths[0]) not in inputs:
-                raise UserError(
-                    f"{paths[-1]} holds heads of another target: give the one that they were distilled from"
-                )
+        digests = [checkpoint.digest(path) for path in paths]
+        related = bool(trained) and digests[0] in checkpoint.read(paths[-1])["training"].get("inputs", [])
+        if trained and loaded[-1].reads_target and not related:
+            raise UserError(f"{paths[-1]} holds heads of another target: give the one that they were distilled from")
         if draft is not None and not trained:
             loaded.append(UNTRAINED)
-        return cls(*loaded, **options)
+        plan = options.pop("plan", None)
+        if plan is None:
+            plan, ignored = plans.stored(paths[0], digests[0])
+            for line in ignored:
+                warnings.warn(flagged(line), stacklevel=2)
+        elif not isinstance(plan, Plan):
+            plan = plans.pinned(plan, digests[0])
+        made = cls(*loaded, plan=plan, **options)
+        made.source = digests[-1], related
+        return made
 
     def forecast(
         self,
@@ -232,7 +257,7 @@ class SpeculativeForecaster:
             values, sampled = (list(side) for side in zip(*shaped, strict=True))
         else:
             values, sampled = self.shaped(items[0], ends, drawn)
-        return Forecast(values, sampled if samples > 1 else None, total(parts), seed)
+        return Forecast(values, sampled if samples > 1 else None, total(parts), seed, self.plan)
 
     def shaped(self, item: "Item", histories: list[History], drawn: np.ndarray) -> tuple:
         """Values and paths in the form of the input, from paths ``[series, S, H, C]``."""
@@ -250,18 +275,72 @@ class SpeculativeForecaster:
         """Forecast series in batches; yields the histories, paths and statistics (see :meth:`decode`) per batch."""
         sigma = None
         for batch in batches(histories, self.batch_size):
-            self.draft_itself(batch)
-            sigma = sigma or self.spread(batch, num_samples)
+            if sigma is None:
+                sigma = self.spread(batch, num_samples)
+                self.choose(batch, horizon, num_samples, sigma)
             yield batch, *self.decode(batch, horizon, num_samples, sigma, seed)
 
-    def draft_itself(self, histories: list[History]) -> None:
-        """Make the self-draft, if that is wanted, with the season of these series."""
-        if self.draft != UNTRAINED:
-            return
-        season = self.season
-        if season is None:
-            season, self.told = seasons.find([history.values for history in histories], histories[0].step, self.context)
-        self.draft = self_draft(self.target.config, self.context, season)
+    def draft_itself(self, histories: list[History]) -> Any:
+        """The self-draft with the season of these series, or the given one."""
+        if self.itself is None:
+            season = self.season
+            if season is None:
+                values = [history.values for history in histories]
+                season, self.told = seasons.find(values, histories[0].step, self.context)
+            self.itself = itself.self_draft(self.target.config, self.context, season)
+        return self.itself
+
+    def choose(
+        self,
+        histories: list[History],
+        horizon: int,
+        num_samples: int,
+        sigma: float | Calibration,
+        made: Decision | None = None,
+    ) -> Decision | None:
+        """Choose the draft and K for forecasts like those of these series, the first batch, and use them.
+
+        Args:
+            histories, horizon, num_samples, sigma: see :meth:`decode`.
+            made: a decision of an earlier run, which is used if its draft is at hand.
+
+        Returns:
+            the decision; None where there is nothing to decide: without a draft, with ``adaptive`` off or online, or
+            with adaptive sigma, whose forecast depends on the draft.
+
+        Raises:
+            UserError: a pinned decision is for a draft that is not at hand.
+        """
+        self.plan, self.k = None, self.options["k"]
+        self.drafting = self.draft_itself(histories) if self.draft == UNTRAINED else self.draft
+        config = self.configuration(self.mode_of(num_samples), sigma)
+        if self.draft is None or self.adaptive != "stored" or config.steered:
+            return None
+        at_hand = dict(candidates(self.drafting, self.draft_itself(histories), *self.source))
+        models: dict = {candidate.draft: model for candidate, model in at_hand.items()} | {None: None}
+        pinned = self.stored.decision
+        decision = made if pinned is None or (made and made.use == pinned.use) else pinned
+        known = {(None, None), *((candidate.draft, candidate.identity) for candidate in at_hand)}
+        if decision and not (decision.use[:2] in known and (None in (decision.draft, self.k) or decision.k == self.k)):
+            if decision is pinned:
+                wanted = f"{decision.draft} {decision.identity}, K {decision.k}"
+                raise UserError(f"`plan` is for the draft {wanted}: give it")
+            decision = None
+        if decision is None:
+            variables = histories[0].values.shape[1]
+            wide = variables if self.channels == "independent" else 1
+            steps = math.ceil(horizon / self.patch_len)
+            x = torch.empty(len(histories) * wide, self.context, variables // wide, device=self.device)
+            rows = self.together(x, steps, num_samples) * x.shape[2] * num_samples
+            case = Case.of(config, self.context, num_samples, self.target.config.stochastic_head)
+            machine = Machine.here(self.device, self.amp)
+            decision = decide(self.stored, machine, case, rows, steps, self.k, list(at_hand), weights(self.target))
+        self.plan, self.k, self.drafting = decision, decision.k, models[decision.draft]
+        return decision
+
+    def together(self, x: Tensor, steps: int, samples: int) -> int:
+        """How many of these rows ``[rows, L, C]`` are decoded together."""
+        return min(windows_together(x, self.patch_len, steps, samples), max(1, MOST_ROWS // samples))
 
     def spread(self, histories: list[History], num_samples: int = 1) -> float | Calibration:
         """σ, or its calibration on these series (the first batch)."""
@@ -357,11 +436,11 @@ class SpeculativeForecaster:
         if self.channels == "independent":  # variables become rows
             x, numbers = x.transpose(1, 2).flatten(0, 1).unsqueeze(2), row_series(numbers, self.channels, variables)
         config, steps = self.prepare(samples, sigma, x.shape[2], seed), math.ceil(horizon / self.patch_len)
-        together = min(windows_together(x, self.patch_len, steps, samples), max(1, MOST_ROWS // samples))
+        together = self.together(x, steps, samples)
         check_room(self.target.config, config, x, steps, samples, together, config.k or 0)
         parts = []
         for rows, keys in zip(x.split(together), numbers.split(together), strict=True):
-            if self.draft is None:
+            if self.drafting is None:
                 alone = target_forecast(self.target, config, rows, steps, keys, samples)
                 parts.append((alone, Statistics.empty()))
             else:
@@ -383,16 +462,20 @@ class SpeculativeForecaster:
         seed = seed if seed is not None else self.seed or 0
         config = self.configuration(self.mode_of(samples), sigma, seed)
         check_rollout(self.target.config, variables, config)
-        if self.draft is not None and (self.decoder is None or self.decoder.config != config):
-            last, pace = self.decoder, None
+        if self.drafting is None:
+            return config
+        last, pace = self.decoder, None
+        if last is None or last.config != config or self.drafted is not self.drafting:
             if isinstance(last, AdaptiveDecoder) and (last.config.mode, last.config.k) == (config.mode, config.k):
                 pace = last.pace  # keep the learned prices and acceptance rates
-            self.decoder = make_decoder(self.target, self.draft, config, self.adaptive, pace=pace)
+            self.decoder = make_decoder(self.target, self.drafting, config, self.adaptive == "online", pace=pace)
+            self.drafted = self.drafting
         return config
 
     def configuration(self, mode: str, sigma: float | Calibration, seed: int = 0) -> SpeculativeConfig:
         allowed = tolerance(mode, self.accept_mse_tol)
-        return SpeculativeConfig(mode=mode, sigma=sigma, accept_mse_tol=allowed, seed=seed, **self.options)
+        options = self.options | {"k": self.k}
+        return SpeculativeConfig(mode=mode, sigma=sigma, accept_mse_tol=allowed, seed=seed, **options)
 
     @torch.inference_mode()
     def _calibration(self, histories: list[History]) -> Calibration:

@@ -22,6 +22,7 @@ FLAGS = {  # flags that are not named after their parameter
     "accept_mse_tol": "--spec_accept_mse_tol",
     "max_draws": "--spec_max_draws",
     "adaptive": "--spec_adaptive",
+    "plan": "--spec_plan",
 }
 
 

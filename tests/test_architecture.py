@@ -30,7 +30,7 @@ BELOW = {
     "utils": {"models"},
     "data_provider": {"models", "utils"},
     "forecaster": {"models", "utils", "data_provider", "inputs"},
-    "exp": {"models", "utils", "data_provider", "forecaster"},
+    "exp": {"models", "utils", "data_provider", "forecaster", "inputs"},
 }
 PURE = ("acceptance", "noise", "theory")  # import nothing of the project
 
@@ -130,7 +130,7 @@ def test_a_toy_rule_and_a_toy_draft_are_known_to_all_commands(here, capsys):
         "--checkpoint",
         "checkpoints/target/checkpoint.pth",
     ]
-    assert run.main([*predict, *toy, "--test_pred_len", "10", "--setting", "toys"]) == 0
+    assert run.main([*predict, *toy, "--spec_adaptive", "off", "--test_pred_len", "10", "--setting", "toys"]) == 0
     assert len(pd.read_csv("results/toys/forecast.csv")) == 10
 
     sweep = ["--preset", "toys", "--spec_draft_model", "last", "--max_windows", "4", "--batch_size", "2"]
@@ -145,6 +145,7 @@ def test_a_toy_rule_and_a_toy_draft_are_known_to_all_commands(here, capsys):
 def test_a_toy_rule_and_a_toy_draft_in_python():
     target = tiny(0)
     draft = Last(Config(**vars(target.configs)))
-    found = SpeculativeForecaster(target.float(), draft, mode="toy", k=2).forecast(walk(2, 20, 2).numpy(), 10)
+    forecaster = SpeculativeForecaster(target.float(), draft, mode="toy", k=2, adaptive="off")
+    found = forecaster.forecast(walk(2, 20, 2).numpy(), 10)
     assert found.values.shape == (2, 10, 2)
     assert found.statistics.rate is not None

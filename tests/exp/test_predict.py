@@ -17,8 +17,8 @@ from tests.helpers import SMALL, long, series_file, train
 
 @pytest.fixture
 def predict(here):
-    """Predict with the small target, and this draft."""
-    draft = ["--spec_draft_ckpt", "checkpoints/draft/checkpoint.pth"]
+    """Predict with the small target, and this draft, whatever it gains."""
+    draft = ["--spec_draft_ckpt", "checkpoints/draft/checkpoint.pth", "--spec_adaptive", "off"]
 
     def call(path, setting, *rest) -> int:
         given = ["--data_path", str(path), "--setting", setting, "--checkpoint", "checkpoints/target/checkpoint.pth"]

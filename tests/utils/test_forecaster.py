@@ -41,7 +41,9 @@ def table(series=5, rows=20, columns=("a", "b")) -> pd.DataFrame:
 def test_point_forecasts_are_the_targets_own(channels, drafted):
     target, draft = models(channels)
     data = 1000 * walk(3, 20, 2).numpy() - 5
-    ours = SpeculativeForecaster(target, draft if drafted else None, accept_mse_tol=0.0).forecast(data, 10)
+    ours = SpeculativeForecaster(target, draft if drafted else None, accept_mse_tol=0.0, adaptive="off").forecast(
+        data, 10
+    )
     mean, scale = data[:, -12:].mean(1, keepdims=True), data[:, -12:].std(1, keepdims=True)
     x = torch.from_numpy((data[:, -12:] - mean) / scale).float()
     context = to_patches(to_rows(x, channels), 4)
@@ -50,13 +52,13 @@ def test_point_forecasts_are_the_targets_own(channels, drafted):
     np.testing.assert_allclose(ours.values, own, rtol=1e-4, atol=0.5)
     assert ours.values.shape == (3, 10, 2)
     assert (ours.statistics.rate is not None) == drafted
-    one = SpeculativeForecaster(target, draft, accept_mse_tol=0.0).forecast(data[0], 10)
+    one = SpeculativeForecaster(target, draft, accept_mse_tol=0.0, adaptive="off").forecast(data[0], 10)
     np.testing.assert_allclose(one.values, ours.values[0], rtol=1e-4, atol=0.5)
 
 
 def test_a_frame_continues_as_its_arrays_do():
     target, draft = models()
-    forecaster = SpeculativeForecaster(target, draft, batch_size=2)
+    forecaster = SpeculativeForecaster(target, draft, batch_size=2, adaptive="off")
     frame = table()
     found = forecaster.forecast(frame, 7, id_column="id").values
     assert found.columns.tolist() == frame.columns.tolist()
@@ -76,7 +78,7 @@ def test_a_frame_continues_as_its_arrays_do():
 def test_quantiles_are_ordered_and_paths_do_not_hang_on_the_batch(channels):
     target, draft = models(channels)
     found = [
-        SpeculativeForecaster(target, draft, batch_size=size, sigma=0.3, seed=4)
+        SpeculativeForecaster(target, draft, batch_size=size, sigma=0.3, seed=4, adaptive="off")
         .forecast(table(), 6, 9, id_column="id")
         .values
         for size in (5, 1)

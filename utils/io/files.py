@@ -157,6 +157,15 @@ class Growing:
         except OSError as error:
             raise Interrupted(f"cannot write {path}: {error.strerror}; free or unlock it") from error
 
+    @classmethod
+    def left(cls, path: Path) -> dict | None:
+        """The identity stored by an interrupted run; None where there is none, or it is damaged."""
+        with suppress(OSError, Interrupted):
+            with os.fdopen(open_plain(path.with_name(f".{path.name}.json"), os.O_RDONLY), "rb") as file:
+                state = cls._left(file.read(MOST_STATE + 1))
+            return state and state["identity"]
+        return None
+
     @staticmethod
     def _left(text: bytes) -> dict | None:
         """The state stored by an interrupted run; None where it is damaged."""

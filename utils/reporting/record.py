@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from leapcast.utils.decoding.plan import Machine
 from leapcast.utils.decoding.rules import RULES
 
 SCHEMA = 1
@@ -24,11 +25,12 @@ def environment(device: torch.device) -> dict:
         commit = ran.stdout.strip() or None
     except OSError:  # git is not installed
         commit = None
+    machine = Machine.here(device)
     return {
         "python": platform.python_version(),
-        "torch": torch.__version__,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})",
-        "threads": torch.get_num_threads(),
+        "torch": machine.version,
+        "device": machine.device,
+        "threads": machine.threads,
         "git_commit": commit,
     }
 
@@ -98,7 +100,7 @@ def table(records: list[dict]) -> str:
             label += ", lossless" if record["lossless"] else ""
             label += ", all accepted" if args["spec_accept_mse_tol"] == "inf" else ""
             label += ", adaptive sigma" if args.get("spec_sigma_mode") == "adaptive" else ""
-            label += ", adaptive" if args.get("spec_adaptive") else ""  # absent from older records
+            label += ", adaptive" if args.get("spec_adaptive") in ("online", True) else ""  # True: an older record
             rate = record["acceptance"]["rate"]
             lines.append(
                 line(label, record["accuracy"]["speculative"], record["timing"]["speculative"], rate, record["speedup"])

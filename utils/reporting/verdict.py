@@ -56,7 +56,9 @@ def _why_nothing(record: dict) -> str:
         return "the horizon is one patch"
     if args["renorm_every"] == 1:
         return "--renorm_every 1 forms the window anew after every patch"
-    if args["spec_adaptive"]:
+    if plan := record.get("plan"):  # absent from older records
+        return f"the plan chose it: {plan['reason']}"
+    if args["spec_adaptive"] in ("online", True):  # True: an older record
         return "--spec_adaptive expected the target alone to be as quick"
     return f"the first patch is a pass of its own, and a horizon of {steps} patches leaves none after it"
 
