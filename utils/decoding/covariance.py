@@ -75,7 +75,8 @@ class Calibration:
         """``factor`` or ``inverse`` with the device and dtype of ``like``, cached."""
         key = name, like.device, like.dtype
         if key not in self._cast:
-            self._cast[key] = getattr(self, name).to(like)
+            with torch.inference_mode(False):  # training may use it later
+                self._cast[key] = getattr(self, name).to(device=like.device, dtype=like.dtype)
         return self._cast[key]
 
 

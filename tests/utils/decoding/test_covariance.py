@@ -64,3 +64,12 @@ def test_the_spread_is_in_units_of_the_context():
 def test_constant_residuals_still_give_a_spread():
     calibration = Calibration(calibrate(torch.zeros(50, 1, 4), torch.full((50, 1), 0.1)))
     assert torch.isfinite(calibration.inverse).all()
+
+
+def test_a_calibration_used_in_inference_can_be_trained_with():
+    spread = Spread(Calibration(torch.eye(4, dtype=torch.float64).repeat(2, 1, 1)), torch.randn(6, 3, 1, 4))
+    with torch.inference_mode():
+        spread.whiten(torch.randn(6, 1, 1, 4))
+    mean = torch.randn(6, 1, 1, 4, requires_grad=True)
+    spread.whiten(mean).sum().backward()
+    assert mean.grad is not None
