@@ -3,24 +3,20 @@
 source "$(dirname "$0")/setup.sh"
 TARGET=checkpoints/quickstart_target/checkpoint.pth
 DRAFT=checkpoints/quickstart_draft/checkpoint.pth
-HEADS=checkpoints/quickstart_heads/checkpoint.pth
 
-distill() {
-    python run.py --is_training 1 --train_epochs 1 --dropout 0 --distill --distill_target_ckpt $TARGET "$@"
-}
 python run.py --is_training 1 --model timer_xl --setting quickstart_target --train_epochs 1 --learning_rate 5e-4 \
     --seq_len 168 --input_token_len 24 --d_model 512 --n_heads 8 --d_ff 2048
-distill --model timer_xl_draft --setting quickstart_draft --learning_rate 2e-3 --train_rollout 2
-distill --model multi_patch --setting quickstart_heads --learning_rate 1e-3 --train_rollout 8 --draft_scale_d_model 0.25
+python run.py --is_training 1 --model timer_xl_draft --setting quickstart_draft --train_epochs 1 --train_rollout 2 \
+    --distill --distill_target_ckpt $TARGET
 
 decode() {
-    python run.py --use_speculative --checkpoint $TARGET --spec_k 7 --test_pred_len 192 --batch_size 1 \
-        --max_windows 100 --baselines all "$@"
+    python run.py --use_speculative --checkpoint $TARGET --test_pred_len 192 --batch_size 1 --max_windows 100 "$@"
 }
-decode --spec_draft_ckpt $DRAFT --spec_mode sample --setting quickstart_sample
-decode --spec_draft_ckpt $DRAFT --spec_mode point --setting quickstart_half
-decode --spec_draft_model multi_patch --spec_draft_ckpt $HEADS --spec_mode point --spec_accept_mse_tol inf \
+decode --spec_draft_model self --spec_mode point --baselines target_cached,target_sliding,target_sliding_lean \
     --setting quickstart
+decode --spec_draft_ckpt $DRAFT --spec_mode point --setting quickstart_half
+decode --spec_draft_ckpt $DRAFT --spec_mode point --spec_adaptive stored --setting quickstart_plan
+decode --spec_draft_ckpt $DRAFT --spec_mode coupled --spec_sigma calibrated --setting quickstart_coupled
+decode --spec_draft_ckpt $DRAFT --spec_mode sample --spec_sigma calibrated --setting quickstart_sample
 echo
-python scripts/quickstart/table.py results/quickstart/metrics.json results/quickstart_half/metrics.json \
-    results/quickstart_sample/metrics.json
+python scripts/quickstart/table.py results/quickstart{,_half,_plan,_coupled,_sample}/metrics.json
