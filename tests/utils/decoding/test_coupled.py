@@ -1,5 +1,6 @@
 """Coupled mode and self-drafting: with tolerance 0 the target's own forecast or path, above it near ones."""
 
+import itertools
 import math
 from dataclasses import asdict, replace
 from types import SimpleNamespace
@@ -7,9 +8,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from leapcast.models import self_draft, timer_xl_draft
+from leapcast.models import self_draft, timer_hf, timer_xl_draft
 from leapcast.models.errors import UserError
 from leapcast.models.layers.patches import row_patches, row_series
+from leapcast.models.sessions.reuse import CORRECTION, ReuseSession, SeasonSession
+from leapcast.utils.decoding.checks import room_taken
 from leapcast.utils.decoding.config import SpeculativeConfig
 from leapcast.utils.decoding.covariance import Calibration
 from leapcast.utils.decoding.noise import patches, path_series
@@ -126,9 +129,6 @@ def test_self_drafting_proposes_the_rest_of_the_horizon_and_calls_no_draft():
 
 
 def test_later_outputs_are_proposed_moved_by_the_rejected_error():
-    """A target that repeats its input moved by a constant is followed after a single rejection."""
-    from leapcast.models.sessions.reuse import CORRECTION, ReuseSession, SeasonSession
-
     context = torch.zeros(2, 3, 1, 4)
     first = SeasonSession(context, 4, mean=False)
     outputs = torch.arange(10.0).view(1, 5, 1, 1, 2)[..., :1].expand(2, 5, 1, 1, 4).squeeze(2).clone()
@@ -153,8 +153,6 @@ def test_later_outputs_are_proposed_moved_by_the_rejected_error():
 
 
 def test_the_season_goes_on_where_rows_differ():
-    from leapcast.models.sessions.reuse import SeasonSession
-
     values = torch.arange(12.0).view(1, 3, 1, 4).expand(2, -1, -1, -1)
     session = SeasonSession(values, 6, mean=False)
     session.extend(values, 1)
@@ -180,3 +178,31 @@ def test_paths_of_the_target_alone_do_not_depend_on_the_mode():
     ]
     torch.testing.assert_close(*drawn, rtol=0, atol=0)
     assert len(path_series(row_series(torch.arange(2), "joint", 2), 3)) == 6
+
+
+def test_a_public_model_drafts_for_itself():
+    config = timer_hf.Config(input_token_len=4, output_token_len=4, seq_len=12, d_model=16, n_heads=2, d_ff=24)
+    torch.manual_seed(0)
+    target = timer_hf.Model(config).double().eval()
+    x = walk(2, 12, 2)
+    for rollout, mode in itertools.product(("cached", "sliding"), ("point", "coupled")):
+        how = SpeculativeConfig(mode=mode, accept_mse_tol=0.0, rollout=rollout, sigma=0.3)
+        draft = self_draft.self_draft(config, 12, 6)
+        found, _ = SpeculativeDecoder(target, draft, how).generate(x, 4)
+        own = target_forecast(target, how, x, 4, torch.arange(2))
+        torch.testing.assert_close(found, own, rtol=0, atol=1e-9)
+        near = replace(how, accept_mse_tol=math.inf)
+        assert SpeculativeDecoder(target, draft, near).generate(x, 4)[1].rate == 1
+
+
+def test_the_rest_of_the_horizon_is_capped_by_memory(monkeypatch):
+    target = tiny(channels="independent")
+    decoder = SpeculativeDecoder(target, draft_of("mean", target), SpeculativeConfig(mode="point", accept_mse_tol=0.0))
+    monkeypatch.setattr("leapcast.utils.decoding.checks.WITHOUT_ASKING", 0)
+    x = walk(2, 12, 1)
+    assert max(decoder.plan(x, 33)) == 32
+    need = room_taken(target.config, decoder.config, x, 33, 1, 2, 8)
+    monkeypatch.setattr("leapcast.utils.decoding.checks.free_memory", lambda device: 2 * need)
+    assert max(decoder.plan(x, 33)) == 8
+    asked = SpeculativeDecoder(target, draft_of("mean", target), SpeculativeConfig(mode="point", k=20))
+    assert max(asked.plan(x, 33)) == 20  # what is asked for is kept, or refused
