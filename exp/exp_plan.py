@@ -54,6 +54,9 @@ class ExpPlan(ExpDecode):
         scaled = standardise(torch.cat(windows.batch(index), 1).double().numpy(), self.context)[0]
         x, truth = torch.from_numpy(scaled).float().split([self.context, self.patch_len], 1)
         horizon, found = math.ceil(args.test_pred_len / self.patch_len), []
+        single = x.new_empty(0)  # one variable of each window
+        if self.channels == "independent" and x.shape[2] > 1:
+            single = torch.stack([window[:, i % x.shape[2]] for i, window in enumerate(x)]).unsqueeze(2).to(self.device)
         for mode in dict.fromkeys((args.spec_mode, MEANS, PATHS)):
             allowed, sigma = tolerance(mode, args.spec_accept_mse_tol), args.spec_sigma
             config = SpeculativeConfig(mode=mode, sigma=0.5, accept_mse_tol=allowed, **self.options())
@@ -67,6 +70,9 @@ class ExpPlan(ExpDecode):
                 config = SpeculativeConfig(mode=mode, sigma=sigma, accept_mse_tol=allowed, **self.options())
             points = [(size, 1) for size in BATCHES] if not config.rule.draws else [(1, size) for size in SAMPLES]
             points += [(1, 1)] if config.rule.draws and mode == args.spec_mode else []
+            for steps in dict.fromkeys((horizon, max(STEPS))):
+                if steps > 1 and len(single) and not config.rule.draws:
+                    found.append((0, Trial(config, single, 1, steps, 1)))
             for place, (size, samples) in enumerate(points):
                 for steps in dict.fromkeys((horizon, *STEPS)):
                     if steps == 1 or (place and steps not in (horizon, max(STEPS))):

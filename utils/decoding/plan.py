@@ -238,8 +238,9 @@ def decide(
     """Choose a draft, or the target alone.
 
     Speed-ups fall with the number of rows and grow with the horizon, so a figure is a lower bound for fewer rows and
-    longer horizons, and an upper bound for more rows and shorter ones. Of each candidate the nearest lower bound is
-    taken; with none, a candidate whose upper bound is below MARGIN is out, and the others are left to :func:`prior`.
+    longer horizons, and an upper bound for more rows and shorter ones. Of each candidate the nearest lower bound counts
+    if it is at least MARGIN; else a candidate whose upper bound is below that is out, and the others are left to
+    :func:`prior`.
 
     Args:
         plan: stored figures.
@@ -264,22 +265,21 @@ def decide(
         ]
         lower = [figure for figure in own if figure.rows >= rows and figure.steps <= steps]
         upper = [figure for figure in own if figure.rows <= rows and figure.steps >= steps]
-        if lower:
-            found = nearest(lower, rows, steps)
+        if lower and (found := nearest(lower, rows, steps)).speedup >= MARGIN:
             best = found if best is None or found.speedup > best.speedup else best
         elif upper and (found := nearest(upper, rows, steps)).speedup < MARGIN:
             lost.append(found)
         else:
             open_.append(candidate)
-    if best and best.speedup >= MARGIN:
+    if best:
         return Decision(best.draft, best.identity, best.k if k is None else k, best.told, (best,))
     for candidate in open_:
         if prior(machine, case, rows, steps, candidate, parameters):
             why = f"no figure is stored for {steps} patches, {rows} series together; the prior speculates"
             return Decision(candidate.draft, candidate.identity, k, why)
-    if measured := [*([best] if best else []), *lost]:
-        most = max(measured, key=lambda figure: figure.speedup)
-        return Decision(None, None, None, f"{most.draft} is {most.told}", tuple(measured))
+    if lost:
+        most = max(lost, key=lambda figure: figure.speedup)
+        return Decision(None, None, None, f"{most.draft} is {most.told}", tuple(lost))
     why = f"no figure is stored for {steps} patches, {rows} series together; the prior expects no gain"
     if strange := [candidate for candidate in candidates if not candidate.related]:
         why += f"; {strange[0].told} was not distilled from this target"
