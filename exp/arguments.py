@@ -293,12 +293,12 @@ def build_parser() -> Parser:
         type=whole(1),
         default=7,
         help="patches that a block draft proposes in one call",
-        changes=BOTH,
+        changes=LEARNED,
     )
     g.add_argument(
         "--season",
         type=whole(1),
-        help="self, seasonal_naive: season in time steps (default: the data set's, or found in the data)",
+        help="self-drafting: season in time steps (default: the data set's, or found in the data)",
         changes=DECODED,
     )
 

@@ -231,7 +231,7 @@ class ExpDecode(ExpBasic):
     def untrained(self, name: str, tell: bool = True):
         """A draft that has no checkpoint; ``tell`` prints what was found for it."""
         args = self.args
-        changes = {"seq_len": self.context, "stochastic_head": False, "block_patches": args.block_patches}
+        changes = {"seq_len": self.context, "stochastic_head": False}
         own = {field.name for field in fields(MODELS[name].Config)}
         if "season" in own:
             changes["season"] = season = args.season or self.season(tell)

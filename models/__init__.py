@@ -7,7 +7,7 @@ and never compare names.
 from dataclasses import dataclass
 from types import ModuleType
 
-from leapcast.models import dlinear, multi_patch, seasonal_naive, self_draft, timer_hf, timer_xl, timer_xl_draft, ttm
+from leapcast.models import dlinear, multi_patch, self_draft, timer_hf, timer_xl, timer_xl_draft
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,7 @@ MODELS: dict[str, Entry] = {
     "timer_hf": Entry(timer_hf, target=True, draft=False, ours=False),
     "timer_xl_draft": Entry(timer_xl_draft),
     "multi_patch": Entry(multi_patch),
-    "ttm": Entry(ttm),
     "dlinear": Entry(dlinear),
-    "seasonal_naive": Entry(seasonal_naive, trainable=False),
     "self": Entry(self_draft, trainable=False),
 }
 TARGET, DRAFT = "timer_xl", "timer_xl_draft"  # defaults

@@ -13,7 +13,7 @@ import torch
 import optimize_speculative
 import run
 from leapcast.exp import exp_plan
-from leapcast.models import dlinear, multi_patch, seasonal_naive, timer_xl, ttm
+from leapcast.models import dlinear, multi_patch, self_draft, timer_xl
 from leapcast.models.layers.patches import from_patches, from_rows, row_series, to_patches, to_rows
 from leapcast.utils.decoding.rollout import autoregress
 from leapcast.utils.decoding.target_alone import target_draw
@@ -23,7 +23,7 @@ SHARED = Path(__file__).parents[2] / "shared"
 SMALL = ["--seq_len", "12", "--input_token_len", "4", "--output_token_len", "4", "--d_model", "16", "--n_heads", "2"]
 SMALL += ["--d_ff", "16", "--train_epochs", "1", "--batch_size", "64"]
 TARGET = ["--distill", "--distill_target_ckpt", "checkpoints/target/checkpoint.pth", "--block_patches", "3"]
-BLOCKS = {"dlinear": dlinear, "ttm": ttm, "seasonal_naive": seasonal_naive, "multi_patch": multi_patch}
+BLOCKS = {"dlinear": dlinear, "multi_patch": multi_patch, "self": self_draft}
 SWEPT = ["--test_pred_len", "12", "--max_windows", "6", "--batch_size", "4", "--threads", "1"]
 GRID = ["--sigmas", "0.5", "2", "--biases", "1", "3", "--mse_tols", "0", "1", "--ks", "1", "2"]
 

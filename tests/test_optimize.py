@@ -289,7 +289,7 @@ def test_the_reference_at_one_patch_proposes_past_the_horizon(here, tmp_path, op
         (["--is_training", "1"], "trains nothing"),
         (["--spec_config", "best_config.json"], "run.py"),
         (["--decoder", "reference", "--num_samples", "3"], "--num_samples"),
-        (["--decoder", "reference", "--spec_draft_model", "seasonal_naive"], "patch by patch"),
+        (["--decoder", "reference", "--spec_draft_model", "self"], "patch by patch"),
     ],
 )
 def test_bad_arguments_end_in_one_line(options, reason, here, capsys):

@@ -221,12 +221,12 @@ def test_two_different_runs_do_not_overwrite_each_other(here, monkeypatch, tmp_p
 
 
 HEADS = ["--use_speculative", "--checkpoint", "checkpoints/target/checkpoint.pth", "--spec_draft_ckpt"]
-NAIVE = ["--spec_draft_model", "seasonal_naive"]
+ITSELF = ["--spec_draft_model", "self"]
 
 
-@pytest.mark.parametrize("name", ["seasonal_naive", "multi_patch", "dlinear"])
+@pytest.mark.parametrize("name", ["self", "multi_patch", "dlinear"])
 def test_a_draft_by_its_name(name, here):
-    if name != "seasonal_naive":
+    if name != "self":
         options = ["--distill", "--distill_target_ckpt", "checkpoints/target/checkpoint.pth", "--block_patches", "2"]
         assert run.main([*train(), *SMALL, "--model", name, *options, "--train_rollout", "3", "--setting", name]) == 0
     options = ["--spec_mode", "point", "--spec_k", "2", "--spec_accept_mse_tol", "inf", "--test_pred_len", "14"]
@@ -242,7 +242,7 @@ def test_a_draft_by_its_name(name, here):
 def test_the_season_of_a_table_of_ones_own_is_found_and_told(here, capsys, task):
     shape = np.random.default_rng(1).normal(size=9)
     series_file(here, name="rhythm.csv", change=lambda t: t * 0.1 + shape[np.arange(len(t)) % 9, None])
-    models = ["--checkpoint", "checkpoints/target/checkpoint.pth", *NAIVE, "--use_speculative", "--test_pred_len", "8"]
+    models = ["--checkpoint", "checkpoints/target/checkpoint.pth", *ITSELF, "--use_speculative", "--test_pred_len", "8"]
     how = data("rhythm.csv") if task == "test" else ["--task_name", "predict", "--data_path", "rhythm.csv"]
     assert run.main([*how, *models, "--setting", f"rhythm_{task}"]) == 0
     assert "season 9 (hourly data: autocorrelation " in capsys.readouterr().out
@@ -358,15 +358,15 @@ CASES = {
     "heads without a target": ([*train(), *SMALL, "--model", "multi_patch"], "add --distill"),
     "ridge of another network": ([*train(), *SMALL, "--distill", "--fit", "ridge"], "--model multi_patch"),
     "ridge of data": ([*train(), *SMALL, "--model", "multi_patch", "--fit", "ridge"], "add --distill"),
-    "block not learned": ([*train(), *SMALL, "--model", "ttm", "--train_rollout", "2"], "--train_rollout 7"),
+    "block not learned": ([*train(), *SMALL, "--model", "dlinear", "--train_rollout", "2"], "--train_rollout 7"),
     "paths in point mode": ([*data(), "--use_speculative", "--spec_mode", "point", "--num_samples", "2"], "sample"),
-    "season": ([*data(), "--use_speculative", *NAIVE, "--season", "99", *SHORT], "--season"),
-    "naive from a file": ([*data(), "--use_speculative", *NAIVE, "--spec_draft_ckpt", "x.pth", *SHORT], "leave out"),
+    "season": ([*data(), "--use_speculative", *ITSELF, "--season", "99", *SHORT], "--season"),
+    "itself from a file": ([*data(), "--use_speculative", *ITSELF, "--spec_draft_ckpt", "x.pth", *SHORT], "leave out"),
     "pretraining together": (["--task_name", "pretrain", "--channels", "joint"], "--channels joint"),
     "weights without pretraining": ([*train(), "--data_weights", "1"], "--task_name pretrain"),
     "acceptance of nothing": ([*train(), "--distill_loss", "acceptance"], "add --distill"),
     "variance of a block": (
-        [*train(), *SMALL, "--model", "ttm", "--train_rollout", "7", "--stochastic_head"],
+        [*train(), *SMALL, "--model", "dlinear", "--train_rollout", "7", "--stochastic_head"],
         "leave out --stochastic_head",
     ),
     "heads of another target": (
@@ -378,7 +378,7 @@ CASES = {
     "Ray in a test": ([*data(), "--backend", "ray"], "--task_name predict"),
     "numbers without time": (["--task_name", "predict", "--data_path", "broken.npz"], "no time stamps"),
     "no target for a table": (["--task_name", "predict", "--data_path", "short.csv"], "give --checkpoint"),
-    "untrainable": ([*train(), "--model", "seasonal_naive"], "--model"),
+    "untrainable": ([*train(), "--model", "self"], "--model"),
     "results not writable": ([*data(), "--results", "waves.csv", "--test_pred_len", "8"], "cannot write"),
 }
 if not torch.cuda.is_available():

@@ -13,7 +13,6 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from leapcast.exp.arguments import build_parser
-from leapcast.models import MODELS
 from leapcast.models.errors import kept, one_line
 from leapcast.utils.io import checkpoint
 from leapcast.utils.io.files import write_atomic, write_json
@@ -21,16 +20,15 @@ from leapcast.utils.reporting.figures import drafts_figure
 from leapcast.utils.reporting.record import environment, now
 from scripts.distill.comparison import ExpCompare
 
-# group: (data, target's folder, horizon, its drafts: name in the table -> folder of the checkpoint or model's name)
+# group: (data, target's folder, horizon, its drafts: name in the table -> folder of the checkpoint)
 SCALES = {f"{scale}": f"ETTh1_{scale}" for scale in (0.25, 0.5, 0.6, 0.7, 0.8)}
-OTHERS = {name: f"ETTh1_{name}" for name in ("multi_patch", "ttm", "dlinear")}
-NAIVE = {"seasonal_naive": "seasonal_naive"}
+OTHERS = {name: f"ETTh1_{name}" for name in ("multi_patch", "dlinear")}
 GROUPS = {
     "ETTh1": (
         "ETTh1",
         "ETTh1_timer_xl_causal_joint_2021",
         720,
-        SCALES | {"0.5, longer": "ETTh1_draft_rollout"} | OTHERS | NAIVE,
+        SCALES | {"0.5, longer": "ETTh1_draft_rollout"} | OTHERS,
     ),
     "ETTh1 independent": (
         "ETTh1",
@@ -39,8 +37,7 @@ GROUPS = {
         {
             "0.5": "ETTh1_independent_0.5",
             "0.5, for acceptance": "ETTh1_independent_calibrated",
-        }
-        | NAIVE,
+        },
     ),
     "ETTh1 learned variance": ("ETTh1", "ETTh1_stochastic", 720, {"0.5": "ETTh1_stochastic_0.5"}),
     "ETTh1 four layers": (
@@ -56,19 +53,19 @@ GROUPS = {
         "ETTh2",
         "ETTh2_timer_xl_causal_joint_2021",
         720,
-        {"0.5": "ETTh2_0.5", "multi_patch": "ETTh2_multi_patch"} | NAIVE,
+        {"0.5": "ETTh2_0.5", "multi_patch": "ETTh2_multi_patch"},
     ),
     "exchange_rate": (
         "exchange_rate",
         "exchange_rate_timer_xl_causal_joint_2021",
         720,
-        {"0.5": "exchange_rate_0.5", "multi_patch": "exchange_rate_multi_patch"} | NAIVE,
+        {"0.5": "exchange_rate_0.5", "multi_patch": "exchange_rate_multi_patch"},
     ),
     "NYCWeather": (
         "NYCWeather",
         "quickstart_target",
         192,
-        {"0.5": "quickstart_draft", "multi_patch": "NYCWeather_multi_patch"} | NAIVE,
+        {"0.5": "quickstart_draft", "multi_patch": "NYCWeather_multi_patch"},
     ),
 }
 
@@ -77,8 +74,6 @@ def arguments(root: str, data: str, target: str, horizon: int, draft: str) -> li
     argv = ["--data", data, "--root_path", root, "--threads", "2", "--max_windows", "300", "--use_speculative"]
     argv += ["--spec_k", "1"]  # ExpCompare sets its own
     argv += ["--checkpoint", f"checkpoints/{target}/checkpoint.pth", "--test_pred_len", str(horizon)]
-    if draft in MODELS and not MODELS[draft].trainable:
-        return [*argv, "--spec_draft_model", draft]
     return [*argv, "--spec_draft_ckpt", f"checkpoints/{draft}/checkpoint.pth"]
 
 

@@ -37,7 +37,6 @@ for s in 0.25 0.5 0.6 0.7 0.8; do
 done
 bash scripts/distill/etth1_draft.sh "$ROOT"
 heads ETTh1_multi_patch ETTh1 $JOINT 3
-block ETTh1_ttm ttm ETTh1 $JOINT 2
 block ETTh1_dlinear dlinear ETTh1 $JOINT 2
 
 # ETTh1, each variable a row of its own; a draft distilled for acceptance; learned variances

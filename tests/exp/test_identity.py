@@ -84,10 +84,10 @@ def test_differences_are_named_shortly(case):
 
 
 def test_models_without_weights_are_known_by_their_configuration():
-    naive = {"model": "seasonal_naive", "sha256": None, "config": {"season": 4}}
-    other = naive | {"config": {"season": 5}}
-    assert contents({"draft": naive}) == contents({"draft": dict(naive)}) != contents({"draft": other})
-    assert contents({"draft": naive | {"sha256": "a"}}) == {"draft": "a"}
+    itself = {"model": "self", "sha256": None, "config": {"season": 4}}
+    other = itself | {"config": {"season": 5}}
+    assert contents({"draft": itself}) == contents({"draft": dict(itself)}) != contents({"draft": other})
+    assert contents({"draft": itself | {"sha256": "a"}}) == {"draft": "a"}
 
 
 # -------------------------------------------------------------------------------------------------- the three commands
@@ -167,7 +167,7 @@ def test_a_half_done_forecast_goes_on_and_another_is_refused(here, monkeypatch, 
 DRAFT = ["--checkpoint", "checkpoints/target/checkpoint.pth", "--spec_draft_ckpt", "checkpoints/draft/checkpoint.pth"]
 
 
-@pytest.mark.parametrize("name", ["dlinear", "multi_patch", "seasonal_naive"])
+@pytest.mark.parametrize("name", ["dlinear", "multi_patch", "self"])
 @pytest.mark.parametrize("command", ["test", "predict", "sweep"])
 def test_a_draft_that_is_not_what_its_name_says_is_refused(name, command, here, capsys):
     options = [*DRAFT, "--spec_draft_model", name, "--test_pred_len", "8"]
@@ -178,6 +178,6 @@ def test_a_draft_that_is_not_what_its_name_says_is_refused(name, command, here, 
     }[command]
     assert main([*given, *options]) == 2
     (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
-    expected = "has no checkpoint: leave out" if name == "seasonal_naive" else f"is a timer_xl_draft, not a {name}"
+    expected = "has no checkpoint: leave out" if name == "self" else f"is a timer_xl_draft, not a {name}"
     assert expected in error
     assert not Path("results/misnamed").exists()

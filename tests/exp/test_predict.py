@@ -297,9 +297,9 @@ def test_named_data_are_continued_by_the_models_that_know_their_name(here, capsy
     (here / "weather").mkdir()
     series_file(here / "weather", name="weather.csv")
     assert run.main(["--is_training", "1", "--data", "Weather", "--root_path", ".", *SMALL]) == 0
-    naive = ["--use_speculative", "--spec_draft_model", "seasonal_naive", "--season", "4", "--setting", "weather"]
+    itself = ["--use_speculative", "--spec_draft_model", "self", "--season", "4", "--setting", "weather"]
     given = ["--task_name", "predict", "--data", "Weather", "--root_path", ".", "--test_pred_len", "8"]
-    assert run.main([*given, *naive]) == 0
+    assert run.main([*given, *itself]) == 0
     assert "checkpoints/Weather_timer_xl" in capsys.readouterr().out
 
 

@@ -110,7 +110,7 @@ def test_training_leaves_a_log_a_curve_and_events(folder):
 
 @pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("norm", ["causal", "window"])
-@pytest.mark.parametrize("model", ["multi_patch", "dlinear", "ttm"])
+@pytest.mark.parametrize("model", ["multi_patch", "dlinear"])
 def test_block_drafts_learn_the_targets_rollout(model, norm, folder):
     fit("target", "--train_epochs", "2", "--learning_rate", "1e-2", "--norm", norm)
     options = ["--model", model, *TARGET, "--train_rollout", "4", "--learning_rate", "3e-2", "--dropout", "0"]

@@ -33,9 +33,8 @@ def test_point_mode_is_the_targets_rollout_and_rows_do_not_matter(name, channels
         torch.testing.assert_close(together[row], alone[0], rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["dlinear", "ttm", "seasonal_naive"])
-def test_a_session_slides_the_window_and_goes_on_past_its_block(name):
-    model, x = block(name, tiny(1)), to_patches(walk(2, 16, 2), 4)  # one patch more than the window
+def test_a_session_slides_the_window_and_goes_on_past_its_block():
+    model, x = block("dlinear", tiny(1)), to_patches(walk(2, 16, 2), 4)  # one patch more than the window
     own = autoregress(model.open_draft(x, 20), x, 5)
     first = model.forecast(x[:, 1:])
     second = model.forecast(first)  # 3 patches are a window
@@ -46,14 +45,6 @@ def test_a_draft_longer_than_the_context_is_refused():
     model = block("dlinear", tiny(1))
     with pytest.raises(UserError, match="12 time steps"):
         model.open_draft(to_patches(walk(2, 8, 2), 4), 20)
-
-
-def test_seasonal_naive_repeats_the_last_season():
-    x = walk(1, 12, 1)
-    forecast = block("seasonal_naive", tiny(1)).forecast(to_patches(x, 4)).flatten()
-    torch.testing.assert_close(forecast, x[0, -6:, 0].repeat(2))
-    with pytest.raises(UserError, match="`season`"):
-        block("seasonal_naive", tiny(1), season=13)
 
 
 def test_dlinear_sees_level_and_scale_only_through_its_window():

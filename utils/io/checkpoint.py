@@ -171,7 +171,10 @@ def whole(path: Path, content: dict) -> dict:
     content = content | {name: plain(content[name]) for name, kind in kinds.items() if kind is dict}
     name, training = content["model"], PUBLIC | content["training"]
     if name not in MODELS:
-        raise UserError(f"{path} has model {shown(name)}, this version knows {', '.join(MODELS)}: train it again")
+        raise UserError(
+            f"{path} has model {shown(name)}, this version knows {', '.join(MODELS)}: train one of them, or take the "
+            "version that wrote it"
+        )
     known = fields(MODELS[name].Config)
     names = dict.fromkeys(field.name for field in known)
     content["config"] = {field.name: field.default for field in known if field.metadata["late"]} | content["config"]

@@ -120,7 +120,7 @@ def shared(content: dict) -> dict:
 
 CONTENT = {
     **{f"format {value!r}": {"format": value} for value in (2, 99, 0, True, 1.0, "1", None, [1], HUGE, torch.ones(2))},
-    **{f"model {value!r}": {"model": value} for value in ("timer_zl", "", ["timer_xl"], None, 10, {"a": 1}, b"ttm")},
+    **{f"model {value!r}": {"model": value} for value in ("timer_zl", "", ["timer_xl"], None, 10, {"a": 1}, b"self")},
     **{f"config {value!r}": {"config": value} for value in ([], None, "d_model", {}, {1: 2}, torch.ones(1))},
     "config lacks norm": lambda content: {"config": {k: v for k, v in content["config"].items() if k != "norm"}},
     "config knows more": lambda content: {"config": content["config"] | {"n_experts": 8}},
@@ -168,6 +168,14 @@ def test_a_content_that_cannot_be_is_refused(case, folder, capsys):
     torch.save(content | (change(content) if callable(change) else change), folder / "bad/checkpoint.pth")
     refused(folder / "bad/checkpoint.pth")
     passed_over(folder, capsys)
+
+
+def test_a_model_of_another_version_is_named_with_what_to_do(folder):
+    content = torch.load(folder / "good/checkpoint.pth", weights_only=True)
+    torch.save(content | {"model": "ttm"}, folder / "bad/checkpoint.pth")
+    told = refused(folder / "bad/checkpoint.pth")
+    assert "has model 'ttm', this version knows timer_xl, " in told
+    assert "train one of them, or take the version that wrote it" in told
 
 
 def rewritten(path: Path, change, compression: int = zipfile.ZIP_STORED) -> None:
