@@ -23,7 +23,9 @@ class ReuseSession(BaseSession):
 
     def __init__(self, first: Session, target: TargetSession):
         self.first, self.target, self.emitted_only = first, target, first.emitted_only
-        self.proposed: Tensor | None = None  # the means of the last round, [B, k, C, P]
+        # of the last round: the proposed means [B, k, C, P], and the patches of each row before it, on the host
+        self.proposed: Tensor | None = None
+        self.before = first.lengths
 
     @property
     def lengths(self) -> Tensor:  # type: ignore[override]
@@ -37,35 +39,41 @@ class ReuseSession(BaseSession):
 
     def keep(self, rows: Tensor) -> None:
         self.first.keep(rows)
+        self.before = self.before[rows]
         self.proposed = None if self.proposed is None else self.proposed[rows.to(self.proposed.device)]
 
     def propose(self, pending: Tensor, k: int, draw: Draw) -> tuple[Tensor, Tensor, Tensor | None]:
-        outputs = self.target.outputs()
+        outputs, held = self.target.outputs(), self.first.lengths + pending.shape[1]
         self.asked = not outputs or int(outputs[1].min()) < k
         if not outputs:
             patches, self.proposed, log_var = self.first.propose(pending, k, draw)
+            self.before = held
             return patches, self.proposed, log_var
         (means, log_vars), valid = outputs
-        mean, log_var = _next(means, k), None if log_vars is None else _next(log_vars, k)
+        mean, log_var = _later(means, valid, k), None if log_vars is None else _later(log_vars, valid, k)
         if self.proposed is not None:
-            mean = mean + CORRECTION * self._error(means[:, 0], valid).unsqueeze(1)
+            rejected = (held - self.before - 1).clamp(0, self.proposed.shape[1] - 1).to(mean.device)
+            error = means[:, 0] - self.proposed[torch.arange(len(rejected), device=mean.device), rejected]
+            mean = mean + CORRECTION * error.unsqueeze(1)
         if self.asked:
             reached = (torch.arange(k) < valid.unsqueeze(1))[..., None, None].to(mean.device)
-            mean = torch.where(reached, mean, self.first.propose(pending, k, draw)[1])
-        self.proposed = mean
+            _, own, own_log_var = self.first.propose(pending, k, draw)
+            mean = torch.where(reached, mean, own)
+            if log_var is not None and own_log_var is not None:
+                log_var = torch.where(reached, log_var, own_log_var)
+            # where others were proposed than its own, it has yet to read them
+            self.first.rollback(torch.where(valid > 0, held.minimum(self.first.lengths), self.first.lengths))
+        self.proposed, self.before = mean, held
         return draw(0, mean, log_var), mean, log_var
 
-    def _error(self, emitted: Tensor, valid: Tensor) -> Tensor:
-        """What the rejected proposal lacks to the mean of the emitted patch ``[B, C, P]``."""
-        assert self.proposed is not None
-        at = (self.proposed.shape[1] - valid).clamp(0, self.proposed.shape[1] - 1).to(emitted.device)
-        return emitted - self.proposed[torch.arange(len(at), device=at.device), at]
 
-
-def _next(values: Tensor, k: int) -> Tensor:
-    """Entries 1 … k of ``[B, 1 + n, …]``, the last one repeated where there are fewer."""
-    last = values.shape[1] - 1
-    return values[:, 1 : k + 1] if last >= k else values[:, torch.arange(1, k + 1).clamp(max=last)]
+def _later(values: Tensor, valid: Tensor, k: int) -> Tensor:
+    """Entries 1 … k of ``[B, 1 + n, …]``; after the last valid one of a row, that one again."""
+    same = shared(valid)
+    if same is not None and same >= k:
+        return values[:, 1 : k + 1]
+    at = (1 + torch.arange(k)).minimum(valid.unsqueeze(1)).to(values.device)
+    return values[torch.arange(len(at), device=values.device).unsqueeze(1), at]
 
 
 class SeasonSession(BaseSession):

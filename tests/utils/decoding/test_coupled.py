@@ -96,22 +96,29 @@ def test_what_is_emitted_is_an_exact_draw_on_a_near_prefix(name, dtype):
     torch.testing.assert_close(row_patches(found, target.config), torch.cat([v.emitted for *_, v in seen], 1))
 
 
-@pytest.mark.parametrize("mode", ["point", "coupled"])
-@pytest.mark.parametrize("name", ["season", "mean", "next", "sequential"])
-@pytest.mark.parametrize("shape", SHAPES)
-def test_a_row_is_decoded_alike_in_any_batch(mode, name, shape):
-    sizes, how = SHAPES[shape]
-    target = tiny(channels="independent", **sizes)
-    draft = draft_of(name, target)
-    config = SpeculativeConfig(mode=mode, sigma=0.3, accept_mse_tol=0.05, seed=3, **how)
-    x, series, samples = walk(5, 12, 2) / 3, torch.arange(5), 1 if mode == "point" else 2
-    together, told = SpeculativeDecoder(target, draft, config).generate(x, 7, series, samples)
-    assert 0 < told.rate < 1, "rows of this test go their own ways"
-    alone = [
-        SpeculativeDecoder(target, draft, config).generate(x[i : i + 1], 7, series[i : i + 1], samples)[0]
-        for i in range(5)
-    ]
-    torch.testing.assert_close(together, torch.cat(alone), rtol=0, atol=1e-9)
+@pytest.mark.parametrize("kind", ["point", "scalar", "learned"])
+@pytest.mark.parametrize("name", DRAFTS)
+@pytest.mark.parametrize("shape", [*SHAPES, "renorm 4"])
+def test_a_row_is_decoded_alike_in_any_batch(kind, name, shape):
+    sizes, how = SHAPES.get(shape, ({"norm": "window"}, {"renorm_every": 4}))
+    target = tiny(channels="independent", stochastic_head=kind == "learned", **sizes)
+    draft = draft_of(name, target, stochastic_head=kind == "learned")
+    mode, samples = ("point", 1) if kind == "point" else ("coupled", 2)
+    x, series = walk(5, 12, 2) / 3, torch.arange(5)
+    for k in (2, 3) if name in ("dlinear", "multi_patch") else (3, None):
+        config = SpeculativeConfig(mode=mode, k=k, sigma=0.3, accept_mse_tol=0.05, seed=3, **how)
+        decoder = SpeculativeDecoder(target, draft, config)
+        together, told = decoder.generate(x, 13, series, samples)
+        assert 0 < told.rate < 1, "rows of this test go their own ways"
+        alone = [decoder.generate(x[i : i + 1], 13, series[i : i + 1], samples)[0] for i in range(5)]
+        torch.testing.assert_close(together, torch.cat(alone), rtol=0, atol=1e-9)
+
+
+def test_a_perfect_draft_is_accepted_with_its_own_variances():
+    target = tiny(stochastic_head=True)
+    for k in (2, 3):
+        config = SpeculativeConfig(mode="coupled", k=k, accept_mse_tol=1e-9, seed=3)
+        assert SpeculativeDecoder(target, target, config).generate(walk(3, 12, 2) / 3, 7)[1].rate == 1
 
 
 def test_self_drafting_proposes_the_rest_of_the_horizon_and_calls_no_draft():
