@@ -51,7 +51,10 @@ def sigma(text: str) -> float | str:
 
 def proposals(text: str) -> int | None:
     """A whole number, or None for the word "auto"."""
-    return None if text == "auto" else int(text)
+    try:
+        return None if text == "auto" else int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number or auto") from error
 
 
 def weights(text: str) -> list[float]:

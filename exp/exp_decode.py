@@ -13,7 +13,7 @@ from leapcast.data_provider.data_factory import DATASETS, PACKAGED, season
 from leapcast.exp.arguments import NO_DRAFT, build_parser
 from leapcast.exp.exp_basic import ExpBasic
 from leapcast.exp.identity import DECODED, INPUTS, chosen, contents, differences, plain
-from leapcast.models import DRAFT, MODELS, TARGET, UNTRAINED
+from leapcast.models import DRAFT, MODELS, TARGET, UNTRAINED, name_of
 from leapcast.models.errors import UserError
 from leapcast.models.self_draft import usual_guess
 from leapcast.utils.decoding.checks import check_draft
@@ -209,8 +209,7 @@ class ExpDecode(ExpBasic):
             if args.spec_draft_ckpt:
                 raise UserError(f"--spec_draft_model {name} has no checkpoint: leave out --spec_draft_ckpt")
             draft = self.untrained(name)
-            sizes = {"path": None, "model": name, "sha256": None, "config": asdict(draft.config), "parameters": 0}
-            self.models["draft"] = sizes
+            self.models["draft"] = self.described(draft)
             return draft
         entry = MODELS[name or DRAFT]
         fits = self.fits_heads if entry.reads_target else self.fits
@@ -227,6 +226,12 @@ class ExpDecode(ExpBasic):
                 "their changes as --checkpoint"
             )
         return draft
+
+    @staticmethod
+    def described(draft) -> dict:
+        """What a record says of a draft without a checkpoint."""
+        model = {"path": None, "model": name_of(draft), "sha256": None}
+        return model | {"config": asdict(draft.config), "parameters": 0}
 
     def untrained(self, name: str, tell: bool = True):
         """A draft that has no checkpoint; ``tell`` prints what was found for it."""

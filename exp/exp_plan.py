@@ -70,12 +70,12 @@ class ExpPlan(ExpDecode):
                 config = SpeculativeConfig(mode=mode, sigma=sigma, accept_mse_tol=allowed, **self.options())
             points = [(size, 1) for size in BATCHES] if not config.rule.draws else [(1, size) for size in SAMPLES]
             points += [(1, 1)] if config.rule.draws and mode == args.spec_mode else []
-            for steps in dict.fromkeys((horizon, max(STEPS))):
+            for steps in dict.fromkeys((horizon, *STEPS[:1])):
                 if steps > 1 and len(single) and not config.rule.draws:
                     found.append((0, Trial(config, single, 1, steps, 1)))
             for place, (size, samples) in enumerate(points):
                 for steps in dict.fromkeys((horizon, *STEPS)):
-                    if steps == 1 or (place and steps not in (horizon, max(STEPS))):
+                    if steps == 1 or (place and steps not in (horizon, *STEPS[:1])):
                         continue
                     together = min(windows_together(x[:size], self.patch_len, steps, samples), size, len(x))
                     found.append((place, Trial(config, x.to(self.device), together, steps, samples)))
@@ -93,6 +93,7 @@ class ExpPlan(ExpDecode):
             SECONDS if seconds is None else seconds,
             self.timed,
             time.monotonic,
+            self.series.name,
         )
         for part in tqdm(measured, desc="plan", total=len(trials), unit="point"):
             figures += part
@@ -134,5 +135,5 @@ def after_training(args: Namespace, target: str, draft: Path) -> None:
         if checkpoint.digest(draft) in {figure.identity for figure in known.figures}:
             return
         Quiet(Namespace(**vars(args) | changes)).calibrate(AFTER_TRAINING)
-    except UserError as error:
-        ExpPlan.say(f"no plan was stored: {error}")
+    except (UserError, RuntimeError, MemoryError) as error:
+        ExpPlan.say(f"no plan was stored: {' '.join(str(error).split())}")

@@ -66,7 +66,9 @@ class ExpPredict(ExpDecode):
             self.forecaster.source = self.models["draft"]["sha256"] or "", self.related
             if self.forecaster.itself is None and args.spec_adaptive == "stored":
                 self.forecaster.itself = self.untrained(UNTRAINED, tell=False)
-        self.forecaster.amp = args.amp
+        self.forecaster.amp, self.forecaster.data = args.amp, self.table.name
+        if args.spec_plan and not (wanted and args.spec_adaptive == "stored"):
+            raise UserError("--spec_plan is read with a draft and --spec_adaptive stored: leave out the others")
         self.decision: Decision | None = None
 
     def read_data(self) -> list[Table]:

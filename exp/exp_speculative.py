@@ -118,13 +118,17 @@ class ExpSpeculative(ExpDecode):
         case = Case.of(self.config, self.context, self.samples, self.target.config.stochastic_head)
         machine, plan = Machine.here(self.device, self.args.amp), self.plan()
         asked = machine, case, rows, self.steps, self.config.k, list(at_hand), weights(self.target)
-        self.decision = decision = plan.decision or decide(plan, *asked)
+        self.decision = decision = plan.decision or decide(plan, *asked, self.series.name)
         models = {(candidate.draft, candidate.identity): model for candidate, model in at_hand.items()}
         if decision.draft and decision.use[:2] not in models:
             raise UserError(f"`plan` is for the draft {decision.draft} {decision.identity}: give it")
         self.say(str(decision))
+        if decision.draft and self.config.k not in (None, decision.k):
+            raise UserError(f"`plan` has K {decision.k or 'auto'}: leave out --spec_k {self.config.k}, or the plan")
         if decision.draft:
             self.draft, self.config = models[decision.use[:2]], replace(self.config, k=decision.k)
+        if self.draft is itself:  # which may have been chosen in place of the draft that was loaded
+            self.models["draft"] = self.described(itself)
 
     def configure(self, samples: int, **changes) -> None:
         """Make the decoder for this number of sample paths, with these changes of the configuration."""

@@ -29,9 +29,13 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError("--id_column is for --task_name predict: train on one series of several columns")
     if args.backend == "ray" and args.task_name != "predict":
         raise UserError("--backend ray is for --task_name predict, and for optimize_speculative.py")
+    if args.calibrate_plan and args.is_training:
+        raise UserError("--calibrate_plan measures trained models: leave out --is_training 1")
+    if args.spec_plan and args.task_name == "forecast" and args.spec_adaptive != "stored":
+        raise UserError("--spec_plan is read with --spec_adaptive stored: add it")
     if args.task_name == "pretrain":
         ExpPretrain(args).train()
-    elif args.calibrate_plan and not args.is_training:
+    elif args.calibrate_plan:
         ExpPlan(args).calibrate()
     elif args.task_name == "predict":
         ExpPredict(args).predict()

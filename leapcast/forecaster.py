@@ -126,7 +126,6 @@ class SpeculativeForecaster:
             )
         self.target, self.draft = target, draft
         self.season = None if season is None else whole("season", season)
-        self.told = ""  # how the season was found
         self.patch_len, self.channels = target.config.input_token_len, target.config.channels
         self.context = target.config.seq_len if context is None else whole("context", context)
         if self.context % self.patch_len:
@@ -151,7 +150,8 @@ class SpeculativeForecaster:
         }
         self.adaptive = adaptive
         self.stored = plan if isinstance(plan, Plan) else Plan() if plan is None else plans.pinned(plan)
-        self.source: tuple[str, bool] = ("", False)  # sha256 of the draft; whether it was distilled from this target
+        self.data: str | None = None  # the name of the data set, where it is known
+        self.source: tuple[str, bool] = ("", True)  # sha256 of the draft; whether it was distilled from this target
         self.itself: Any = draft if isinstance(draft, itself.Model) else None
         self.drafting = draft  # what is used, see :meth:`choose`
         self.k: int | None = self.options["k"]
@@ -282,13 +282,11 @@ class SpeculativeForecaster:
 
     def draft_itself(self, histories: list[History]) -> Any:
         """The self-draft with the season of these series, or the given one."""
-        if self.itself is None:
-            season = self.season
-            if season is None:
-                values = [history.values for history in histories]
-                season, self.told = seasons.find(values, histories[0].step, self.context)
-            self.itself = itself.self_draft(self.target.config, self.context, season)
-        return self.itself
+        if self.itself is not None:
+            return self.itself
+        values = [history.values for history in histories]
+        season = self.season or seasons.find(values, histories[0].step, self.context).length
+        return itself.self_draft(self.target.config, self.context, season)
 
     def choose(
         self,
@@ -312,11 +310,12 @@ class SpeculativeForecaster:
             UserError: a pinned decision is for a draft that is not at hand.
         """
         self.plan, self.k = None, self.options["k"]
-        self.drafting = self.draft_itself(histories) if self.draft == UNTRAINED else self.draft
+        own = self.draft_itself(histories)
+        self.drafting = own if self.draft == UNTRAINED else self.draft
         config = self.configuration(self.mode_of(num_samples), sigma)
         if self.draft is None or self.adaptive != "stored" or config.steered:
             return None
-        at_hand = dict(candidates(self.drafting, self.draft_itself(histories), *self.source))
+        at_hand = dict(candidates(self.drafting, own, *self.source))
         models: dict = {candidate.draft: model for candidate, model in at_hand.items()} | {None: None}
         pinned = self.stored.decision
         decision = made if pinned is None or (made and made.use == pinned.use) else pinned
@@ -334,7 +333,8 @@ class SpeculativeForecaster:
             rows = self.together(x, steps, num_samples) * x.shape[2] * num_samples
             case = Case.of(config, self.context, num_samples, self.target.config.stochastic_head)
             machine = Machine.here(self.device, self.amp)
-            decision = decide(self.stored, machine, case, rows, steps, self.k, list(at_hand), weights(self.target))
+            asked = machine, case, rows, steps, self.k, list(at_hand), weights(self.target)
+            decision = decide(self.stored, *asked, self.data)
         self.plan, self.k, self.drafting = decision, decision.k, models[decision.draft]
         return decision
 

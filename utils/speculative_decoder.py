@@ -146,8 +146,7 @@ def in_parts(
     check_rollout(target, x.shape[2], config)
     series = torch.arange(len(x), device=x.device) if series is None else series.to(x.device)
     together = windows_together(x, patch_len, steps, samples)
-    k = decoder.config.k
-    check_room(target, config, x, steps, samples, together, 0 if k is None else k)
+    check_room(target, config, x, steps, samples, together, max(decoder.plan(x, steps, samples)))
     if len(x) <= together:
         return decode(x, steps, series, samples)
     parts = zip(x.split(together), series.split(together), strict=True)

@@ -28,10 +28,10 @@ def figures(here, monkeypatch):
     stored = plans.beside(TARGET)
     stored.unlink(missing_ok=True)
 
-    def call(speedup: float, rows: int = 100, steps: int = 3, k: int | None = None) -> bytes:
+    def call(speedup: float, rows: int = 100, steps: int = 3, k: int | None = None, data="waves") -> bytes:
         case = Case("point", 0.005, 1.0, "", "cached", 0, 0, 12, several=False)
         here = Machine.here(torch.device("cpu"))
-        one = Figure(here, "self", "season", case, rows, steps, k, speedup, 0.8, 2.0)
+        one = Figure(here, "self", "season, season 6", case, rows, steps, k, speedup, 0.8, 2.0, data)
         plans.write(TARGET, checkpoint.digest(TARGET), [one])
         return stored.read_bytes()
 
@@ -52,7 +52,10 @@ def test_a_forecast_follows_the_plan_tells_it_and_leaves_it_as_it_is(here, figur
 
     before = figures(2.0, k=2)
     assert run.main([*PREDICT, "--data_path", "waves.csv", "--setting", "planned"]) == 0
-    assert "plan: self (season), K 2: 2 x the target alone, measured with 100 series" in capsys.readouterr().out
+    assert (
+        "plan: self (season, season 6), K 2: 2 x the target alone, measured on waves with 100 series"
+        in capsys.readouterr().out
+    )
     assert record("planned")["plan"]["k"] == 2
     assert record("planned")["acceptance"]["attempted"] > 0
     assert plans.beside(TARGET).read_bytes() == before
@@ -76,7 +79,7 @@ def test_a_pinned_plan_gives_the_same_bytes(here, figures, capsys):
     capsys.readouterr()
     other = ["--self_guess", "mean", "--setting", "other", "--spec_plan", "results/first/forecast.json"]
     assert run.main([*argv, *other]) == 2
-    assert "--spec_plan is for the draft self season, K 2: give it" in capsys.readouterr().err
+    assert "--spec_plan is for the draft self season, season 6, K 2: give it" in capsys.readouterr().err
     assert run.main([*argv, "--setting", "other", "--spec_plan", "waves.csv"]) == 2
     assert "no plan.json of this target, nor a record with its plan" in capsys.readouterr().err
 
@@ -89,16 +92,18 @@ def test_a_run_that_goes_on_keeps_its_plan(here, figures, monkeypatch, capsys):
         append(self, text, counts)
         raise KeyboardInterrupt
 
-    figures(2.0, k=2)
+    figures(2.0, k=2, data="long")
     assert run.main([*argv, "--setting", "whole"]) == 0
     with monkeypatch.context() as patch:
         patch.setattr(Growing, "append", killed)
         assert run.main([*argv, "--setting", "broken"]) == 130
-    figures(0.5, k=2)
+    figures(0.5, k=2, data="long")
     Path("pinned.json").write_bytes(plans.beside(TARGET).read_bytes())
     capsys.readouterr()
     assert run.main([*argv, "--setting", "broken", "--spec_plan", "pinned.json"]) == 2
-    assert "holds another half-done forecast (plan self season 2, now None None None)" in capsys.readouterr().err
+    assert (
+        "holds another half-done forecast (plan self season, season 6 2, now None None None)" in capsys.readouterr().err
+    )
     assert run.main([*argv, "--setting", "broken"]) == 0
     assert "continuing after 2 series" in capsys.readouterr().out
     whole, broken = (Path("results", name, "forecast.csv").read_bytes() for name in ("whole", "broken"))

@@ -9,6 +9,7 @@ from torch import Tensor
 from leapcast.models.errors import UserError
 
 WITHOUT_ASKING = 2**28  # bytes below which free memory is not checked
+ROUND = 2**30  # bytes that one window may take where K is not given
 MOST_TOKENS = 16384  # tokens that attend to each other; with more, the mask alone takes gigabytes
 
 
@@ -78,12 +79,11 @@ def room_taken(model, how, x: Tensor, steps: int, samples: int, together: int, k
 
 
 def fitting(model, how, x: Tensor, steps: int, samples: int, k: int) -> int:
-    """``k``, halved until there is memory for so many proposals per round; arguments as in :func:`check_room`."""
-    free = None
-    while k > 1 and (size := room_taken(model, how, x, steps, samples, len(x), k)) >= WITHOUT_ASKING:
-        free = free or free_memory(x.device)
-        if free is None or 2 * size <= free:
-            break
+    """``k``, halved until so many proposals of one window take at most ``ROUND``; arguments as in :func:`check_room`.
+
+    What is free just now, and what else is in the batch, must not change a forecast.
+    """
+    while k > 1 and room_taken(model, how, x[:1], steps, samples, 1, k) > ROUND:
         k //= 2
     return k
 

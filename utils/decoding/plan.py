@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from leapcast.models import MODELS, UNTRAINED
-from leapcast.utils.decoding.config import SpeculativeConfig
+from leapcast.utils.decoding.config import MOST_PROPOSED, SpeculativeConfig
 from leapcast.utils.decoding.covariance import Calibration
 from leapcast.utils.decoding.rules import RULES
 from leapcast.utils.decoding.statistics import Statistics
@@ -106,7 +106,16 @@ class Candidate:
 
     @property
     def told(self) -> str:
-        return f"{self.draft} ({self.identity[:8]})"
+        return f"{self.draft} ({brief(self.identity)})"
+
+    def auto(self, steps: int) -> int:
+        """What K auto comes to over this horizon, for drafts without a block."""
+        return SpeculativeConfig().most(int(self.calls), steps)
+
+
+def brief(identity: str | None) -> str:
+    """An identity without most of a digest."""
+    return str(identity)[:8] if len(str(identity)) == 64 else str(identity)
 
 
 def candidates(draft, itself, sha256: str | None, related: bool) -> list[tuple[Candidate, Any]]:
@@ -114,7 +123,8 @@ def candidates(draft, itself, sha256: str | None, related: bool) -> list[tuple[C
 
     ``sha256``: of the given draft's checkpoint; ``related``: whether it was distilled from the target.
     """
-    found = [(Candidate(UNTRAINED, itself.config.guess, 0, calls=False, related=True), itself)]
+    own = f"{itself.config.guess}, season {itself.config.season}"
+    found = [(Candidate(UNTRAINED, own, 0, calls=False, related=True), itself)]
     if draft is not itself:
         name = next((name for name, entry in MODELS.items() if type(draft) is entry.Model), type(draft).__name__)
         free = name in MODELS and not MODELS[name].trainable
@@ -133,7 +143,7 @@ class Figure:
     """A measured speed-up over the target alone.
 
     ``rows``: series decoded together, each variable and each path counted; ``steps``: patches of the horizon; ``k``:
-    K, None for auto; ``speedup``: median of alternately measured ratios.
+    K, None for auto; ``speedup``: median of alternately measured ratios; ``data``: the name of the data set.
     """
 
     machine: Machine
@@ -146,6 +156,7 @@ class Figure:
     speedup: float
     acceptance: float | None
     patches_per_pass: float | None
+    data: str = ""
 
     @classmethod
     def of(cls, given: dict) -> "Figure":
@@ -159,6 +170,7 @@ class Figure:
                 if isinstance(value, bool) is not (kind is bool) or not isinstance(value, kind):
                     raise ValueError(f"{field.name} is {value!r}")
         sound = 0 < figure.speedup < math.inf and figure.rows > 0 and figure.steps > 0
+        sound = sound and (figure.k is None or 1 <= figure.k <= MOST_PROPOSED)
         if not sound or figure.case.mode not in RULES:
             raise ValueError("a value is out of range")
         return figure
@@ -173,12 +185,13 @@ class Figure:
     @property
     def point(self) -> tuple:
         """What it was measured for: a new figure of the same point replaces it."""
-        return self.machine, self.draft, self.identity, self.case, self.rows, self.steps, self.k
+        return self.machine, self.draft, self.identity, self.case, self.rows, self.steps, self.k, self.data
 
     @property
     def told(self) -> str:
         series = f"{self.rows} series together" if self.rows > 1 else "one series"
-        return f"{self.speedup:.3g} x the target alone, measured with {series}, {self.steps} patches ahead"
+        where = f" on {self.data}" if self.data else ""
+        return f"{self.speedup:.3g} x the target alone, measured{where} with {series}, {self.steps} patches ahead"
 
 
 @dataclass(frozen=True)
@@ -212,7 +225,7 @@ class Decision:
 
     def __str__(self) -> str:
         k = "" if self.k is None else f", K {self.k}"
-        what = "the target alone" if self.draft is None else f"{self.draft} ({str(self.identity)[:8]}){k}"
+        what = "the target alone" if self.draft is None else f"{self.draft} ({brief(self.identity)}){k}"
         return f"plan: {what}: {self.reason}"
 
 
@@ -234,12 +247,13 @@ def decide(
     k: int | None,
     candidates: list[Candidate],
     parameters: int,
+    data: str | None = None,
 ) -> Decision:
     """Choose a draft, or the target alone.
 
     Speed-ups fall with the number of rows and grow with the horizon, so a figure is a lower bound for fewer rows and
-    longer horizons, and an upper bound for more rows and shorter ones. Of each candidate the nearest lower bound counts
-    if it is at least MARGIN; else a candidate whose upper bound is below that is out, and the others are left to
+    longer horizons, and an upper bound for more rows and shorter ones. Of each candidate the greatest lower bound
+    counts if it is at least MARGIN; else a candidate whose upper bound is below that is out, and the others are left to
     :func:`prior`.
 
     Args:
@@ -249,6 +263,7 @@ def decide(
         k: K, None for auto, with which figures of every K are considered.
         candidates: in order of preference.
         parameters: of the target.
+        data: the name of the data, None where it is not known. A speed-up on other data is no lower bound.
     """
     machine = plan.machine or machine
     if steps == 1:
@@ -261,11 +276,12 @@ def decide(
             for figure in plan.figures
             if (figure.machine, figure.draft, figure.identity) == (machine, candidate.draft, candidate.identity)
             and figure.case.holds_for(case)
-            and k in (None, figure.k)
+            and k in (None, figure.k or candidate.auto(figure.steps))
         ]
-        lower = [figure for figure in own if figure.rows >= rows and figure.steps <= steps]
+        same = [figure for figure in own if data in (None, figure.data)]
+        lower = [figure for figure in same if figure.rows >= rows and figure.steps <= steps]
         upper = [figure for figure in own if figure.rows <= rows and figure.steps >= steps]
-        if lower and (found := nearest(lower, rows, steps)).speedup >= MARGIN:
+        if lower and (found := max(lower, key=lambda figure: figure.speedup)).speedup >= MARGIN:
             best = found if best is None or found.speedup > best.speedup else best
         elif upper and (found := nearest(upper, rows, steps)).speedup < MARGIN:
             lost.append(found)
@@ -332,6 +348,7 @@ def measure(
     seconds: float,
     timed: Callable[..., tuple],
     clock: Callable[[], float],
+    data: str = "",
 ) -> Iterator[list[Figure]]:
     """Measure whole forecasts, alternately with the target alone; yields the figures of one trial after the other.
 
@@ -343,6 +360,7 @@ def measure(
         seconds: of all; a trial that is expected to take longer, from smaller ones, is left out.
         timed: ``timed(call, *args)`` gives the result and the seconds that it took.
         clock: gives seconds.
+        data: the name of the data set.
     """
     begun, device = clock(), next(target.parameters()).device
     known: dict[str, tuple[float, int]] = {}  # mode -> seconds of a round, and its rows · steps
@@ -389,6 +407,7 @@ def measure(
                 statistics.median(ratios[candidate, k]),
                 counts[candidate, k].rate,
                 counts[candidate, k].patches_per_target_pass,
+                data,
             )
             for candidate, k in runs
             if ratios[candidate, k]

@@ -26,6 +26,14 @@ def cached(sha256: str) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "leapcast" / f"plan_{sha256}.json"
 
 
+def machine(given: dict) -> Machine:
+    """Raises ValueError or TypeError where it is none."""
+    made = Machine(**given)
+    if [type(value) for value in asdict(made).values()] != [str, int, str, str]:
+        raise ValueError("no machine")
+    return made
+
+
 def read(path: Path, sha256: str | None = None) -> Plan:
     """A stored plan; ``sha256``: of the target that it must be for. Raises ValueError where it is none."""
     try:
@@ -33,7 +41,7 @@ def read(path: Path, sha256: str | None = None) -> Plan:
             raise ValueError("no plain file")
         content = json.loads(path.read_text())
         version, target = content["format"], content["target"]
-        plan = Plan(tuple(Figure.of(figure) for figure in content["figures"]), Machine(**content["machine"]))
+        plan = Plan(tuple(Figure.of(figure) for figure in content["figures"]), machine(content["machine"]))
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError("damaged, or not what `calibrate_plan` writes") from error
     if version != FORMAT:
@@ -93,8 +101,9 @@ def write(checkpoint: Path, sha256: str, figures: list[Figure]) -> Path:
     }
     try:
         write_json(beside(checkpoint), content)
-        cached(sha256).unlink(missing_ok=True)  # it is contained
-        return beside(checkpoint)
     except (Interrupted, OSError):
         write_json(cached(sha256), content)
         return cached(sha256)
+    with suppress(OSError):
+        cached(sha256).unlink(missing_ok=True)  # it is contained
+    return beside(checkpoint)

@@ -205,11 +205,10 @@ def test_a_public_model_drafts_for_itself():
 def test_the_rest_of_the_horizon_is_capped_by_memory(monkeypatch):
     target = tiny(channels="independent")
     decoder = SpeculativeDecoder(target, draft_of("mean", target), SpeculativeConfig(mode="point", accept_mse_tol=0.0))
-    monkeypatch.setattr("leapcast.utils.decoding.checks.WITHOUT_ASKING", 0)
     x = walk(2, 12, 1)
     assert max(decoder.plan(x, 33)) == 32
-    need = room_taken(target.config, decoder.config, x, 33, 1, 2, 8)
-    monkeypatch.setattr("leapcast.utils.decoding.checks.free_memory", lambda device: 2 * need)
-    assert max(decoder.plan(x, 33)) == 8
+    need = room_taken(target.config, decoder.config, x[:1], 33, 1, 1, 8)
+    monkeypatch.setattr("leapcast.utils.decoding.checks.ROUND", need)
+    assert max(decoder.plan(x, 33)) == max(decoder.plan(x[:1], 33)) == 8  # whatever else is in the batch
     asked = SpeculativeDecoder(target, draft_of("mean", target), SpeculativeConfig(mode="point", k=20))
     assert max(asked.plan(x, 33)) == 20  # what is asked for is kept, or refused

@@ -27,8 +27,8 @@ def figure(speedup, rows=1, steps=12, k=None, of=SELF, case=POINT, machine=HERE)
     return Figure(machine, of.draft, of.identity, case, rows, steps, k, speedup, 0.8, 3.0)
 
 
-def chosen(figures=(), rows=1, steps=12, case=POINT, machine=HERE, k=None, candidates=(SELF,), **plan):
-    return decide(Plan(tuple(figures), **plan), machine, case, rows, steps, k, list(candidates), TARGET)
+def chosen(figures=(), rows=1, steps=12, case=POINT, machine=HERE, k=None, candidates=(SELF,), data=None, **plan):
+    return decide(Plan(tuple(figures), **plan), machine, case, rows, steps, k, list(candidates), TARGET, data)
 
 
 DECIDED = {
@@ -59,6 +59,10 @@ DECIDED = {
     "a smaller one": ({"figures": [figure(2)], "case": replace(POINT, accept_mse_tol=0.001)}, None, "no figure"),
     "another machine": ({"figures": [figure(0.5, machine=GPU)]}, "self", "the prior speculates"),
     "pinned, of another machine": ({"figures": [figure(0.5, machine=GPU)], "machine_": GPU}, None, "0.5 x"),
+    "of other data": ({"figures": [figure(2)], "data": "other"}, "self", "the prior speculates"),
+    "of other data, slower": ({"figures": [figure(0.7)], "data": "other"}, None, "0.7 x"),
+    "of this data": ({"figures": [figure(2)], "data": ""}, "self", "2 x"),
+    "K as auto has it": ({"figures": [figure(2, of=HALF)], "k": 7, "candidates": (HALF,)}, "timer_xl_draft", "2 x"),
     "one patch": ({"figures": [figure(2)], "steps": 1}, None, "the horizon is one patch"),
     "prior: long": ({}, "self", "no figure is stored for 12 patches, 1 series together; the prior speculates"),
     "prior: short": ({"steps": 5}, None, "expects no gain"),
