@@ -77,14 +77,14 @@ class Simulated(Point):
         super().__init__(*rest)
         self.rate = rate
 
-    def noise(self, place: Place, count: int, like: Tensor) -> Tensor:
-        """``[b, count]`` uniform numbers."""
-        patch = place.done.to(like.device).unsqueeze(1) + torch.arange(count, device=like.device)
-        return noise.uniform(self.config.seed, noise.ACCEPTANCE, place.series.unsqueeze(1), patch, 1).squeeze(-1)
+    def noise(self, place: Place) -> Place:
+        return place
 
     def judge(self, proposal: Proposal, verified: Verified) -> Verdict:
-        verdict = super().judge(proposal, verified)
-        passed = proposal.noise[:, : proposal.k] < self.rate
+        verdict, place = super().judge(proposal, verified), proposal.noise
+        patch = place.done.to(place.series.device).unsqueeze(1) + torch.arange(proposal.k, device=place.series.device)
+        coin = noise.uniform(self.config.seed, noise.ACCEPTANCE, place.series.unsqueeze(1), patch, 1).squeeze(-1)
+        passed = coin < self.rate
         return replace(verdict, accepted=leading(passed).cpu().minimum(proposal.limit))
 
 
