@@ -198,14 +198,12 @@ class ExpBenchmark(ExpBasic):
         found = {f"point:{CACHED}": own} | {n: method for n, method in found.items() if not n.endswith(CACHED)}
         found["point:floor"] = Method(partial(self.floor, steps), 0.3)
         if (batch, horizon) == (1, WITH_TRUTH):
-            found["point:target_sliding_lean"] = Method(partial(self.sliding, steps, True), steps)
-            found["point:target_sliding"] = Method(partial(self.sliding, steps, False), steps)
+            found["point:target_sliding_lean"] = Method(partial(self.sliding, steps, True), 1.5)
+            found["point:target_sliding"] = Method(partial(self.sliding, steps, False), 3)
             if (self.name, self.dtype) == ("S", "float32"):
                 how = SpeculativeConfig("point", REFERENCE_K, accept_mse_tol=math.inf)
                 call = partial(reference_speculative, self.target, self.drafts["quarter"], steps=steps, config=how)
-                found["everything:reference"] = Method(
-                    lambda x, series: call(x, series=series), steps, "accept-everything"
-                )
+                found["everything:reference"] = Method(lambda x, series: call(x, series=series), 3, "accept-everything")
         return found
 
     def speculation(
