@@ -48,8 +48,10 @@ def draw(file: Path, table: pd.DataFrame) -> None:
             here = bars[(bars["race"] == race) & (bars["target"] == target)]
             left = place - 0.26 * (len(here) - 1) / 2
             for at, (_, bar) in enumerate(here.iterrows()):
-                axes.bar(left + 0.26 * at, bar["x_cached"], width=0.24, color=DRAFTS[bar["draft"]][0])
-                axes.text(left + 0.26 * at, bar["x_cached"] + 0.06, f"{bar['x_cached']:.2f}", ha="center", fontsize=9)
+                height = bar["x_cached"]
+                axes.bar(left + 0.26 * at, height, width=0.24, color=DRAFTS[bar["draft"]][0])
+                above = 1 if 0.7 < height < 1 else height  # not on the dashed line
+                axes.text(left + 0.26 * at, above + 0.06, f"{height:.2f}", ha="center", fontsize=9)
             if race == "point" and target in floors:
                 axes.hlines(floors[target], place - 0.45, place + 0.45, color="#000000", linewidth=1.5)
         axes.axhline(1, color="#555555", linewidth=1, linestyle=(0, (4, 3)), zorder=3)
