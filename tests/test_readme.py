@@ -76,7 +76,8 @@ def test_results_are_those_of_the_benchmark():
         for heading, name in columns.items():
             if heading == "error" and not np.isnan(line["crps_over_cached"]):
                 name = "crps_over_cached"
-            if np.isnan(line[name]):
+            drawn_anew = heading == "error" and key[-1].startswith("sample:")  # a few draws, the target's in law
+            if drawn_anew or np.isnan(line[name]):
                 assert not row[heading], (row, heading)
             else:
                 assert agrees(row[heading], line[name]), (row, heading, line[name])
