@@ -9,8 +9,8 @@ ROOT=$1
 measure --targets S M --batches 1 8 --horizons 720
 measure --targets S M --batches 32 --horizons 720
 measure --targets S M --batches 1 8 --horizons 2880
-measure --batches 1 --horizons 720 --dtypes bfloat16
-measure --targets L --batches 1 8 --horizons 720 2880
-measure --targets L --batches 32 --horizons 720 --seconds 25
-measure --targets S M --batches 32 --horizons 2880 --seconds 25
+measure --batches 1 --horizons 720 --dtypes bfloat16 --seconds 8
+measure --targets L --batches 1 --horizons 720 2880 --seconds 36
+measure --targets L --batches 8 --horizons 720
+measure --targets S M --batches 32 --horizons 2880
 python scripts/benchmark/front.py
