@@ -1,15 +1,27 @@
 #!/usr/bin/env bash
-# The benchmark's target M, on ETTh1 variable by variable, and its drafts. Usage: etth1_m.sh ROOT_PATH
-# S and its drafts are made by scripts/forecast/etth1_targets.sh, distill/etth1_draft.sh and distill/compare_drafts.sh.
+# The benchmark's target M, on ETTh1 variable by variable, and the drafts of M and S. Usage: etth1_m.sh ROOT_PATH
+# The target S is made by scripts/forecast/etth1_targets.sh.
 source "$(dirname "$0")/../setup.sh"
 train() {
-    python run.py --is_training 1 --data ETTh1 --root_path "$ROOT" --channels independent --train_epochs 1 "$@"
+    python run.py --is_training 1 --data ETTh1 --root_path "$ROOT" --threads 1 "$@"
 }
-distill() {
-    train --distill --distill_target_ckpt checkpoints/ETTh1_M/checkpoint.pth --dropout 0 --learning_rate 1e-3 "$@"
+distill() { # TARGET CHANNELS ...
+    local target=$1 channels=$2
+    shift 2
+    train --channels "$channels" --distill --distill_target_ckpt "checkpoints/$target/checkpoint.pth" \
+        --train_rollout 8 --spec_adaptive off "$@"
+}
+quarter() { # LAYERS
+    echo --model timer_xl_draft --draft_scale_e_layers "$1" --draft_scale_d_model 0.25 --draft_scale_n_heads 0.25 \
+        --draft_scale_d_ff 0.25
 }
 ROOT=$1
-train --model timer_xl --setting ETTh1_M --e_layers 8
-distill --model timer_xl_draft --setting ETTh1_M_0.5
-distill --model multi_patch --setting ETTh1_M_heads --train_rollout 8 --draft_scale_d_model 0.5
-distill --model dlinear --setting ETTh1_M_dlinear --train_rollout 8
+S=ETTh1_timer_xl_causal_joint_2021
+M=ETTh1_M
+train --channels independent --model timer_xl --setting $M --e_layers 8 --train_epochs 1
+distill $S joint $(quarter 0.5) --setting ETTh1_S_quarter --train_epochs 4
+distill $S joint --model multi_patch --fit ridge --setting ETTh1_S_heads
+distill $M independent $(quarter 0.125) --setting ETTh1_M_quarter --train_epochs 2
+distill $M independent $(quarter 0.125) --setting ETTh1_M_quarter_paths --train_epochs 1 --distill_loss acceptance \
+    --spec_sigma calibrated --checkpoint checkpoints/ETTh1_M_quarter/checkpoint.pth
+distill $M independent --model multi_patch --fit ridge --setting ETTh1_M_heads

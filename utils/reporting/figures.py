@@ -1,6 +1,5 @@
 """Figures, in the colour-blind safe palette of Okabe and Ito."""
 
-import math
 from pathlib import Path
 
 import matplotlib
@@ -12,7 +11,6 @@ from torch import Tensor
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-from matplotlib.ticker import NullFormatter
 
 COLOURS = {"truth": "#000000", "target": "#0072B2", "speculative": "#D55E00"}
 ACCEPTED = "#009E73"
@@ -197,136 +195,4 @@ def drafts_figure(file: Path, rows: list[dict]) -> None:
         axes.set_ylim(-len(rows) + 0.4, 0.6)
         axes.legend(bbox_to_anchor=(0.5, -0.06), **below)
     figure.savefig(file, dpi=110)
-    plt.close(figure)
-
-
-METHODS = {  # methods of the benchmark that are shown -> colour
-    "target_cached": "#000000",
-    "floor": "#999999",
-    "speculative_point": "#0072B2",
-    "speculative_adaptive": "#009E73",
-    "forced": "#D55E00",
-    "simulated0.7": "#CC79A7",
-    "simulated0.9": "#E69F00",
-    "simulated1.0": "#56B4E9",
-}
-DRAFTS = {  # draft of a method -> line style and marker
-    "": ("-", "D"),
-    "half": ("-", "o"),
-    "heads": ("--", "s"),
-    "linear": (":", "^"),
-}
-
-
-def benchmark_figure(file: Path, rows: list[dict]) -> None:
-    """Speed-up over the sliding target, and time relative to the floor, against batch size; one column per horizon.
-
-    Args:
-        file: the image to write.
-        rows: lines of benchmark.csv.
-    """
-    groups = list(dict.fromkeys((row["target"], row["dtype"], row["device"]) for row in rows))
-    horizons = sorted({row["horizon"] for row in rows})
-    quantities = {"x_sliding": "× sliding target", "distance_to_floor": "time / floor"}
-    figure, all_axes = plt.subplots(
-        len(groups),
-        2 * len(horizons),
-        figsize=(1 + 3.3 * 2 * len(horizons), 1.5 + 2.8 * len(groups)),
-        layout="constrained",
-        squeeze=False,
-    )
-    legend = {}
-    for line, group in zip(all_axes, groups, strict=True):
-        columns = [(quantity, horizon) for quantity in quantities for horizon in horizons]
-        for axes, (quantity, horizon) in zip(line, columns, strict=True):
-            curves: dict[str, list] = {}
-            for row in rows:
-                here = (row["target"], row["dtype"], row["device"]) == group and row["horizon"] == horizon
-                here = here and (quantity, row["method"]) != ("distance_to_floor", "floor")
-                if here and row.get(quantity) is not None and row["method"].split(":")[0] in METHODS:
-                    curves.setdefault(row["method"], []).append((row["batch"], row[quantity]))
-            for name, points in curves.items():
-                kind, _, draft = name.partition(":")
-                style, marker = DRAFTS[draft]
-                label = name.replace("forced", "forced (all accepted)").replace("simulated", "SIMULATED acceptance ")
-                (legend[label],) = axes.plot(
-                    *zip(*sorted(points), strict=True),
-                    color=METHODS[kind],
-                    linestyle=style,
-                    marker=marker,
-                    markersize=4,
-                )
-            axes.set_title(f"{short(group[0])}, {group[1]}, horizon {horizon}", fontsize="medium")
-            if not curves:
-                axes.text(0.5, 0.5, "not run", ha="center", transform=axes.transAxes, color="#666666")
-                axes.set(xticks=[], yticks=[])
-                continue
-            axes.axhline(1, color="#444444", linewidth=0.8)
-            axes.set(xlabel="rows per batch", ylabel=quantities[quantity])
-            _plain_logarithmic(axes, sorted({row["batch"] for row in rows}))
-    if legend:
-        figure.legend(legend.values(), legend, loc="outside lower center", ncols=2 * len(horizons), frameon=False)
-    figure.suptitle("medians of per-batch ratios; " + ", ".join(dict.fromkeys(short(group[2]) for group in groups)))
-    figure.savefig(file, dpi=100)
-    plt.close(figure)
-
-
-def _plain_logarithmic(axes, rows: list[int]) -> None:
-    """Make both axes logarithmic with plain tick labels; ``rows`` are the ticks of the horizontal axis."""
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(rows, [str(row) for row in rows])
-    axes.set_yscale("log")
-    low, high = axes.get_ylim()
-    if high < 2 * low:  # keep differences of a few per cent small
-        middle = math.sqrt(low * high)
-        low, high = middle / math.sqrt(2), middle * math.sqrt(2)
-        axes.set_ylim(low, high)
-    numbers = [digit * 10**power for power in range(-3, 6) for digit in (1, 1.5, 2, 3, 4, 6)]
-    ticks = [number for number in numbers if low <= number <= high]
-    ticks = ticks[:: 1 + len(ticks) // 7]
-    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.yaxis.set_minor_formatter(NullFormatter())
-
-
-def growth_figure(file: Path, rows: list[dict]) -> None:
-    """Forecast time against each quantity it grows with, measured (marks) and predicted (lines); one row per target.
-
-    Args:
-        file: the image to write.
-        rows: lines of growth.csv.
-    """
-    targets, axes_names = (list(dict.fromkeys(row[key] for row in rows)) for key in ("target", "axis"))
-    methods = list(dict.fromkeys(row["method"] for row in rows))
-    units = {
-        "horizon": "horizon, patches",
-        "batch": "rows per batch",
-        "variables": "variables together",
-        "K": "K, patches",
-    }
-    figure, all_axes = plt.subplots(
-        len(targets),
-        len(axes_names),
-        figsize=(1 + 3.6 * len(axes_names), 1.2 + 3.2 * len(targets)),
-        layout="constrained",
-        squeeze=False,
-    )
-    legend = {}
-    for line, target in zip(all_axes, targets, strict=True):
-        for axes, name in zip(line, axes_names, strict=True):
-            here = [row for row in rows if (row["target"], row["axis"]) == (target, name)]
-            for i, method in enumerate(methods):
-                points = [row for row in here if row["method"] == method]
-                values = [row["value"] for row in points]
-                axes.plot(values, [row["predicted_ms"] for row in points], color=OKABE_ITO[i])
-                marks = [row["measured_ms"] for row in points]
-                label = method.replace("forced", "forced (all accepted)")
-                (legend[label],) = axes.plot(values, marks, color=OKABE_ITO[i], marker="o", linestyle="none")
-            if not here:
-                axes.set_axis_off()
-                continue
-            _plain_logarithmic(axes, sorted({row["value"] for row in here}))
-            axes.set(title=f"{short(target)}: {name}", xlabel=units[name], ylabel="ms per batch")
-    figure.legend(legend.values(), legend, loc="outside lower center", ncols=len(methods), frameon=False)
-    figure.suptitle("measured (marks) and predicted (lines)")
-    figure.savefig(file, dpi=100)
     plt.close(figure)
