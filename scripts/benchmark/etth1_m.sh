@@ -22,6 +22,8 @@ train --channels independent --model timer_xl --setting $M --e_layers 8 --train_
 distill $S joint $(quarter 0.5) --setting ETTh1_S_quarter --train_epochs 4
 distill $S joint --model multi_patch --fit ridge --setting ETTh1_S_heads
 distill $M independent $(quarter 0.125) --setting ETTh1_M_quarter --train_epochs 2
-distill $M independent $(quarter 0.125) --setting ETTh1_M_quarter_paths --train_epochs 1 --distill_loss acceptance \
+distill $M independent $(quarter 0.125) --setting ETTh1_M_quarter_begun --train_epochs 1 --distill_loss acceptance \
     --spec_sigma calibrated --checkpoint checkpoints/ETTh1_M_quarter/checkpoint.pth
+distill $M independent $(quarter 0.125) --setting ETTh1_M_quarter_paths --train_epochs 3 --distill_loss acceptance \
+    --spec_sigma calibrated --learning_rate 1e-3 --max_minutes 16 --checkpoint checkpoints/ETTh1_M_quarter_begun/checkpoint.pth
 distill $M independent --model multi_patch --fit ridge --setting ETTh1_M_heads
