@@ -95,8 +95,12 @@ class ExpPlan(ExpDecode):
             time.monotonic,
             self.series.name,
         )
+        done = 0
         for part in tqdm(measured, desc="plan", total=len(trials), unit="point"):
             figures += part
+            done += 1
+        if done < len(trials):
+            self.say(f"-> {len(trials) - done} of {len(trials)} points did not fit the time and were not measured")
         if not figures:
             self.say("no plan was stored: there was no time to measure anything")
             return None

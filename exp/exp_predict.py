@@ -49,6 +49,10 @@ class ExpPredict(ExpDecode):
         self.table = self.series
         self.longest: tuple = (0,)
         wanted = args.spec_draft_model != NO_DRAFT
+        if args.use_speculative and not wanted:
+            raise UserError(
+                f"--spec_draft_model {NO_DRAFT} leaves nothing to speculate with: leave out --use_speculative"
+            )
         draft = for_inference(self.load_draft(), args.amp, args.compile) if wanted else None
         self.forecaster = SpeculativeForecaster(
             for_inference(self.target, args.amp),

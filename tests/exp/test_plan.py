@@ -153,3 +153,12 @@ def test_a_distilled_draft_is_measured_once(here, figures, monkeypatch):
     argv = ["--is_training", "1", *data(), "--model", "timer_xl_draft", "--distill", "--setting", "draft"]
     assert run.main([*argv, *SMALL]) == 0, "it is finished already, but was not measured"
     assert called == [5.0]
+
+
+def test_a_plan_that_is_not_there_and_no_draft_to_speculate_with_are_refused(here, capsys):
+    argv = [*PREDICT, "--data_path", "waves.csv", "--setting", "refused"]
+    assert run.main([*argv, "--spec_plan", "nowhere.json"]) == 2
+    assert "no file nowhere.json: correct --spec_plan" in capsys.readouterr().err
+    assert run.main([*argv, "--spec_draft_model", "none", "--use_speculative"]) == 2
+    assert "leaves nothing to speculate with" in capsys.readouterr().err
+    assert not Path("results/refused").exists()

@@ -70,6 +70,8 @@ def pinned(path: str | Path, sha256: str | None = None) -> Plan:
         UserError: it is neither, or for another target.
     """
     path = Path(path)
+    if not os.path.lexists(path):
+        raise UserError(f"no file {path}: correct `plan`")
     reason: object = "it holds no plan"
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         if path.is_file() and path.stat().st_size <= MOST:
