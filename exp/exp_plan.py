@@ -99,8 +99,6 @@ class ExpPlan(ExpDecode):
         for part in tqdm(measured, desc="plan", total=len(trials), unit="point"):
             figures += part
             done += 1
-        if done < len(trials):
-            self.say(f"-> {len(trials) - done} of {len(trials)} points did not fit the time and were not measured")
         if not figures:
             self.say("no plan was stored: there was no time to measure anything")
             return None
@@ -109,7 +107,9 @@ class ExpPlan(ExpDecode):
         for figure in figures:
             k = "auto" if figure.k is None else figure.k
             self.say(f"{figure.draft}, {figure.case.mode}, K {k}: {figure.told}")
-        self.say(f"{len(figures)} figures -> {path}")
+        left = len(trials) - done
+        rest = f"; {left} of {len(trials)} points did not fit the time and were not measured" if left else ""
+        self.say(f"{len(figures)} figures -> {path}{rest}")
         return path
 
     def timed(self, call, *args) -> tuple:

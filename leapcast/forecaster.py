@@ -310,11 +310,11 @@ class SpeculativeForecaster:
             UserError: a pinned decision is for a draft that is not at hand.
         """
         self.plan, self.k = None, self.options["k"]
-        own = self.draft_itself(histories)
-        self.drafting = own if self.draft == UNTRAINED else self.draft
+        self.drafting = self.draft_itself(histories) if self.draft == UNTRAINED else self.draft
         config = self.configuration(self.mode_of(num_samples), sigma)
         if self.draft is None or self.adaptive != "stored" or config.steered:
             return None
+        own = self.drafting if self.draft == UNTRAINED else self.draft_itself(histories)
         at_hand = dict(candidates(self.drafting, own, *self.source))
         models: dict = {candidate.draft: model for candidate, model in at_hand.items()} | {None: None}
         pinned = self.stored.decision

@@ -85,11 +85,12 @@ class TargetSession(Session, Protocol):
     def last_features(self) -> tuple[Tensor, ...]:
         """Inputs of draft heads, each ``[B, 1, C, ...]``; :meth:`rollback` sets their position."""
 
-    def outputs(self) -> tuple[Moments, Tensor] | None:
+    def outputs(self, ahead: int) -> tuple[Moments, Tensor] | None:
         """The moments of the last pass from the position of :meth:`last_features` on; None before the first pass.
 
         Returns:
-            mean ``[B, 1 + n, C, P]``, log-variance (or None), and ``[B]``, on the host: how many of the n are valid.
+            mean ``[B, 1 + ahead, C, P]``, log-variance (or None), and ``[B]``, on the host: how many of those after the
+            first the pass predicted; beyond them the last one is repeated.
         """
 
 
@@ -164,22 +165,25 @@ class BaseSession:
         rows, back = torch.arange(len(back), device=device), back.to(device)
         return tuple(f[rows, (f.shape[1] - 1 - back).clamp(min=0)].unsqueeze(1) for f in self.features)
 
-    def outputs(self) -> tuple[Moments, Tensor] | None:
+    def outputs(self, ahead: int) -> tuple[Moments, Tensor] | None:
+        return self._outputs(ahead)
+
+    def _outputs(self, ahead: int, most: Tensor | None = None) -> tuple[Moments, Tensor] | None:
+        """:meth:`outputs`, of which at most ``most[b]`` after the first count."""
         if self.moments_out is None:
             return None
-        valid, total = self.features_end - self.features_at, self.moments_out[0].shape[1]
-        valid = valid.clamp(max=total - 1)  # a shared prefill predicts from its last position only
-        first = total - 1 - valid
-
-        def from_there(values: Tensor) -> Tensor:
-            start = shared(first)
-            if start is not None:
-                return values[:, start:]
-            at = (first.unsqueeze(1) + torch.arange(1 + int(valid.max()))).clamp(max=total - 1).to(values.device)
-            return values[torch.arange(len(at), device=values.device).unsqueeze(1), at]
-
+        last = self.moments_out[0].shape[1] - 1
+        back = (self.features_end - self.features_at).clamp(max=last)  # a shared prefill predicts from its last only
+        valid = back if most is None else back.minimum(most)
+        start, least, device = shared(back), int(valid.min()), self.moments_out[0].device
+        where: tuple[slice | Tensor, slice | Tensor]
+        if start is not None and least >= ahead:
+            where = slice(None), slice(last - start, last - start + ahead + 1)
+        else:
+            at = (last - back).unsqueeze(1) + torch.arange(1 + ahead).minimum(valid.unsqueeze(1))
+            where = torch.arange(len(at), device=device).unsqueeze(1), at.to(device)
         mean, log_var = self.moments_out
-        return (from_there(mean), None if log_var is None else from_there(log_var)), valid
+        return (mean[where], None if log_var is None else log_var[where]), valid
 
     def propose(self, pending: Tensor, k: int, draw: Draw) -> tuple[Tensor, Tensor, Tensor | None]:
         patches, means, log_vars = [], [], []

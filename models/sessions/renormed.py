@@ -60,10 +60,7 @@ class RenormedSession(BaseSession):
     def last_features(self) -> tuple[Tensor, ...]:
         return self.inner.last_features()
 
-    def outputs(self) -> tuple[Moments, Tensor] | None:
-        outputs = self.inner.outputs()
-        if outputs is None:
-            return None
+    def outputs(self, ahead: int) -> tuple[Moments, Tensor] | None:
         # those past the end of a row's segment are there for the sake of other rows
         within = self.window + self.every - 1 - self.inner.features_at
-        return outputs[0], outputs[1].minimum(within.clamp(min=0))
+        return self.inner._outputs(ahead, within.clamp(min=0))

@@ -43,14 +43,14 @@ class ReuseSession(BaseSession):
         self.proposed = None if self.proposed is None else self.proposed[rows.to(self.proposed.device)]
 
     def propose(self, pending: Tensor, k: int, draw: Draw) -> tuple[Tensor, Tensor, Tensor | None]:
-        outputs, held = self.target.outputs(), self.first.lengths + pending.shape[1]
+        outputs, held = self.target.outputs(k), self.first.lengths + pending.shape[1]
         self.asked = not outputs or int(outputs[1].min()) < k
         if not outputs:
             patches, self.proposed, log_var = self.first.propose(pending, k, draw)
             self.before = held
             return patches, self.proposed, log_var
         (means, log_vars), valid = outputs
-        mean, log_var = _later(means, valid, k), None if log_vars is None else _later(log_vars, valid, k)
+        mean, log_var = means[:, 1:], None if log_vars is None else log_vars[:, 1:]
         if self.proposed is not None:
             rejected = (held - self.before - 1).clamp(0, self.proposed.shape[1] - 1).to(mean.device)
             error = means[:, 0] - self.proposed[torch.arange(len(rejected), device=mean.device), rejected]
@@ -65,15 +65,6 @@ class ReuseSession(BaseSession):
             self.first.rollback(torch.where(valid > 0, held.minimum(self.first.lengths), self.first.lengths))
         self.proposed, self.before = mean, held
         return draw(0, mean, log_var), mean, log_var
-
-
-def _later(values: Tensor, valid: Tensor, k: int) -> Tensor:
-    """Entries 1 … k of ``[B, 1 + n, …]``; after the last valid one of a row, that one again."""
-    same = shared(valid)
-    if same is not None and same >= k:
-        return values[:, 1 : k + 1]
-    at = (1 + torch.arange(k)).minimum(valid.unsqueeze(1)).to(values.device)
-    return values[torch.arange(len(at), device=values.device).unsqueeze(1), at]
 
 
 class SeasonSession(BaseSession):
@@ -129,9 +120,9 @@ class NextSession(BaseSession):
 
     def propose(self, pending: Tensor, k: int, draw: Draw) -> tuple[Tensor, Tensor, None]:
         self.lengths = self.lengths + pending.shape[1]
-        outputs = self.target.outputs()
+        outputs = self.target.outputs(0)
         assert outputs is not None, "the target has made no pass yet"
-        mean = outputs[0][0][:, :1].expand(-1, k, -1, -1)
+        mean = outputs[0][0].expand(-1, k, -1, -1)
         return draw(0, mean, None), mean, None
 
     def keep(self, rows: Tensor) -> None:

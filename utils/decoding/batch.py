@@ -93,11 +93,11 @@ class RaggedBatch:
             left = left if room is None else left.minimum(room)
             limit = (left - 1).clamp(max=plan[int(left.max())])
         k = int(limit.max())
-        outputs = self.target.outputs() if self.rule.learned else None
+        outputs = self.target.outputs(0) if self.rule.learned else None
         log_var = outputs and outputs[0][1]
         done = self.held - self.context_len
         z = self.draws.take(self.index, done, k + 1) if self.draws else None
-        place = Place(self.series, done, self.spread, z, None if log_var is None else log_var[:, :1])
+        place = Place(self.series, done, self.spread, z, log_var)
         noise = self.rule.noise(place)
         if not k:
             nothing = self.emitted[:, :0]

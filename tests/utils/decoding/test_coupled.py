@@ -144,8 +144,11 @@ def test_later_outputs_are_proposed_moved_by_the_rejected_error():
     class Target:
         found = None
 
-        def outputs(self):
-            return self.found
+        def outputs(self, ahead):
+            if self.found is None:
+                return None
+            (mean, _), valid = self.found
+            return (mean[:, torch.arange(1 + ahead).clamp(max=mean.shape[1] - 1)], None), valid
 
     target = Target()
     session = ReuseSession(first, target)

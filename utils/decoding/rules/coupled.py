@@ -51,8 +51,7 @@ class Coupled(Drawn):
         return Verdict(accepted, proposal.limit, emitted, squared)
 
     def distance(self, proposal: Proposal, verified: Verified) -> Tensor:
-        emitted = self.own(proposal.noise, verified)
-        return acceptance.mean_square(emitted[:, : proposal.k].flatten(2), proposal.patches.flatten(2))
+        return self.judge(proposal, verified).squared
 
     def rates(self, distance: Tensor, size: int) -> Tensor:
         return (distance <= self.config.accept_mse_tol).double()
