@@ -18,10 +18,17 @@ ROWS, COLUMNS = 20_000, 32  # at most: the last rows, and evenly spaced columns
 
 
 class Season(NamedTuple):
-    """``length`` in time steps (1: no season) and ``told``, a line that says how it was found."""
+    """A detected season.
+
+    Attributes:
+        length: in time steps; 1: no season.
+        told: a line that says how it was found.
+        every: all seasons, the shortest first and ``length`` last, such as a day and a week.
+    """
 
     length: int
     told: str
+    every: tuple[int, ...]
 
 
 def find(series: list[np.ndarray], step, most: int) -> Season:
@@ -40,15 +47,16 @@ def find(series: list[np.ndarray], step, most: int) -> Season:
     parts = [_chosen(part) for part in series]
     kind, likely = candidates(step)
     seen = {lag: value for lag in likely if lag <= most and (value := autocorrelation(parts, lag)) is not None}
-    length = _best(parts, seen, CHANCE)
+    every = _nested(parts, seen, CHANCE)
+    length = every[-1]
     peaks: dict[int, float] = {}
     for lag in _peaks(parts, most):  # noise may shift a peak by one step
         near = {i: autocorrelation(parts, i) for i in (lag, lag - 1, lag + 1) if 2 <= i <= most}
         lag, value = max(near.items(), key=lambda pair: -1 if pair[1] is None else pair[1])
         peaks |= {} if value is None else {lag: value}
-    peak = _best(parts, peaks, CHANCE_OF_MANY)
+    peak = _nested(parts, peaks, CHANCE_OF_MANY)[-1]
     if peak > 1 and (length == 1 or 1 - peaks[peak] < MUCH_BETTER * (1 - seen[length]) - 0.01):
-        length = peak
+        length, every = peak, (peak,)
     if length == 1:
         if not seen and peaks:
             seen = dict([max(peaks.items(), key=lambda peak: peak[1])])
@@ -56,11 +64,11 @@ def find(series: list[np.ndarray], step, most: int) -> Season:
         why = (
             f"autocorrelation {values}" if values else f"all is constant, or no lag up to {most} comes {SEASONS} times"
         )
-        return Season(1, f"season 1, the last value again: none was found ({why}); `season` chooses")
+        return Season(1, f"season 1, the last value again: none was found ({why}); `season` chooses", (1,))
     seen = {length: (seen | peaks)[length]} | seen  # the chosen one first
     values = ", ".join(f"{value:.2f} at {lag}" for lag, value in seen.items())
     origin = "found in the data" if kind is None else f"{kind} data"
-    return Season(length, f"season {length} ({origin}: autocorrelation {values}); `season` chooses")
+    return Season(length, f"season {length} ({origin}: autocorrelation {values}); `season` chooses", every)
 
 
 def candidates(step) -> tuple[str | None, list[int]]:
@@ -117,15 +125,15 @@ def _chosen(part: np.ndarray) -> np.ndarray:
     return np.where(varied, part, 0) / np.where(varied, spread, 1)
 
 
-def _best(parts: list[np.ndarray], seen: dict[int, float], chance: float) -> int:
-    """The shortest significant season on which no longer one improves clearly; 1 where no lag is significant."""
-    best = 1
+def _nested(parts: list[np.ndarray], seen: dict[int, float], chance: float) -> tuple[int, ...]:
+    """The shortest significant season, and each longer one that clearly improves on the one before; (1,) if none is."""
+    found: list[int] = []
     for lag in sorted(seen):
         if seen[lag] < LEAST or not _beyond_chance(parts, lag, seen[lag], chance):
             continue
-        if best == 1 or (1 - seen[lag] < BETTER * (1 - seen[best]) and seen[lag] > seen[best] + 0.01):
-            best = lag
-    return best
+        if not found or (1 - seen[lag] < BETTER * (1 - seen[found[-1]]) and seen[lag] > seen[found[-1]] + 0.01):
+            found.append(lag)
+    return tuple(found) or (1,)
 
 
 def _beyond_chance(parts: list[np.ndarray], lag: int, value: float, chance: float) -> bool:

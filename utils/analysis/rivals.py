@@ -1,0 +1,37 @@
+"""Simple rivals of a forecast: the last season again, and the mean of the last four seasons."""
+
+import numpy as np
+
+SEASONS = 4  # averaged
+
+
+def repeated(past: np.ndarray, season: int, horizon: int, count: int = 1) -> np.ndarray:
+    """The mean of the last ``count`` seasons, or of as many as there are, repeated.
+
+    Args:
+        past: ``[..., L, C]`` with L of at least a season.
+        season: in time steps.
+        horizon: H, in time steps.
+
+    Returns:
+        ``[..., H, C]``.
+    """
+    return members(past, season, horizon, count).mean(-3)
+
+
+def members(past: np.ndarray, season: int, horizon: int, count: int = SEASONS) -> np.ndarray:
+    """The last ``count`` seasons, each repeated: an ensemble ``[..., count, H, C]``; arguments as :func:`repeated`."""
+    length = past.shape[-2]
+    count = min(count, length // season)
+    last = past[..., length - count * season :, :]
+    seasons = last.reshape(*past.shape[:-2], count, season, past.shape[-1])
+    return seasons[..., np.arange(horizon) % season, :]
+
+
+def names(seasons: tuple[int, ...]) -> dict[str, tuple[int, int]]:
+    """The rivals at these seasons: name -> season, and how many of them are averaged.
+
+    The seasonal naive forecast at every season, and the mean of the last four of the longest.
+    """
+    rivals = {f"seasonal_naive_{season}": (season, 1) for season in seasons}
+    return rivals | {f"mean_of_{SEASONS}_seasons_{seasons[-1]}": (seasons[-1], SEASONS)}
