@@ -16,6 +16,7 @@ from leapcast.data_provider.histories import check_columns, header, told_filled
 from leapcast.models.errors import UserError
 
 SPLITS = ("train", "val", "test")
+SCALINGS = ("training", "context")
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -109,6 +110,13 @@ class Series:
         return hashlib.sha256(self.values.numpy().tobytes()).hexdigest()
 
 
+def by_context(window: Tensor, context: int) -> Tensor:
+    """Standardise each variable of windows ``[B, T, C]`` by its first ``context`` steps; 0 where they are constant."""
+    scale, mean = torch.std_mean(window[:, :context], 1, correction=0, keepdim=True)
+    varied = scale > 1e-6  # values are standardised: less is rounding error
+    return torch.where(varied, (window - mean) / torch.where(varied, scale, 1), 0)
+
+
 class Windows:
     """All windows of one split, each a context of L steps and a horizon of H steps after it.
 
@@ -117,12 +125,22 @@ class Windows:
 
     Args:
         by: arguments that determine the horizon, for the error message.
+        scaling: ``training``: values as they are in the series; ``context``: each variable of each window is
+            standardised by its own context, as user data are in forecasting.
 
     Raises:
         UserError: the split is too short for one window.
     """
 
-    def __init__(self, series: Series, split: str, context: int, horizon: int, by: str = "--test_pred_len"):
+    def __init__(
+        self,
+        series: Series,
+        split: str,
+        context: int,
+        horizon: int,
+        by: str = "--test_pred_len",
+        scaling: str = SCALINGS[0],
+    ):
         first, end = series.borders[split]
         self.first = max(first, context) - context
         self.count = end - horizon - context - self.first + 1
@@ -131,7 +149,7 @@ class Windows:
                 f"data {series.name}: the {split} part ends at row {end}, too short for --seq_len {context} and a "
                 f"horizon of {horizon} ({by}); shorten one of them"
             )
-        self.values, self.context, self.horizon = series.values, context, horizon
+        self.values, self.context, self.horizon, self.scaling = series.values, context, horizon, scaling
 
     def __len__(self) -> int:
         return self.count
@@ -140,6 +158,8 @@ class Windows:
         """The windows of these numbers ``[B]``: context ``[B, L, C]`` and truth ``[B, H, C]``."""
         rows = (self.first + index).unsqueeze(1) + torch.arange(self.context + self.horizon)
         window = self.values[rows]
+        if self.scaling == "context":
+            window = by_context(window, self.context)
         return window[:, : self.context], window[:, self.context :]
 
     def all(self) -> Tensor:

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from leapcast.data_provider.data_factory import EMBEDDED, NAMES
+from leapcast.data_provider.data_loader import SCALINGS
 from leapcast.exp.identity import BOTH, DATA, DECODED, LEARNED, MODEL, NEITHER, Declared
 from leapcast.models import DRAFT, MODELS, TARGET, UNTRAINED
 from leapcast.models.errors import UserError
@@ -197,8 +198,8 @@ def build_parser() -> Parser:
         "--amp",
         choices=["off", "bf16"],
         default="off",
-        help="testing: bf16 runs networks and caches in bfloat16",
-        changes=DECODED,
+        help="bf16 runs networks and, in testing, caches in bfloat16; training keeps its attention in float32",
+        changes=BOTH,
     )
     g.add_argument(
         "--compile",
@@ -312,6 +313,21 @@ def build_parser() -> Parser:
         type=real(0, 10, excluded=True),
         default=1e-4,
         help="learning rate of Adam (--distill: 0.002)",
+        changes=LEARNED,
+    )
+    g.add_argument(
+        "--train_loss",
+        choices=["mse", "huber"],
+        default="mse",
+        help="huber: absolute errors count once, not squared, where they are above 1 standard deviation",
+        changes=LEARNED,
+    )
+    g.add_argument(
+        "--scaling",
+        choices=SCALINGS,
+        default=SCALINGS[0],
+        help="training: values standardised by the training part, as benchmarks are; context: every window by its own "
+        "context, as in predict",
         changes=LEARNED,
     )
     g.add_argument(

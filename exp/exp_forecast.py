@@ -45,7 +45,8 @@ class ExpForecast(ExpBasic):
         return {"seq_len": self.args.seq_len or 672, "channels": self.channels() or "joint"}
 
     def windows(self, split: str, horizon: int) -> Windows:
-        return Windows(self.series, split, self.model.config.seq_len, horizon, "--train_rollout x --input_token_len")
+        by = "--train_rollout x --input_token_len"
+        return Windows(self.series, split, self.model.config.seq_len, horizon, by, self.args.scaling)
 
     def read_data(self) -> list[Series]:
         if self.args.data_weights:
@@ -108,6 +109,8 @@ class ExpForecast(ExpBasic):
 
     def distance(self, mean: Tensor, goal: Tensor, context: Tensor) -> Tensor:
         """The loss of ``mean`` against ``goal``, ``[B or B·W, T, C, P]`` each; context ``[B, N, C, P]``."""
+        if self.args.train_loss == "huber":
+            return 2 * F.huber_loss(mean, goal)  # equals the squared error where that is below 1
         return F.mse_loss(mean, goal)
 
     def goal(self, read: Tensor, truth: Tensor, heard: Heard, length: int) -> tuple[Tensor, Tensor | None]:
@@ -421,7 +424,9 @@ class ExpForecast(ExpBasic):
                             rate = self.rate(state["step"] / total, epoch)
                             optimizer.param_groups[0]["lr"] = args.learning_rate * rate
                             index = order[batch * size : (batch + 1) * size][rank :: ddp.world()]
-                            loss = losses(self.patches(torch.cat(train.batch(index), 1)), steps, False)
+                            full = self.patches(torch.cat(train.batch(index), 1))
+                            with torch.autocast(self.device.type, torch.bfloat16, enabled=args.amp == "bf16"):
+                                loss = losses(full, steps, False)
                             optimizer.zero_grad()
                             loss.backward()
                             optimizer.step()

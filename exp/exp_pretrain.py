@@ -26,7 +26,7 @@ class ExpPretrain(ExpForecast):
         return parts
 
     def windows(self, split: str, horizon: int) -> Mixture:  # type: ignore[override]  # same interface
-        options = self.model.config.seq_len, horizon, "--train_rollout x --input_token_len"
+        options = self.model.config.seq_len, horizon, "--train_rollout x --input_token_len", self.args.scaling
         return Mixture([Windows(p, split, *options) for p in self.parts], self.weights)
 
     def channels(self) -> str:

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+import leapcast
 from leapcast.models import MODELS, TARGET
 from leapcast.models.errors import UserError
 from leapcast.models.fields import shown
@@ -28,6 +29,8 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 OURS = "speculative_forecasting"  # model_type in the config.json of an exported folder
 # training record of a public model, of which nothing is known
 PUBLIC: dict[str, Any] = {"data": None, "inputs": [], "args": {"checkpoint": None}}
+EMBEDDED = "embedded"  # the name of the pair that comes with this package
+TARGET_FOLDER, DRAFT_FOLDER = "target", "draft"  # in a model folder
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)  # allowed for weights
 ARCHIVE_END, ARCHIVE_END_SIZE = b"PK\5\6", 22  # signature and bytes of the end record of a ZIP archive without comment
 MOST_JSON = 2**20  # bytes; limit on a config.json
@@ -100,12 +103,33 @@ def fault(path: Path) -> str | None:
     return None
 
 
+def model_folder(path: str | Path) -> Path | None:
+    """The folder if ``path`` is a model folder, which holds a target and perhaps a draft, else None.
+
+    ``embedded`` is the model folder that comes with this package, unless there is a file of that name.
+    """
+    if str(path) == EMBEDDED and not os.path.lexists(path):
+        return Path(leapcast.__file__).parent / EMBEDDED
+    folder = Path(path)
+    return folder if os.path.isdir(folder / TARGET_FOLDER) and not os.path.lexists(folder / CONFIG) else None
+
+
+def own_draft(path: str | Path) -> Path | None:
+    """The draft that comes with the target of a model folder; None where there is none."""
+    folder = model_folder(path)
+    return folder / DRAFT_FOLDER if folder and os.path.isdir(folder / DRAFT_FOLDER) else None
+
+
 def find(path: str | Path) -> Path:
-    """The local path of a checkpoint, downloaded from the hub (or its cache) if ``path`` is ORGANISATION/NAME.
+    """The local path of a checkpoint.
+
+    It is downloaded from the hub (or its cache) if ``path`` is ORGANISATION/NAME, and the target of a model folder.
 
     Raises:
         UserError: the model cannot be fetched from the hub.
     """
+    if folder := model_folder(path):
+        return folder / TARGET_FOLDER
     path = Path(path)
     if os.path.exists(path) or len(path.parts) != 2 or path.suffix in (".pth", ".pt"):
         return path
@@ -292,14 +316,16 @@ def read_openltm(path: Path, content: dict, public) -> dict:
     return fitting(path, {"model": TARGET, "config": config, "training": PUBLIC, "state_dict": state})
 
 
-def export(path: Path, folder: Path) -> None:
+def export(path: Path, folder: Path, dtype: torch.dtype | None = None) -> None:
     """Write a checkpoint of this project as a folder with ``config.json`` and ``model.safetensors``.
+
+    ``dtype``: of the weights in the file; None keeps theirs.
 
     Raises:
         UserError: the checkpoint cannot be read, or its metadata cannot be written as JSON.
     """
     content = read(path)
-    weights = {name: value.contiguous() for name, value in content.pop("state_dict").items()}
+    weights = {name: value.to(dtype).contiguous() for name, value in content.pop("state_dict").items()}
     try:
         json.dumps(content, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
