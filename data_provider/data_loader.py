@@ -14,6 +14,7 @@ from torch import Tensor
 
 from leapcast.data_provider.histories import check_columns, header, told_filled
 from leapcast.models.errors import UserError
+from leapcast.models.layers.profile import seasonal_profile
 
 SPLITS = ("train", "val", "test")
 SCALINGS = ("training", "context")
@@ -127,6 +128,8 @@ class Windows:
         by: arguments that determine the horizon, for the error message.
         scaling: ``training``: values as they are in the series; ``context``: each variable of each window is
             standardised by its own context, as user data are in forecasting.
+        seasons: in time steps; the seasonal profile of the context is taken out of every window (see
+            ``models/layers/profile.py``). Errors of forecasts are the same with and without it.
 
     Raises:
         UserError: the split is too short for one window.
@@ -140,6 +143,7 @@ class Windows:
         horizon: int,
         by: str = "--test_pred_len",
         scaling: str = SCALINGS[0],
+        seasons: tuple[int, ...] = (),
     ):
         first, end = series.borders[split]
         self.first = max(first, context) - context
@@ -149,18 +153,24 @@ class Windows:
                 f"data {series.name}: the {split} part ends at row {end}, too short for --seq_len {context} and a "
                 f"horizon of {horizon} ({by}); shorten one of them"
             )
-        self.values, self.context, self.horizon, self.scaling = series.values, context, horizon, scaling
+        self.values, self.context, self.horizon = series.values, context, horizon
+        self.scaling, self.seasons = scaling, seasons
 
     def __len__(self) -> int:
         return self.count
 
-    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """The windows of these numbers ``[B]``: context ``[B, L, C]`` and truth ``[B, H, C]``."""
+    def whole(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """The windows of these numbers ``[B]``, and their seasonal profiles, each ``[B, L + H, C]``."""
         rows = (self.first + index).unsqueeze(1) + torch.arange(self.context + self.horizon)
         window = self.values[rows]
         if self.scaling == "context":
             window = by_context(window, self.context)
-        return window[:, : self.context], window[:, self.context :]
+        return window, seasonal_profile(window[:, : self.context], self.seasons, self.horizon).to(window.dtype)
+
+    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """The windows of these numbers ``[B]``, without their profiles: context ``[B, L, C]``, truth ``[B, H, C]``."""
+        window, profile = self.whole(index)
+        return torch.split(window - profile, [self.context, self.horizon], 1)  # type: ignore[return-value]
 
     def all(self) -> Tensor:
         """The numbers of all windows."""

@@ -71,6 +71,20 @@ def find(series: list[np.ndarray], step, most: int) -> Season:
     return Season(length, f"season {length} ({origin}: autocorrelation {values}); `season` chooses", every)
 
 
+def of_profile(profile: str, series: list[np.ndarray], step, most: int) -> tuple[int, ...]:
+    """The seasons that a model's ``profile`` (see ``models/timer_xl.py``) names for these series.
+
+    For "found" they are those that are usual with this step, such as a day and a week, since what may be chance is
+    shrunk; where none is usual, those found in the data. Arguments as :func:`find`.
+    """
+    if profile == "none":
+        return ()
+    if profile != "found":
+        return tuple(map(int, profile.split(",")))
+    usual = tuple(season for season in candidates(step)[1] if 2 * season <= most)
+    return usual or tuple(season for season in find(series, step, most).every if 2 <= season <= most // 2)
+
+
 def candidates(step) -> tuple[str | None, list[int]]:
     """The name of data with this step (None if unknown), and their likely seasons in time steps, shortest first."""
     if isinstance(step, str):

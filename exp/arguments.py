@@ -281,6 +281,13 @@ def build_parser() -> Parser:
         changes=LEARNED,
     )
     g.add_argument(
+        "--profile",
+        default="none",
+        help="seasons in time steps, as in 24,168, whose mean shape in the context the model neither reads nor "
+        "predicts: it is subtracted before and added after; found: those of the data; none",
+        changes=LEARNED,
+    )
+    g.add_argument(
         "--stochastic_head", action="store_true", help="also predict a log-variance per value", changes=LEARNED
     )
     for size in ("d_model", "n_heads", "d_ff", "e_layers"):

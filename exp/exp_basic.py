@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from leapcast.data_provider import seasons
 from leapcast.data_provider.data_factory import load_series
-from leapcast.data_provider.data_loader import Windows
+from leapcast.data_provider.data_loader import Series, Windows
 from leapcast.models import MODELS, name_of
 from leapcast.models.errors import UserError, flagged
 from leapcast.models.inference import find_device
@@ -65,13 +66,23 @@ class ExpBasic:
             shape = self.series.variables, config.input_token_len, config.input_token_len
             if saved["identity"] == identity and sound(saved["matrices"], shape):
                 return Calibration(saved["matrices"])
-        windows = Windows(self.series, "val", config.seq_len, config.input_token_len, "a patch of the target")
+        horizon, by = config.input_token_len, "a patch of the target"
+        windows = Windows(self.series, "val", config.seq_len, horizon, by, seasons=self.seasons(config))
         for index in tqdm(windows.all().split(64), desc="calibration", unit="batch"):
             errors.append(next_patch_errors(model, *windows.batch(index)))
         matrices = calibrate(*map(torch.cat, zip(*errors, strict=True)))
         write_atomic(path, lambda temporary: torch.save({"identity": identity, "matrices": matrices}, temporary))
         self.say(f"calibrated {role} on {len(windows)} validation windows -> {path}")
         return Calibration(matrices)
+
+    @staticmethod
+    def seasons_of(series: Series, config) -> tuple[int, ...]:
+        """The seasons whose profile a model with this configuration leaves out of this data set."""
+        first, end = series.borders["train"]
+        return seasons.of_profile(config.profile, [series.values[first:end].numpy()], series.step, config.seq_len)
+
+    def seasons(self, config) -> tuple[int, ...]:
+        return self.seasons_of(self.series, config)
 
     @staticmethod
     def say(line: str) -> None:

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 from leapcast.data_provider import seasons
 from leapcast.data_provider.data_factory import DATASETS, PACKAGED, season
+from leapcast.data_provider.data_loader import Windows
 from leapcast.exp.arguments import NO_DRAFT, build_parser
 from leapcast.exp.exp_basic import ExpBasic
 from leapcast.exp.identity import DECODED, INPUTS, chosen, contents, differences, plain
@@ -38,6 +39,10 @@ class ExpDecode(ExpBasic):
         self.context = args.seq_len or sizes.seq_len
         if self.context % self.patch_len:
             raise UserError(f"--seq_len {self.context} must be a multiple of the checkpoint's patch, {self.patch_len}")
+
+    def windows_of(self, split: str, horizon: int) -> Windows:
+        """The windows of a split for the target."""
+        return Windows(self.series, split, self.context, horizon, seasons=self.seasons(self.target.config))
 
     def setting(self) -> str:
         """The name of the run's folder."""
@@ -80,8 +85,9 @@ class ExpDecode(ExpBasic):
         return not self.args.renorm_every or config["norm"] == "window"
 
     def fits(self, config: dict, training: dict) -> bool:
-        """Whether a draft of this configuration has the target's patch and channels."""
-        return (config["input_token_len"], config["channels"]) == (self.patch_len, self.channels)
+        """Whether a draft of this configuration has the target's patch, channels and seasonal profile."""
+        wanted = self.patch_len, self.channels, self.target.config.profile
+        return (config["input_token_len"], config["channels"], config["profile"]) == wanted
 
     def fits_heads(self, config: dict, training: dict) -> bool:
         """Whether heads were distilled from this very target, whose hidden states they read."""

@@ -16,7 +16,17 @@ from leapcast.models.layers.patches import windows_of
 from leapcast.models.sessions.base import mean_draw
 from leapcast.utils.decoding.covariance import Spread
 
-SHARED = ("seq_len", "input_token_len", "output_token_len", "d_model", "n_heads", "d_ff", "e_layers", "channels")
+SHARED = (
+    "seq_len",
+    "input_token_len",
+    "output_token_len",
+    "d_model",
+    "n_heads",
+    "d_ff",
+    "e_layers",
+    "channels",
+    "profile",
+)
 VALIDATED = 512  # windows; consecutive ones differ by one time step, and each costs a rollout of the target
 
 

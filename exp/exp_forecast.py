@@ -7,6 +7,7 @@ from collections import deque
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -42,11 +43,22 @@ class ExpForecast(ExpBasic):
 
     def sizes(self) -> dict:
         """The fields of the model's configuration that do not come from the arguments."""
-        return {"seq_len": self.args.seq_len or 672, "channels": self.channels() or "joint"}
+        context = self.args.seq_len or 672
+        return {"seq_len": context, "channels": self.channels() or "joint", "profile": self.profile(context)}
+
+    def profile(self, context: int) -> str:
+        """--profile, with the seasons of this data set in place of "found"."""
+        if self.args.profile != "found":
+            return self.args.profile
+        found = self.seasons(SimpleNamespace(profile="found", seq_len=context))
+        told = ",".join(map(str, found)) or "none"
+        self.say(f"profile {told}: seasons in time steps that the context of {context} holds twice; --profile chooses")
+        return told
 
     def windows(self, split: str, horizon: int) -> Windows:
         by = "--train_rollout x --input_token_len"
-        return Windows(self.series, split, self.model.config.seq_len, horizon, by, self.args.scaling)
+        config = self.model.config
+        return Windows(self.series, split, config.seq_len, horizon, by, self.args.scaling, self.seasons(config))
 
     def read_data(self) -> list[Series]:
         if self.args.data_weights:

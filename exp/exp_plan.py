@@ -8,9 +8,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from leapcast.data_provider.data_loader import Windows
 from leapcast.exp.exp_decode import ExpDecode
-from leapcast.inputs import standardise
+from leapcast.inputs import standardise, without_profile
 from leapcast.models import MODELS, UNTRAINED
 from leapcast.models.errors import UserError
 from leapcast.models.inference import for_inference
@@ -47,11 +46,12 @@ class ExpPlan(ExpDecode):
     def trials(self) -> list[Trial]:
         """The points to measure, the most important first."""
         args, learned = self.args, self.target.config.stochastic_head
-        windows = Windows(self.series, "val", self.context, self.patch_len)
+        windows = self.windows_of("val", self.patch_len)
         index = windows.evenly(REPEATS * max(BATCHES))
         index = index[torch.randperm(len(index), generator=torch.Generator().manual_seed(0))]
         # as predict does, in whose units the tolerance is meant
-        scaled = standardise(torch.cat(windows.batch(index), 1).double().numpy(), self.context)[0]
+        scaled = standardise(windows.whole(index)[0].double().numpy(), self.context)[0]
+        scaled = without_profile(scaled, self.context, windows.seasons)[0]
         x, truth = torch.from_numpy(scaled).float().split([self.context, self.patch_len], 1)
         horizon, found = math.ceil(args.test_pred_len / self.patch_len), []
         single = x.new_empty(0)  # one variable of each window

@@ -26,8 +26,13 @@ class ExpPretrain(ExpForecast):
         return parts
 
     def windows(self, split: str, horizon: int) -> Mixture:  # type: ignore[override]  # same interface
-        options = self.model.config.seq_len, horizon, "--train_rollout x --input_token_len", self.args.scaling
-        return Mixture([Windows(p, split, *options) for p in self.parts], self.weights)
+        config = self.model.config
+        options = config.seq_len, horizon, "--train_rollout x --input_token_len", self.args.scaling
+        parts = [Windows(part, split, *options, self.seasons_of(part, config)) for part in self.parts]
+        return Mixture(parts, self.weights)
+
+    def profile(self, context: int) -> str:
+        return self.args.profile  # "found" stays: the data sets differ
 
     def channels(self) -> str:
         return "independent"

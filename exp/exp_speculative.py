@@ -68,7 +68,7 @@ class ExpSpeculative(ExpDecode):
         self.steered: dict[tuple, SpeculativeConfig] = {}  # see :meth:`steer`
         check_width(self.channels, self.series.variables, self.context // self.patch_len)
         check_rollout(self.target.config, self.series.variables, args)
-        self.windows = Windows(self.series, args.split, self.context, args.test_pred_len)
+        self.windows = self.windows_of(args.split, args.test_pred_len)
         self.methods = {
             "target": self.run_target,
             "target_sliding": self.run_sliding,
@@ -82,6 +82,8 @@ class ExpSpeculative(ExpDecode):
             self.methods |= {"draft": self.run_draft, "speculative": self.run_speculative}
         if args.reference_ckpt:
             self.reference = for_inference(self.load("reference", args.reference_ckpt, TARGET), args.amp)
+            if self.reference.config.profile != self.target.config.profile:
+                raise UserError("--reference_ckpt and the target differ in --profile: give one with the same")
             if self.context % self.reference.config.input_token_len:
                 raise UserError(f"--seq_len {self.context} is no multiple of the patch of {args.reference_ckpt}")
             self.methods["reference"] = self.run_reference
@@ -153,7 +155,7 @@ class ExpSpeculative(ExpDecode):
         key = replace(config, sigma_first=1.0, sigma_lead=1.0), opens
         if key in self.steered:
             return self.steered[key]
-        windows = Windows(self.series, "val", self.context, self.args.test_pred_len)
+        windows = self.windows_of("val", self.args.test_pred_len)
         # of the first half: a sweep on validation measures on the second
         index = windows.evenly(STEER_WINDOWS, slice(0, max(1, len(windows) // 2)))
         batches = [
@@ -354,7 +356,7 @@ class ExpSpeculative(ExpDecode):
 
     def figure(self, path: Path, window: Tensor) -> str:
         """Draw the first and the last variable of one window; returns "n of m variables" if there are more."""
-        x, truth = self.windows.batch(window)
+        (x, truth), (values, profile) = self.windows.batch(window), self.windows.whole(window)
         series = window.to(self.device)
         lines = {"target": self.run_target(x.to(self.device), series)[0].cpu()}
         marks, band = torch.zeros(self.series.variables, 0), None
@@ -363,6 +365,8 @@ class ExpSpeculative(ExpDecode):
             assert self.last.accepted_patches is not None
             # of the first path; with joint channels one row holds all variables
             marks = self.last.accepted_patches[:: self.samples].expand(self.series.variables, -1)
+        lines = {name: forecast + profile[0, self.context :] for name, forecast in lines.items()}
+        x, truth = values.split([self.context, truth.shape[1]], 1)
         if self.samples > 1:
             band = lines["speculative"].quantile(torch.tensor([0.1, 0.9]), 0)
             lines = {name: values.mean(0) for name, values in lines.items()}

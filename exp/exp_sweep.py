@@ -10,7 +10,6 @@ from typing import Any, cast
 from torch import Tensor
 from tqdm import tqdm
 
-from leapcast.data_provider.data_loader import Windows
 from leapcast.exp.arguments import build_parser
 from leapcast.exp.exp_speculative import DIFFERENCES, ExpSpeculative
 from leapcast.exp.identity import plain
@@ -97,7 +96,7 @@ class ExpSweep(ExpSpeculative):
         if args.decoder == "reference" and self.draft.one_call:
             raise UserError("--decoder reference takes a draft that proposes patch by patch: timer_xl_draft")
         self.look_at(args.split)
-        windows = Windows(self.series, "val", self.context, args.test_pred_len)
+        windows = self.windows_of("val", args.test_pred_len)
         if len(windows) < 2:
             raise UserError("validation has one window, which cannot be halved: shorten --test_pred_len")
         first = windows.evenly(CALIBRATION_WINDOWS, slice(0, len(windows) // 2)).split(args.batch_size)
@@ -113,7 +112,7 @@ class ExpSweep(ExpSpeculative):
     def look_at(self, split: str) -> None:
         """Measure on this split from now on; the baselines are measured again."""
         args = self.plain_args = Namespace(**vars(self.plain_args) | {"split": split})
-        self.windows = Windows(self.series, split, self.context, args.test_pred_len)
+        self.windows = self.windows_of(split, args.test_pred_len)
         second = slice(len(self.windows) // 2 if split == "val" else 0, None)
         self.batches = self.windows.evenly(args.max_windows, second).split(args.batch_size)
         self.seconds: dict[str, list[float]] = {}  # of each baseline: the latest time of each batch

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor
 
 from leapcast.data_provider.histories import History, Table
 from leapcast.models.errors import UserError
+from leapcast.models.layers.profile import seasonal_profile
 
 
 @dataclass
@@ -104,3 +106,10 @@ def standardise(windows: np.ndarray, context: int) -> tuple[np.ndarray, np.ndarr
         mean, scale = (np.asarray(f(change[:, :context], axis=1, keepdims=True)) for f in (np.mean, np.std))
         scaled = np.divide(change - mean, scale, out=np.zeros_like(change), where=scale > 0)
     return scaled, first + mean * unit, scale * unit
+
+
+def without_profile(scaled: np.ndarray, context: int, seasons: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Standardised windows ``[B, T, C]`` without the seasonal profile of their context, and that profile."""
+    steps = scaled.shape[1] - context
+    profile = seasonal_profile(torch.from_numpy(scaled[:, :context]), seasons, steps).numpy()
+    return scaled - profile, profile

@@ -62,6 +62,19 @@ def flag(default: bool, late: bool = False):
     return _field(default, rule, "true or false", late)
 
 
+def lengths(*words: str, most: int):
+    """A late field for one of these words (the first is the default), or whole numbers as in "24,168"."""
+
+    def rule(value):
+        if not isinstance(value, str) or value in words:
+            return value if isinstance(value, str) else None
+        numbers = value.split(",")
+        fits = all(number.isascii() and number.isdigit() and len(number) < 19 for number in numbers)
+        return value if fits and all(2 <= int(number) <= most for number in numbers) else None
+
+    return _field(words[0], rule, f"{', '.join(words)}, or whole numbers from 2 to {most} as in 24,168", late=True)
+
+
 def checked(field: dataclasses.Field, value, name: str):
     """The value as a built-in Python type.
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from leapcast.models.errors import UserError
-from leapcast.models.fields import checked, choice, flag, real, whole
+from leapcast.models.fields import checked, choice, flag, lengths, real, whole
 from leapcast.models.layers.attention import Block
 from leapcast.models.layers.normalisation import patch_moments, running_statistics, window_statistics
 from leapcast.models.layers.patches import from_patches, to_patches
@@ -39,6 +39,8 @@ class Config:
     rope_index: str = choice("time", "flat")
     channels: str = choice("joint", "independent")
     stochastic_head: bool = flag(False)
+    # seasons in time steps whose profile is left out of what the model reads (models/layers/profile.py)
+    profile: str = lengths("none", "found", most=2**24)
     head_multiple: ClassVar[int] = 4  # of the width of a head: half of its rotary pairs rotate
 
     def __post_init__(self):

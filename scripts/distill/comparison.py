@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from leapcast.data_provider.data_loader import Windows
 from leapcast.exp.exp_speculative import ExpSpeculative
 from leapcast.models.layers.patches import row_patches
 from leapcast.models.sessions.base import mean_draw
@@ -76,7 +75,7 @@ class ExpCompare(ExpSpeculative):
 
     def choose(self) -> float:
         """The largest tolerance that costs at most half a per cent on validation; the smallest if none does."""
-        windows = Windows(self.series, "val", self.context, self.args.test_pred_len)
+        windows = self.windows_of("val", self.args.test_pred_len)
         index = windows.evenly(2 * ACCURACY_BATCH)
         target_mse = self.measure(["target"], windows, index, ACCURACY_BATCH)[0]["target"].record()["mse"]
         for tolerance in sorted(TOLERANCES, reverse=True):

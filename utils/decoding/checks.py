@@ -117,10 +117,11 @@ def check_pair(target, draft, config) -> None:
 
 
 def check_draft(target, draft) -> None:
-    """Reject a draft whose patch length or channel mode differs from the target's."""
-    sizes = [(model.config.input_token_len, model.config.channels) for model in (target, draft)]
+    """Reject a draft whose patch length, channel mode or seasonal profile differs from the target's."""
+    configs = [model.config for model in (target, draft)]
+    sizes = [(config.input_token_len, config.channels, config.profile) for config in configs]
     if sizes[0] != sizes[1]:
         raise UserError(
-            "the draft (patch {}, channels {}) does not fit the target (patch {}, channels {}): distil one from this "
-            "target".format(*sizes[1], *sizes[0])
+            "the draft (patch {}, channels {}, profile {}) does not fit the target (patch {}, channels {}, profile "
+            "{}): distil one from this target".format(*sizes[1], *sizes[0])
         )
