@@ -63,6 +63,7 @@ DATASETS = {
     "Solar": Benchmark("Solar/solar_AL.txt", "10min", LSTNET),
     **{f"PEMS{n}": Benchmark(f"PEMS/PEMS{n}.npz", "5min", PEMS) for n in ("03", "04", "07", "08")},
 }  # fmt: skip
+HOUR = pd.Timedelta("1h")
 UNDATED = (".npz", ".txt", ".txt.gz")  # files without time stamps
 
 
@@ -114,7 +115,7 @@ def load_series(
             "--columns, --time_column, --missing are for CSV and Parquet tables: --data custom or --task_name predict"
         )
     if data in PACKAGED:
-        return Series(data, PACKAGED[data].read(), SHARES)
+        return Series(data, PACKAGED[data].read(), SHARES, HOUR)
     if data == "custom":
         if not data_path:
             raise UserError(
@@ -131,7 +132,8 @@ def load_series(
         series = Series(path.stem, table, split, history.step)
         series.filled = history.filled
         return series
-    return Series(data, read_table(locate(data, root_path, data_path)), DATASETS[data].split)
+    known = DATASETS[data]
+    return Series(data, read_table(locate(data, root_path, data_path)), known.split, pd.Timedelta(known.frequency))
 
 
 def packaged(data: str, package: str, distribution: str, file: str) -> pd.DataFrame:

@@ -352,6 +352,20 @@ def build_parser() -> Parser:
         changes=LEARNED,
     )
     g.add_argument(
+        "--warmup",
+        type=real(0, 0.99),
+        default=0.0,
+        help="share of the steps in which the learning rate rises from 0",
+        changes=LEARNED,
+    )
+    g.add_argument(
+        "--clip_norm",
+        type=real(0, 1e6),
+        default=0.0,
+        help="largest norm of a step's gradient; 0: no limit",
+        changes=LEARNED,
+    )
+    g.add_argument(
         "--patience",
         type=whole(1),
         default=3,
@@ -376,6 +390,22 @@ def build_parser() -> Parser:
         type=whole(1),
         default=1,
         help="F: train along rollouts of F patches; 1 trains on the next patch",
+        changes=LEARNED,
+    )
+    g.add_argument(
+        "--rollout_share",
+        type=real(0, 1),
+        default=1.0,
+        help="share of the steps that follow the model's own rollout, with --train_rollout above 1; the others read "
+        "true patches (not with --distill)",
+        changes=LEARNED,
+    )
+    g.add_argument(
+        "--generated",
+        type=real(0, 1),
+        default=0.0,
+        help="pretrain: share of generated series (data_provider/generated.py). Above 0, contexts have any length up "
+        "to --seq_len, and the data sets are also resampled, for a model of any frequency",
         changes=LEARNED,
     )
     g.add_argument(

@@ -140,7 +140,8 @@ class ExpForecast(ExpBasic):
         gives them.
         """
         context, leader = full[:, : full.shape[1] - steps], self.leader()
-        if steps == 1 or leader.one_call:  # a block draft that learns from data reads true patches
+        true = steps > 1 and self.model.training and torch.rand(()).item() >= self.args.rollout_share
+        if steps == 1 or leader.one_call or true:  # a block draft that learns from data reads true patches
             return full[:, :-1], None
         was_training = leader.training
         leader.eval()
@@ -176,11 +177,12 @@ class ExpForecast(ExpBasic):
         length = context.shape[1] if windowed else read.shape[1]
         goal, goal_log_var = self.goal(read, truth, heard, length)
         mean, log_var = self.model.predict(windows_of(read, length))
-        if horizon_only:
+        if horizon_only or self.model.config.profile != "none":  # a profile has seen what the context holds
             last = 1 if windowed else steps
-            return self.distance(mean[:, -last:], goal[:, -last:], context)
+            mean, goal = mean[:, -last:], goal[:, -last:]
+            log_var, goal_log_var = (None if v is None else v[:, -last:] for v in (log_var, goal_log_var))
         loss = self.distance(mean, goal, context)
-        if log_var is not None:
+        if log_var is not None and not horizon_only:
             # Gaussian likelihood (or divergence from the goal's Gaussian) of the variance alone. The mean is detached:
             # otherwise errors would be explained by variance (Seitzer et al. 2022, https://arxiv.org/abs/2203.09168).
             spread = (goal - mean.detach()).square() + (0 if goal_log_var is None else goal_log_var.exp())
@@ -203,7 +205,8 @@ class ExpForecast(ExpBasic):
 
     def rate(self, done: float, epoch: int) -> float:
         """The schedule's factor on the learning rate."""
-        return 0.5 * (1 + math.cos(math.pi * done)) if self.args.lr_schedule == "cosine" else 0.5**epoch
+        rising = min(1.0, done / self.args.warmup) if self.args.warmup else 1.0
+        return rising * (0.5 * (1 + math.cos(math.pi * done)) if self.args.lr_schedule == "cosine" else 0.5**epoch)
 
     def keep_best(self, state: dict, average, val: Windows, steps: int, path: Path, batches: int) -> None:
         """Validate the averaged weights; write them if they are the best so far.
@@ -441,6 +444,8 @@ class ExpForecast(ExpBasic):
                                 loss = losses(full, steps, False)
                             optimizer.zero_grad()
                             loss.backward()
+                            if args.clip_norm:
+                                torch.nn.utils.clip_grad_norm_(self.model.parameters(), args.clip_norm)
                             optimizer.step()
                             average.update_parameters(self.model)
                             state["step"] += 1

@@ -1,13 +1,20 @@
 """Pretraining: next-patch prediction on several data sets, with independent channels."""
 
-from leapcast.data_provider.data_factory import load_series
+from leapcast.data_provider.data_factory import PACKAGED, load_series
 from leapcast.data_provider.data_loader import Mixture, Series, Windows
+from leapcast.data_provider.mixed import Mixed
 from leapcast.exp.exp_forecast import ExpForecast
 from leapcast.models.errors import UserError
 
+EPOCH = 2**15  # windows between two validations, with --generated
+VALIDATED = 2**11
+
 
 class ExpPretrain(ExpForecast):
-    """``--task_name pretrain``: the files of ``--data_path`` are mixed by ``--data_weights``."""
+    """``--task_name pretrain``: the files of ``--data_path`` are mixed by ``--data_weights``.
+
+    With ``--generated`` they are joined by generated series, see :class:`data_provider.mixed.Mixed`.
+    """
 
     def read_data(self) -> list[Series]:
         args = self.args
@@ -19,14 +26,19 @@ class ExpPretrain(ExpForecast):
         if args.data_path is None:
             parts = [load_series(args.data, args.root_path, None, *layout)]
         else:
-            parts = [load_series("custom", args.root_path, path, *layout) for path in args.data_path.split(",")]
+            known = [(name, None) if name in PACKAGED else ("custom", name) for name in args.data_path.split(",")]
+            parts = [load_series(name, args.root_path, path, *layout) for name, path in known]
         self.weights = args.data_weights or [1.0] * len(parts)
         if len(self.weights) != len(parts):
             raise UserError(f"--data_weights has {len(self.weights)} numbers for {len(parts)} files: give one each")
         return parts
 
-    def windows(self, split: str, horizon: int) -> Mixture:  # type: ignore[override]  # same interface
-        config = self.model.config
+    def windows(self, split: str, horizon: int) -> Mixture | Mixed:  # type: ignore[override]  # same interface
+        config, args = self.model.config, self.args
+        if args.generated:
+            count, profile = (EPOCH if split == "train" else VALIDATED), config.profile != "none"
+            sizes = config.seq_len, horizon, config.input_token_len
+            return Mixed(self.parts, split, *sizes, args.generated, count, profile, args.seed)
         options = config.seq_len, horizon, "--train_rollout x --input_token_len", self.args.scaling
         parts = [Windows(part, split, *options, self.seasons_of(part, config)) for part in self.parts]
         return Mixture(parts, self.weights)
