@@ -21,8 +21,8 @@ SPANS = {1: "day", 7: "week", 364: "year", 365: "year"}  # days of a season -> w
 class Backtest:
     """A backtest of the series of one table, in plain values that other processes can be sent.
 
-    Each forecast reads what lies before its origin; the seasons, and a calibrated spread, are found in the first batch
-    of series, before the earliest origin of each.
+    Each forecast reads what lies before its origin; the rivals' seasons, and a calibrated spread, are found in the
+    first batch of series, before the earliest origin of each. Draft and plan are those of the forecast itself.
 
     Attributes:
         told: method -> its name in messages; the model first.

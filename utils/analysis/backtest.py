@@ -99,7 +99,6 @@ def scales(past: np.ndarray, season: int) -> tuple[np.ndarray, np.ndarray]:
         past: ``[L, C]``, L above ``season``.
         season: in time steps.
     """
-    past = past - past[:1]  # large values that vary little would cancel
     deviation = np.abs(past - past.mean(0)).mean(0)
     change = np.abs(past[season:] - past[:-season]).mean(0)
     return np.where(change > 1e-9 * deviation, change, deviation), past.std(0)
@@ -120,12 +119,17 @@ def of_series(
     horizon, columns = drawn.shape[2:]
     sums = nothing([MODEL, *kinds], columns)
     longest = max(season for season, _ in kinds.values())
+    with np.errstate(over="ignore", invalid="ignore"):  # cut off below
+        raw, first = np.abs(values), values[:1]
+        values, drawn = values - first, drawn - first  # large values that vary little would cancel
+        unit = np.ldexp(1.0, np.frexp(np.abs(values).max(0))[1] - 1)  # keeps squares from underflow and overflow
+        values, drawn = values / unit, drawn / unit
     for origin, paths in zip(at, drawn, strict=True):
         past, truth = values[:origin], values[origin : origin + horizon]
-        with np.errstate(over="ignore", invalid="ignore"):  # cut off below
+        with np.errstate(over="ignore", invalid="ignore"):
             scale, deviation = scales(past, longest)
             # less is rounding error
-            varied = (scale > 1e-12 * np.abs(past).max(0)) & (deviation > 0) & np.isfinite(scale + deviation)
+            varied = (scale > 1e-12 * (raw[:origin].max(0) / unit)) & (deviation > 0) & np.isfinite(scale + deviation)
             forecasts = {MODEL: paths} | {
                 rival: rivals.members(past, season, horizon, count) for rival, (season, count) in kinds.items()
             }
@@ -134,8 +138,8 @@ def of_series(
                 absolute = np.abs(errors[0] + (errors - errors[:1]).mean(0)).mean(0)  # exact where all are equal
                 each = absolute if len(members) == 1 else crps(np.zeros_like(truth), errors, 0).mean(0)
                 own = sums["errors"][method]
-                own["mae"] = plus(own["mae"], absolute)
-                own["crps"] = plus(own["crps"], each)
+                own["mae"] = plus(own["mae"], absolute * unit)
+                own["crps"] = plus(own["crps"], each * unit)
                 own["mase"] = plus(own["mase"], over(absolute, scale, varied))
                 own["mae_scaled"] += float(over(absolute, deviation, varied).sum())
                 own["crps_scaled"] += float(over(each, deviation, varied).sum())
