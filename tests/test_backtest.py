@@ -56,7 +56,7 @@ def test_forecasts_read_only_what_lies_before_their_origins(samples, monkeypatch
     assert np.array_equal(drawn[0], after[0])
     assert not np.array_equal(drawn[1], after[1])
     if samples > 1:  # calibrated before the earliest origin
-        assert np.array_equal(sigma.matrices, other_sigma.matrices)
+        assert np.array_equal(sigma.factor, other_sigma.factor)
 
 
 def test_python_reports(capsys):
