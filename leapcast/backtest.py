@@ -106,13 +106,15 @@ def before(history: History, rows: int) -> History:
 def last_seasons(history: History, season: int, horizon: int) -> dict[str, np.ndarray]:
     """The last seasons in place of the forecast of a series, to compare it with: name -> ``[H or fewer, C]``.
 
-    As many real seasons as fit the horizon, at least one, and the mean of the last four.
+    As many real seasons as fit the horizon, at least one, and the mean of the last four; none where the series is
+    shorter than a season.
     """
+    if len(history.values) < season:
+        return {}
     mean = rivals.repeated(history.values, season, horizon, rivals.SEASONS)
     found = {called((season, rivals.SEASONS), history.step): mean}
     if season > 1:
-        count = max(1, horizon // season)
-        count = min(count, len(history.values) // season)
+        count = min(max(1, horizon // season), len(history.values) // season)
         name = span(season, history.step) or f"season of {season}"
         label = f"last {name} again" if count == 1 else f"last {count} {name}s again"
         found = {label: history.values[len(history.values) - count * season :][:horizon]} | found

@@ -141,6 +141,7 @@ def test_the_last_seasons_stand_where_the_forecast_does():
     (label, real), *_ = last_seasons(history(values), 24, 10).items()
     assert label == "last day again"
     assert real[:, 0].tolist() == list(range(176, 186))
+    assert last_seasons(history(values[:20]), 24, 10) == {}
     assert list(last_seasons(history(values), 1, 10)) == ["mean of the last four values"]
 
 

@@ -229,6 +229,10 @@ def record(sums: dict, told: dict[str, str], columns: list[str], horizon: int, a
     return found | {"line": line(found, least), "short": short(found)}
 
 
+def shown(mase: float) -> str:
+    return f"{mase:.2f}" if mase == 0 or 0.1 <= mase < 1000 else f"{mase:.2g}"
+
+
 def judged(found: dict) -> str:
     """The model beside the best rival, in words."""
     best = found["methods"][found["best_rival"]]["told"]
@@ -255,8 +259,8 @@ def line(found: dict, least: int) -> str:
         return f"{text}: every column is constant before them, so there is no MASE"
     methods = found["methods"]
     others = sorted(list(methods)[1:], key=lambda name: methods[name]["mase"])
-    text += f": MASE {methods[MODEL]['mase']:.3g}, "
-    text += ", ".join(f"{methods[name]['told']} {methods[name]['mase']:.3g}" for name in others)
+    text += f": MASE {shown(methods[MODEL]['mase'])}, "
+    text += ", ".join(f"{methods[name]['told']} {shown(methods[name]['mase'])}" for name in others)
     text += f": {judged(found)}"
     if found["warning"]:
         text = f"WARNING: {text}: use it, or train a model on this table (leapcast fit)"
@@ -265,7 +269,7 @@ def line(found: dict, least: int) -> str:
         parts.append(f"the model is worse than it on {100 * found['series_worse']:.0f} % of {found['series']:,} series")
     if tested > 1 and (worst := found["worst_series"]):
         name = worst["series"] if len(worst["series"] or "") <= 60 else f"{worst['series'][:59]}…"
-        parts[-1] += f", worst on {name} ({worst['mase']:.3g}, there {worst['mase_rival']:.3g})"
+        parts[-1] += f", worst on {name} ({shown(worst['mase'])}, there {shown(worst['mase_rival'])})"
     if found["series_too_short"]:
         parts.append(f"{found['series_too_short']:,} series are too short for it")
     if found["series_not_tested"]:
@@ -282,4 +286,4 @@ def short(found: dict) -> str:
     if found["best_rival"] is None:
         return "backtest: every column is constant"
     own = found["methods"][MODEL]["mase"]
-    return f"{'WARNING: ' * found['warning']}backtest MASE {own:.3g}: {judged(found)}"
+    return f"{'WARNING: ' * found['warning']}backtest MASE {shown(own)}: {judged(found)}"
