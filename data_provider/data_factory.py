@@ -63,7 +63,6 @@ DATASETS = {
     "Solar": Benchmark("Solar/solar_AL.txt", "10min", LSTNET),
     **{f"PEMS{n}": Benchmark(f"PEMS/PEMS{n}.npz", "5min", PEMS) for n in ("03", "04", "07", "08")},
 }  # fmt: skip
-HOUR = pd.Timedelta("1h")
 UNDATED = (".npz", ".txt", ".txt.gz")  # files without time stamps
 
 
@@ -115,7 +114,7 @@ def load_series(
             "--columns, --time_column, --missing are for CSV and Parquet tables: --data custom or --task_name predict"
         )
     if data in PACKAGED:
-        return Series(data, PACKAGED[data].read(), SHARES, HOUR)
+        return Series(data, PACKAGED[data].read(), SHARES, pd.Timedelta(PACKAGED[data].frequency))
     if data == "custom":
         if not data_path:
             raise UserError(
@@ -183,10 +182,11 @@ def auckland_pedestrians() -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Packaged:
-    """A data set that comes with a package: how it is read, and its season in time steps."""
+    """A data set that comes with a package: how it is read, its season in time steps, and the time between rows."""
 
     read: Callable[[], pd.DataFrame]
     season: int
+    frequency: str = "1h"
 
 
 PACKAGED = {"NYCWeather": Packaged(nyc_weather, 24), "AucklandPedestrians": Packaged(auckland_pedestrians, 7 * 24)}

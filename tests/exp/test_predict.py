@@ -190,10 +190,15 @@ def test_what_was_left_by_another_run_is_not_used(here, predict, monkeypatch, ca
 def test_ray_gives_what_one_process_gives(here, predict, capsys):
     pytest.importorskip("ray")
     how = ["--id_column", "id", "--batch_size", "2", "--num_samples", "3"]
-    long("long.csv")
+    long("long.csv", rows=40)
     assert predict("long.csv", "serial", *how) == 0
     assert predict("long.csv", "ray", *how, "--backend", "ray", "--workers", "2", "--threads", "1") == 0
     assert (here / "results/serial/forecast.csv").read_bytes() == (here / "results/ray/forecast.csv").read_bytes()
+    tested = [
+        json.loads((here / f"results/{name}/forecast.json").read_text())["backtest"] for name in ("serial", "ray")
+    ]
+    assert tested[0] == tested[1]
+    assert tested[0]["series"] == 7
     capsys.readouterr()
     long("late.csv", series=9, change=lambda t: t.assign(a=t["a"].where(t.index != 170)))
     assert predict("late.csv", "late", *how, "--backend", "ray", "--workers", "2", "--threads", "1") == 2
@@ -295,7 +300,8 @@ def test_killed_during_the_picture_nothing_is_done_again(here, predict, monkeypa
 
 def test_named_data_are_continued_by_the_models_that_know_their_name(here, capsys):
     (here / "weather").mkdir()
-    series_file(here / "weather", name="weather.csv")
+    times = pd.date_range("2020-01-01", periods=260, freq="10min", name="date")  # as Weather is known to be
+    series_file(here / "weather", name="weather.csv", change=lambda table: table.set_index(times))
     assert run.main(["--is_training", "1", "--data", "Weather", "--root_path", ".", *SMALL]) == 0
     itself = ["--use_speculative", "--spec_draft_model", "self", "--season", "4", "--setting", "weather"]
     given = ["--task_name", "predict", "--data", "Weather", "--root_path", ".", "--test_pred_len", "8"]
