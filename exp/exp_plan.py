@@ -9,7 +9,7 @@ import torch
 from tqdm import tqdm
 
 from leapcast.exp.exp_decode import ExpDecode
-from leapcast.inputs import standardise, without_profile
+from leapcast.inputs import profile_of, standardise
 from leapcast.models import MODELS, UNTRAINED
 from leapcast.models.errors import UserError
 from leapcast.models.inference import for_inference
@@ -51,7 +51,7 @@ class ExpPlan(ExpDecode):
         index = index[torch.randperm(len(index), generator=torch.Generator().manual_seed(0))]
         # as predict does, in whose units the tolerance is meant
         scaled = standardise(windows.whole(index)[0].double().numpy(), self.context)[0]
-        scaled = without_profile(scaled, self.context, windows.seasons)[0]
+        scaled = scaled - profile_of(scaled, self.context, windows.seasons, self.patch_len)
         x, truth = torch.from_numpy(scaled).float().split([self.context, self.patch_len], 1)
         horizon, found = math.ceil(args.test_pred_len / self.patch_len), []
         single = x.new_empty(0)  # one variable of each window

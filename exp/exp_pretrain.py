@@ -43,6 +43,9 @@ class ExpPretrain(ExpForecast):
         parts = [Windows(part, split, *options, self.seasons_of(part, config)) for part in self.parts]
         return Mixture(parts, self.weights)
 
+    def sizes(self) -> dict:
+        return super().sizes() | {"any_length": self.args.generated > 0}
+
     def profile(self, context: int) -> str:
         return self.args.profile  # "found" stays: the data sets differ
 

@@ -52,7 +52,7 @@ class Backtest:
             first: the first batch of series.
             horizon, samples, count, seed: see the attributes.
         """
-        least = forecaster.context + forecaster.patch_len * forecaster.calibrates(samples)
+        least = forecaster.least + forecaster.patch_len * forecaster.calibrates(samples)
         made = cls({MODEL: "model"}, (), least, count, horizon, samples, None, seed)
         if not (early := made.earliest(first)):
             return made

@@ -18,12 +18,13 @@ from leapcast.backtest import Backtest
 from leapcast.data_provider import seasons
 from leapcast.data_provider.calendars import other_frequency
 from leapcast.data_provider.histories import History, Table, told_filled
-from leapcast.inputs import Item, batches, is_series, standardise, whole
+from leapcast.inputs import Item, batches, is_series, profile_of, standardise, whole
 from leapcast.models import UNTRAINED
 from leapcast.models import self_draft as itself
 from leapcast.models.errors import UserError, flagged
 from leapcast.models.inference import find_device, for_inference
 from leapcast.models.layers.patches import row_series, windows_together
+from leapcast.models.timer_xl import LEAST
 from leapcast.utils.analysis.backtest import ORIGINS, add
 from leapcast.utils.decoding.adaptive import AdaptiveDecoder, make_decoder
 from leapcast.utils.decoding.checks import check_draft, check_rollout, check_room, check_width
@@ -75,7 +76,8 @@ class SpeculativeForecaster:
     Args:
         target: target model in evaluation mode.
         draft: draft model in evaluation mode; ``self`` for self-drafting, which needs none; None runs the target alone.
-        context: time steps of the context (default: as in the target's training).
+        context: time steps of the context (default: as in the target's training). A target of any length
+            (``any_length`` of its configuration) reads shorter series whole, down to two patches.
         batch_size: series decoded together.
         mode: ``point`` (means), ``coupled`` (paths near the target's own), ``sample`` (paths with the target's own
             distribution), or another acceptance rule of ``leapcast/utils/decoding/rules``; default: coupled if
@@ -405,18 +407,55 @@ class SpeculativeForecaster:
         for history in histories:
             self.check(history)
         check_kinds(histories)
-        contexts = np.stack([history.values[-self.context :] for history in histories])
-        scaled, level, scale = standardise(contexts, self.context)
-        x = torch.from_numpy(scaled.astype(np.float32)).to(self.device)
-        numbers = torch.tensor([history.number for history in histories], device=self.device)
-        patches, statistics = self._decode(x, numbers, horizon, num_samples, sigma, seed)
-        drawn = patches.cpu().double().numpy()
-        with np.errstate(over="ignore", invalid="ignore"):  # refused below
-            values = drawn * scale[:, None] + level[:, None]
+        alike: dict[tuple[int, tuple[int, ...]], list[int]] = {}  # decoded together: of the same context and seasons
+        for i, history in enumerate(histories):
+            alike.setdefault(self.read_by(history), []).append(i)
+        parts = [
+            self._decode_alike([histories[i] for i in which], context, lengths, horizon, num_samples, sigma, seed)
+            for (context, lengths), which in alike.items()
+        ]
+        values = np.concatenate([part[0] for part in parts])[np.argsort(np.concatenate(list(alike.values())))]
         if not np.isfinite(values).all():
             bad = histories[int(np.argwhere(~np.isfinite(values))[0][0])]
             raise UserError(f"the forecast{_of(bad)} is not finite: its values are too large for this model")
-        return values, statistics
+        return values, total(parts)
+
+    def read_by(self, history: History, rows: int | None = None) -> tuple[int, tuple[int, ...]]:
+        """The context that the target reads of a series of so many rows (default: all), and the seasons of its profile.
+
+        Both in time steps. A target of any length reads what there is, in whole patches.
+        """
+        rows, context = rows or len(history.values), self.context
+        if self.target.config.any_length:
+            context = min(context, rows // self.patch_len * self.patch_len)
+        profile, values = self.target.config.profile, [history.values[-context:]]
+        return context, seasons.of_profile(profile, values, history.step, context)
+
+    def _decode_alike(
+        self,
+        histories: list[History],
+        context: int,
+        lengths: tuple[int, ...],
+        horizon: int,
+        num_samples: int,
+        sigma,
+        seed: int | None,
+    ) -> tuple[np.ndarray, Statistics]:
+        """As :meth:`decode`, for series with a context of so many steps and profiles of seasons of these lengths."""
+        contexts = np.stack([history.values[-context:] for history in histories])
+        scaled, level, scale = standardise(contexts, context)
+        profile = profile_of(scaled, context, lengths, horizon)
+        x = torch.from_numpy((scaled - profile[:, :context]).astype(np.float32)).to(self.device)
+        numbers = torch.tensor([history.number for history in histories], device=self.device)
+        patches, statistics = self._decode(x, numbers, horizon, num_samples, sigma, seed)
+        drawn = patches.cpu().double().numpy() + profile[:, None, context:]
+        with np.errstate(over="ignore", invalid="ignore"):  # refused by the caller
+            return drawn * scale[:, None] + level[:, None], statistics
+
+    @property
+    def least(self) -> int:
+        """Time steps that a series must have."""
+        return min(self.context, LEAST * self.patch_len) if self.target.config.any_length else self.context
 
     def check(self, history: History) -> None:
         """Check the length and the number of columns of a series.
@@ -425,10 +464,11 @@ class SpeculativeForecaster:
             UserError: it is shorter than the context, or has too many columns for the target.
         """
         rows, variables = history.values.shape
-        if rows < self.context:
+        if rows < self.least:
+            smaller = f", or a smaller `context`, a multiple of {self.patch_len}" if self.least == self.context else ""
             raise UserError(
-                f"the series{_of(history)} has {rows} rows: the context needs at least {self.context}; give longer "
-                f"ones, or a smaller `context`, a multiple of {self.patch_len}"
+                f"the series{_of(history)} has {rows} rows: the context needs at least {self.least}; give longer "
+                f"ones{smaller}"
             )
         check_width(self.channels, variables, self.context // self.patch_len)
 
@@ -515,11 +555,14 @@ class SpeculativeForecaster:
         Raises:
             UserError: every series is too short.
         """
-        length, errors, generator = self.context + self.patch_len, [], torch.Generator().manual_seed(0)
+        errors, generator = [], torch.Generator().manual_seed(0)
         each, joint = max(1, MOST_WINDOWS // len(histories)), self.channels == "joint"
         for history in histories:
             self.check(history)
-            recent = torch.from_numpy(history.values[-self.context - CALIBRATED_ON :])
+            # of a short series for a target of any length, contexts of two thirds of it
+            context, lengths = self.read_by(history, max(self.least, len(history.values) * 2 // 3))
+            length = context + self.patch_len
+            recent = torch.from_numpy(history.values[-context - CALIBRATED_ON :])
             if len(recent) < length:
                 continue
             recent = recent.unfold(0, length, 1)  # [windows, C, length]
@@ -528,12 +571,13 @@ class SpeculativeForecaster:
             windows = (
                 recent[chosen] if joint else recent[chosen // recent.shape[1], chosen % recent.shape[1]].unsqueeze(1)
             )
-            scaled, _, scale = standardise(windows.transpose(1, 2).numpy(), self.context)
+            scaled, _, scale = standardise(windows.transpose(1, 2).numpy(), context)
+            scaled = scaled - profile_of(scaled, context, lengths, self.patch_len)
             # errors have no scale where the context is constant
-            scaled[:, self.context :][np.broadcast_to(scale == 0, scaled[:, self.context :].shape)] = np.nan
+            scaled[:, context:][np.broadcast_to(scale == 0, scaled[:, context:].shape)] = np.nan
             windows = torch.from_numpy(scaled.astype(np.float32))  # [chosen, length, C or 1]
             for part in windows.split(windows_together(windows, self.patch_len, 0)):
-                errors.append(next_patch_errors(self.target, part[:, : self.context], part[:, self.context :]))
+                errors.append(next_patch_errors(self.target, part[:, :context], part[:, context:]))
         if not errors:
             raise UserError(
                 f"quantiles need a spread, and no series is longer than the context, {self.context}, by a patch: give "

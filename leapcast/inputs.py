@@ -116,8 +116,6 @@ def standardise(windows: np.ndarray, context: int) -> tuple[np.ndarray, np.ndarr
     return scaled, first + mean * unit, scale * unit
 
 
-def without_profile(scaled: np.ndarray, context: int, seasons: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Standardised windows ``[B, T, C]`` without the seasonal profile of their context, and that profile."""
-    steps = scaled.shape[1] - context
-    profile = seasonal_profile(torch.from_numpy(scaled[:, :context]), seasons, steps).numpy()
-    return scaled - profile, profile
+def profile_of(scaled: np.ndarray, context: int, seasons: tuple[int, ...], steps: int) -> np.ndarray:
+    """The seasonal profile of the context of standardised windows ``[B, T, C]``: ``[B, context + steps, C]``."""
+    return seasonal_profile(torch.from_numpy(scaled[:, :context]), seasons, steps).numpy()

@@ -19,6 +19,7 @@ from leapcast.models.sessions.cached import CachedSession
 from leapcast.models.sessions.renormed import RenormedSession
 from leapcast.models.sessions.sliding import SlidingSession
 
+LEAST = 2  # patches in the shortest context of a model of any length
 MIN_LOG_VAR = -9.2  # variance floor 1e-4 in normalised units, which bounds the likelihood
 
 
@@ -41,6 +42,7 @@ class Config:
     stochastic_head: bool = flag(False)
     # seasons in time steps whose profile is left out of what the model reads (models/layers/profile.py)
     profile: str = lengths("none", "found", most=2**24)
+    any_length: bool = flag(False, late=True)  # trained on contexts from LEAST patches up to seq_len
     head_multiple: ClassVar[int] = 4  # of the width of a head: half of its rotary pairs rotate
 
     def __post_init__(self):

@@ -80,6 +80,7 @@ class SeasonSession(BaseSession):
 
     def __init__(self, context: Tensor, season: int, mean: bool):
         values = from_patches(context)
+        season = min(season, values.shape[1])  # of a context of any length
         count = values.shape[1] // season if mean else 1
         self.profile = values[:, -count * season :].unflatten(1, (count, season)).mean(1)  # [B, season, C]
         self.context, self.patch = context.shape[1], context.shape[3]
