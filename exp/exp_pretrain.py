@@ -1,5 +1,7 @@
 """Pretraining: next-patch prediction on several data sets, with independent channels."""
 
+from torch import Tensor
+
 from leapcast.data_provider.data_factory import load_series
 from leapcast.data_provider.data_loader import Mixture, Series, Windows
 from leapcast.exp.exp_forecast import ExpForecast
@@ -28,6 +30,9 @@ class ExpPretrain(ExpForecast):
     def windows(self, split: str, horizon: int) -> Mixture:  # type: ignore[override]  # same interface
         options = self.model.config.seq_len, horizon, "--train_rollout x --input_token_len"
         return Mixture([Windows(p, split, *options) for p in self.parts], self.weights)
+
+    def validated(self, windows: Mixture) -> Tensor:  # type: ignore[override]
+        return windows.all()  # evenly spaced, and few, as it is
 
     def channels(self) -> str:
         return "independent"

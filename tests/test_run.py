@@ -30,7 +30,7 @@ def test_speculative_run_leaves_the_whole_record(here, capsys):
     assert "checkpoints/draft/checkpoint.pth" in out
     record = json.loads((here / "results/whole/metrics.json").read_text())
     forecasts = {"speculative", "target", "target_sliding", "draft", "reference"}
-    assert set(record["accuracy"]) == forecasts | {"drift", "path_deviation"}
+    assert set(record["accuracy"]) == forecasts | {"drift", "path_deviation", "rivals"}
     assert set(record["timing"]) == {
         "speculative",
         "target_cached",
