@@ -19,6 +19,8 @@ from leapcast.utils.io import checkpoint
 from leapcast.utils.io.files import write_atomic
 from leapcast.utils.parallel import ddp
 
+CALIBRATION_SERIES = 20_000  # windows x variables; consecutive windows differ by one time step
+
 
 def sound(matrices, shape: tuple[int, int, int]) -> bool:
     """Whether ``matrices`` are float64 covariances of this shape ``[C, P, P]``, as ``calibrate`` returns."""
@@ -66,11 +68,12 @@ class ExpBasic:
             if saved["identity"] == identity and sound(saved["matrices"], shape):
                 return Calibration(saved["matrices"])
         windows = Windows(self.series, "val", config.seq_len, config.input_token_len, "a patch of the target")
-        for index in tqdm(windows.all().split(64), desc="calibration", unit="batch"):
+        chosen = windows.evenly(max(1, CALIBRATION_SERIES // self.series.variables))
+        for index in tqdm(chosen.split(64), desc="calibration", unit="batch"):
             errors.append(next_patch_errors(model, *windows.batch(index)))
         matrices = calibrate(*map(torch.cat, zip(*errors, strict=True)))
         write_atomic(path, lambda temporary: torch.save({"identity": identity, "matrices": matrices}, temporary))
-        self.say(f"calibrated {role} on {len(windows)} validation windows -> {path}")
+        self.say(f"calibrated {role} on {len(chosen)} validation windows -> {path}")
         return Calibration(matrices)
 
     @staticmethod

@@ -175,8 +175,12 @@ class ExpForecast(ExpBasic):
 
     def validated(self, windows: Windows) -> Tensor:
         """The numbers of the windows by which the weights to keep are chosen."""
+        return self.evenly(windows, len(windows), VALIDATION_ROWS)
+
+    def evenly(self, windows: Windows, most: int, rows: int) -> Tensor:
+        """The numbers of at most ``most`` evenly spaced windows that make at most so many rows."""
         alone = self.model.config.channels == "independent"
-        return windows.evenly(max(1, VALIDATION_ROWS // (self.series.variables if alone else 1)))
+        return windows.evenly(min(most, max(1, rows // (self.series.variables if alone else 1))))
 
     def validate(self, windows: Windows, steps: int) -> float:
         total, rank, world = 0.0, ddp.rank(), ddp.world()
