@@ -245,3 +245,10 @@ def test_a_picture_of_some_variables_says_so(variables, told, here, capsys, figu
     said = capsys.readouterr().out.splitlines()[-1]
     assert said.endswith(f"forecast.png ({told})" if told else "forecast.png")
     assert figures[0].get_suptitle() == told
+    assert len(figures[0].axes) == min(variables, 4)
+
+
+def test_a_picture_shows_two_horizons_of_the_context(here, figures):
+    given = [*data(), "--checkpoint", "checkpoints/target/checkpoint.pth", "--test_pred_len", "5"]
+    assert run.main([*given, "--max_windows", "2", "--setting", "near"]) == 0
+    assert {len(axes.lines[0].get_xdata()) for axes in figures[0].axes} == {10}

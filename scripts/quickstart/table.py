@@ -15,7 +15,6 @@ def main(*names: str) -> None:
     records = [json.loads(Path(name).read_text()) for name in names]
     print(table(records))
     print(f"verdict: {records[-1]['verdict']}")
-    print(f"picture: {Path(names[-1]).with_name('forecast.png')}")
 
 
 if __name__ == "__main__":
