@@ -66,11 +66,11 @@ DATASETS = {
 UNDATED = (".npz", ".txt", ".txt.gz")  # files without time stamps
 
 
-def season(name: str) -> int:
-    """The season of a data set in time steps: a day, or a week of pedestrians; 1 (the last value again) if unknown."""
+def seasons(name: str) -> tuple[int, ...]:
+    """All nested seasons of a named data set in time steps, the shortest first; (1,), the last value again, if none."""
     if name in PACKAGED:
-        return PACKAGED[name].season
-    return pd.Timedelta("1D") // pd.Timedelta(DATASETS[name].frequency if name in DATASETS else "1D")
+        return PACKAGED[name].seasons
+    return (pd.Timedelta("1D") // pd.Timedelta(DATASETS[name].frequency),)
 
 
 def locate(data: str, root_path: str, data_path: str | None) -> Path:
@@ -182,13 +182,16 @@ def auckland_pedestrians() -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Packaged:
-    """A data set that comes with a package: how it is read, its season in time steps, and the time between rows."""
+    """A data set that comes with a package: how it is read, its nested seasons in time steps, and its time step."""
 
     read: Callable[[], pd.DataFrame]
-    season: int
+    seasons: tuple[int, ...]
     frequency: str = "1h"
 
 
-PACKAGED = {"NYCWeather": Packaged(nyc_weather, 24), "AucklandPedestrians": Packaged(auckland_pedestrians, 7 * 24)}
-EMBEDDED = "NYCWeather"  # the default
+PACKAGED = {
+    "AucklandPedestrians": Packaged(auckland_pedestrians, (24, 7 * 24)),
+    "NYCWeather": Packaged(nyc_weather, (24,)),
+}
+EMBEDDED = "AucklandPedestrians"  # the default
 NAMES = [*PACKAGED, *DATASETS, "custom"]

@@ -317,6 +317,12 @@ def build_parser() -> Parser:
     g = parser.group("training")
     g.add_argument("--train_epochs", type=whole(1), default=2, help="epochs", changes=LEARNED)
     g.add_argument(
+        "--epoch_windows",
+        type=whole(1),
+        help="windows in an epoch, after which is validated; others are drawn in the next (default: all)",
+        changes=LEARNED,
+    )
+    g.add_argument(
         "--learning_rate",
         type=real(0, 10, excluded=True),
         default=1e-4,

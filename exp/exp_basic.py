@@ -20,6 +20,8 @@ from leapcast.utils.io import checkpoint
 from leapcast.utils.io.files import write_atomic
 from leapcast.utils.parallel import ddp
 
+CALIBRATION_SERIES = 20_000  # windows x variables; consecutive windows differ by one time step
+
 
 def sound(matrices, shape: tuple[int, int, int]) -> bool:
     """Whether ``matrices`` are float64 covariances of this shape ``[C, P, P]``, as ``calibrate`` returns."""
@@ -67,22 +69,20 @@ class ExpBasic:
             if saved["identity"] == identity and sound(saved["matrices"], shape):
                 return Calibration(saved["matrices"])
         horizon, by = config.input_token_len, "a patch of the target"
-        windows = Windows(self.series, "val", config.seq_len, horizon, by, seasons=self.seasons(config))
-        for index in tqdm(windows.all().split(64), desc="calibration", unit="batch"):
+        windows = Windows(self.series, "val", config.seq_len, horizon, by, seasons=self.profile_of(self.series, config))
+        chosen = windows.evenly(max(1, CALIBRATION_SERIES // self.series.variables))
+        for index in tqdm(chosen.split(64), desc="calibration", unit="batch"):
             errors.append(next_patch_errors(model, *windows.batch(index)))
         matrices = calibrate(*map(torch.cat, zip(*errors, strict=True)))
         write_atomic(path, lambda temporary: torch.save({"identity": identity, "matrices": matrices}, temporary))
-        self.say(f"calibrated {role} on {len(windows)} validation windows -> {path}")
+        self.say(f"calibrated {role} on {len(chosen)} validation windows -> {path}")
         return Calibration(matrices)
 
     @staticmethod
-    def seasons_of(series: Series, config) -> tuple[int, ...]:
+    def profile_of(series: Series, config) -> tuple[int, ...]:
         """The seasons whose profile a model with this configuration leaves out of this data set."""
         first, end = series.borders["train"]
         return seasons.of_profile(config.profile, [series.values[first:end].numpy()], series.step, config.seq_len)
-
-    def seasons(self, config) -> tuple[int, ...]:
-        return self.seasons_of(self.series, config)
 
     @staticmethod
     def say(line: str) -> None:

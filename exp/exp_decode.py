@@ -9,7 +9,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from leapcast.data_provider import seasons
-from leapcast.data_provider.data_factory import DATASETS, PACKAGED, season
+from leapcast.data_provider.data_factory import DATASETS, PACKAGED
+from leapcast.data_provider.data_factory import seasons as known_seasons
 from leapcast.data_provider.data_loader import Windows
 from leapcast.exp.arguments import NO_DRAFT, build_parser
 from leapcast.exp.exp_basic import ExpBasic
@@ -42,7 +43,9 @@ class ExpDecode(ExpBasic):
 
     def windows_of(self, split: str, horizon: int) -> Windows:
         """The windows of a split for the target."""
-        return Windows(self.series, split, self.context, horizon, seasons=self.seasons(self.target.config))
+        return Windows(
+            self.series, split, self.context, horizon, seasons=self.profile_of(self.series, self.target.config)
+        )
 
     def setting(self) -> str:
         """The name of the run's folder."""
@@ -178,18 +181,21 @@ class ExpDecode(ExpBasic):
             )
         return f"output: {samples} sample paths per {each}, with {noise}; their mean is the point forecast"
 
-    def season(self, tell: bool = True) -> int:
-        """The season in time steps: a day of a known data set, else estimated; ``tell`` prints it."""
+    def seasons(self, tell: bool = True) -> tuple[int, ...]:
+        """All seasons that the context holds, in time steps, the shortest first: those of a known data set, else found.
+
+        ``tell`` prints the longest.
+        """
         say = self.say if tell else lambda line: None
         name = self.series.name
-        if name == self.args.data and name in (*PACKAGED, *DATASETS) and season(name) <= self.context:
-            length = season(name)
-            what = f", the last value again ({name} is daily)" if length == 1 else f" (of {name})"
-            say(f"season {length}{what}; --season chooses")
-            return length
+        known = known_seasons(name) if name == self.args.data and name in (*PACKAGED, *DATASETS) else ()
+        if every := tuple(length for length in known if length <= self.context):
+            what = f", the last value again ({name} is daily)" if every == (1,) else f" (of {name})"
+            say(f"season {every[-1]}{what}; --season chooses")
+            return every
         found = seasons.find(*self.past(), self.context)
         say(found.told)
-        return found.length
+        return found.every
 
     def past(self) -> tuple[list, object]:
         """Training values, a list of ``[rows, C]``, from which a season may be estimated, and the step between rows."""
@@ -245,7 +251,7 @@ class ExpDecode(ExpBasic):
         changes = {"seq_len": self.context, "stochastic_head": False}
         own = {field.name for field in fields(MODELS[name].Config)}
         if "season" in own:
-            changes["season"] = season = args.season or self.season(tell)
+            changes["season"] = season = args.season or self.seasons(tell)[-1]
         if "guess" in own:
             changes["guess"] = args.self_guess or usual_guess(self.channels, self.patch_len, season)
             if tell:

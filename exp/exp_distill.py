@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from leapcast.data_provider.data_loader import Windows
-from leapcast.exp.exp_forecast import ExpForecast, Heard
+from leapcast.exp.exp_forecast import VALIDATION_ROWS, ExpForecast, Heard
 from leapcast.exp.exp_plan import after_training
 from leapcast.models import TARGET
 from leapcast.models.errors import UserError
@@ -90,7 +90,7 @@ class ExpDistill(ExpForecast):
         return -(torch.special.log_ndtr(-distance / 2) + math.log(2)).mean()
 
     def validated(self, windows: Windows) -> Tensor:
-        return windows.evenly(VALIDATED)
+        return self.evenly(windows, VALIDATED, VALIDATION_ROWS)
 
     @torch.no_grad()
     def along(self, full: Tensor, steps: int) -> tuple[Tensor, Heard]:

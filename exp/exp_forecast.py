@@ -34,6 +34,7 @@ from leapcast.utils.reporting.figures import training_figure
 
 SAVE_EVERY_S = 60
 LOG_EVERY = 20  # steps
+VALIDATION_ROWS = 4096  # consecutive windows differ by one time step
 Heard = tuple[Tensor, ...] | None  # hidden state, level and scale after every patch, see models/timer_xl.py
 
 
@@ -51,7 +52,7 @@ class ExpForecast(ExpBasic):
         """--profile, with the seasons of this data set in place of "found"."""
         if self.args.profile != "found":
             return self.args.profile
-        found = self.seasons(SimpleNamespace(profile="found", seq_len=context))
+        found = self.profile_of(self.series, SimpleNamespace(profile="found", seq_len=context))
         told = ",".join(map(str, found)) or "none"
         self.say(f"profile {told}: seasons in time steps that the context of {context} holds twice; --profile chooses")
         return told
@@ -59,7 +60,9 @@ class ExpForecast(ExpBasic):
     def windows(self, split: str, horizon: int) -> Windows:
         by = "--train_rollout x --input_token_len"
         config = self.model.config
-        return Windows(self.series, split, config.seq_len, horizon, by, self.args.scaling, self.seasons(config))
+        return Windows(
+            self.series, split, config.seq_len, horizon, by, self.args.scaling, self.profile_of(self.series, config)
+        )
 
     def read_data(self) -> list[Series]:
         if self.args.data_weights:
@@ -192,7 +195,12 @@ class ExpForecast(ExpBasic):
 
     def validated(self, windows: Windows) -> Tensor:
         """The numbers of the windows by which the weights to keep are chosen."""
-        return windows.all()
+        return self.evenly(windows, len(windows), VALIDATION_ROWS)
+
+    def evenly(self, windows: Windows, most: int, rows: int) -> Tensor:
+        """The numbers of at most ``most`` evenly spaced windows that make at most so many rows."""
+        alone = self.model.config.channels == "independent"
+        return windows.evenly(min(most, max(1, rows // (self.series.variables if alone else 1))))
 
     def validate(self, windows: Windows, steps: int) -> float:
         total, rank, world = 0.0, ddp.rank(), ddp.world()
@@ -302,7 +310,7 @@ class ExpForecast(ExpBasic):
             check_width(config.channels, series.variables, config.seq_len // config.input_token_len)
         train, val = self.windows("train", horizon), self.windows("val", horizon)
         rank, size = ddp.rank(), args.batch_size * ddp.world()
-        batches = len(train) // size
+        batches = min(len(train), args.epoch_windows or len(train)) // size
         if batches == 0:
             raise UserError(f"{len(train)} training windows are fewer than a batch, {size}: lower --batch_size")
         total = batches * args.train_epochs

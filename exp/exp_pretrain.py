@@ -1,13 +1,18 @@
 """Pretraining: next-patch prediction on several data sets, with independent channels."""
 
+from pathlib import Path
+
+from torch import Tensor
+
 from leapcast.data_provider.data_factory import PACKAGED, load_series
 from leapcast.data_provider.data_loader import Mixture, Series, Windows
 from leapcast.data_provider.mixed import Mixed
+from leapcast.exp.exp_distill import ExpDistill
 from leapcast.exp.exp_forecast import ExpForecast
 from leapcast.models.errors import UserError
 
 EPOCH = 2**15  # windows between two validations, with --generated
-VALIDATED = 2**11
+MIXED, VALIDATED = 2**11, 2**9  # windows of the validation mixture; of these a draft is validated on the first
 
 
 class ExpPretrain(ExpForecast):
@@ -18,8 +23,8 @@ class ExpPretrain(ExpForecast):
 
     def read_data(self) -> list[Series]:
         args = self.args
-        if args.distill or args.fit == "ridge":
-            raise UserError("--task_name pretrain learns from data: leave out --distill (and --fit), or --task_name")
+        if args.fit == "ridge":
+            raise UserError("--fit ridge learns from one data set: leave out --task_name pretrain")
         if args.channels == "joint":
             raise UserError("--task_name pretrain takes variables one by one: leave out --channels joint")
         layout = args.columns, args.time_column, args.missing
@@ -36,11 +41,11 @@ class ExpPretrain(ExpForecast):
     def windows(self, split: str, horizon: int) -> Mixture | Mixed:  # type: ignore[override]  # same interface
         config, args = self.model.config, self.args
         if args.generated:
-            count, profile = (EPOCH if split == "train" else VALIDATED), config.profile != "none"
+            count, profile = (EPOCH if split == "train" else MIXED), config.profile != "none"
             sizes = config.seq_len, horizon, config.input_token_len
             return Mixed(self.parts, split, *sizes, args.generated, count, profile, args.seed)
         options = config.seq_len, horizon, "--train_rollout x --input_token_len", self.args.scaling
-        parts = [Windows(part, split, *options, self.seasons_of(part, config)) for part in self.parts]
+        parts = [Windows(part, split, *options, self.profile_of(part, config)) for part in self.parts]
         return Mixture(parts, self.weights)
 
     def sizes(self) -> dict:
@@ -49,5 +54,18 @@ class ExpPretrain(ExpForecast):
     def profile(self, context: int) -> str:
         return self.args.profile  # "found" stays: the data sets differ
 
+    def validated(self, windows: Mixture) -> Tensor:  # type: ignore[override]
+        return windows.all()  # evenly spaced, and few, as it is
+
     def channels(self) -> str:
         return "independent"
+
+
+class ExpPretrainDraft(ExpDistill, ExpPretrain):
+    """``--task_name pretrain --distill``: the draft learns from its target on the mixture."""
+
+    def validated(self, windows: Mixture) -> Tensor:  # type: ignore[override]
+        return windows.all()[:VALIDATED]
+
+    def train(self) -> Path:
+        return self.learn()  # there is no single data set to measure a plan on

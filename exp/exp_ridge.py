@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from leapcast.data_provider.data_loader import Series, Windows
 from leapcast.exp.arguments import build_parser
-from leapcast.exp.exp_distill import VALIDATED, ExpDistill
+from leapcast.exp.exp_distill import ExpDistill
 from leapcast.exp.identity import INPUTS, advice, refuse_another
 from leapcast.models import MODELS
 from leapcast.models.errors import UserError, kept
@@ -21,6 +21,7 @@ from leapcast.utils.io.files import alone_in, write_atomic
 from leapcast.utils.parallel import ddp
 
 LEARNED = 1024  # windows, evenly spaced; on ETTh1 twice as many raise acceptance by less than half a point
+LEARNED_ROWS = 8 * LEARNED  # of independent channels, where every variable is a row of its own
 PENALTIES = tuple(10.0**power for power in range(-8, 1))  # λ, in units of the mean square of a hidden feature
 
 
@@ -111,13 +112,13 @@ class ExpRidge(ExpDistill):
         return super().sizes() | {"linear": True}
 
     @torch.inference_mode()
-    def sums(self, windows: Windows, most: int, bar: tqdm) -> Sums:
-        """Normal equations along the target's rollouts of F patches from evenly spaced windows."""
+    def sums(self, windows: Windows, index: Tensor, bar: tqdm) -> Sums:
+        """Normal equations along the target's rollouts of F patches from the windows of these numbers."""
         config, steps = self.model.config, self.args.train_rollout
         patch = config.output_token_len
         sums = Sums(config.block_patches, config.d_model + 1, patch, self.device)
-        for index in windows.evenly(most).split(self.args.batch_size):
-            full = self.patches(torch.cat(windows.batch(index), 1))
+        for part in index.split(self.args.batch_size):
+            full = self.patches(torch.cat(windows.batch(part), 1))
             read, heard = self.along(full, steps)
             hidden, level, scale = self.horizon(read, heard, steps)
             sums.add(hidden, level, scale, self.teacher.emit(hidden, level, scale)[0])
@@ -143,11 +144,11 @@ class ExpRidge(ExpDistill):
                 )
                 self.say(f"this training is finished -> {path}")
                 return path
-            counts = [len(w.evenly(most)) for w, most in ((train, LEARNED), (val, VALIDATED))]
-            self.say(f"fitting {args.model} to {counts[0]} of {len(train)} training windows -> {path}")
-            batches = sum(-(-count // args.batch_size) for count in counts)
+            chosen, held = self.evenly(train, LEARNED, LEARNED_ROWS), self.validated(val)
+            self.say(f"fitting {args.model} to {len(chosen)} of {len(train)} training windows -> {path}")
+            batches = sum(-(-len(index) // args.batch_size) for index in (chosen, held))
             with tqdm(total=batches, desc=args.model, unit="batch") as bar:
-                learned, validated = self.sums(train, LEARNED, bar), self.sums(val, VALIDATED, bar)
+                learned, validated = self.sums(train, chosen, bar), self.sums(val, held, bar)
             coefficients, penalties, errors = ridge(learned, validated)
             self.model.set_linear(coefficients)
             error = sum(errors) / len(errors)

@@ -2,10 +2,13 @@
 
 import math
 import random
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -18,6 +21,7 @@ from leapcast.models.errors import UserError
 from leapcast.models.inference import for_inference
 from leapcast.models.layers.patches import paths, row_patches, windows_together
 from leapcast.models.sessions.sliding import SlidingSession
+from leapcast.utils.analysis import rivals
 from leapcast.utils.analysis.metrics import Accuracy, Drift, PathDeviation
 from leapcast.utils.analysis.prediction import watch
 from leapcast.utils.decoding import theory
@@ -40,6 +44,7 @@ from leapcast.utils.speculative_decoder import SpeculativeDecoder
 DIFFERENCES = ("drift", "path_deviation")
 # choice of the first factor of adaptive sigma, and of the lead: validation windows, and passes over them for each
 STEER_WINDOWS, STEER_PASSES, STEER_TRIALS = 48, 3, 6
+PANELS = 4  # of a picture, at most
 TARGETS = [name for name in BASELINES if name != "draft"]
 
 
@@ -69,7 +74,7 @@ class ExpSpeculative(ExpDecode):
         check_width(self.channels, self.series.variables, self.context // self.patch_len)
         check_rollout(self.target.config, self.series.variables, args)
         self.windows = self.windows_of(args.split, args.test_pred_len)
-        self.methods = {
+        self.methods: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
             "target": self.run_target,
             "target_sliding": self.run_sliding,
             "target_sliding_lean": self.run_lean,
@@ -232,12 +237,22 @@ class ExpSpeculative(ExpDecode):
             forecast, self.last = self.decoder.generate(x, self.steps, series, self.samples)
         return forecast[..., : self.args.test_pred_len, :]
 
+    def run_rival(self, season: int, count: int, x: Tensor, series: Tensor) -> Tensor:
+        """The mean of the last ``count`` seasons again, without the profile that windows lack: ``[B, H, C]``."""
+        values, profile = (part.numpy() for part in self.windows.whole(series.cpu()))
+        again = rivals.repeated(values[:, : self.context], season, self.args.test_pred_len, count)
+        return torch.from_numpy(again - profile[:, self.context :]).to(x)
+
     def test(self) -> dict:
         """Run the methods, write ``<results>/<setting>/metrics.json`` and ``forecast.png``, print the table."""
         args, emitted = self.args, self.emitted(self.config, "window")
         self.say(emitted)
         index = self.windows.evenly(args.max_windows)
-        accuracy, seconds, statistics = self.measure(self.names, self.windows, index, args.batch_size)
+        simple = rivals.names(self.seasons(tell=False), self.context)
+        self.methods |= {name: partial(self.run_rival, *rival) for name, rival in simple.items()}
+        names = [*self.names, *simple]
+        accuracy, seconds, statistics = self.measure(names, self.windows, index, args.batch_size)
+        accuracy["rivals"] = {name: accuracy.pop(name) for name in simple}
         record = self.record(len(index), accuracy, seconds, statistics)
         folder = self.folder("metrics.json")
         write_json(folder / "metrics.json", record)
@@ -309,6 +324,10 @@ class ExpSpeculative(ExpDecode):
         accuracy = dict(accuracy)
         if "target_sliding_lean" in accuracy:  # both give the same forecast
             accuracy.setdefault("target_sliding", accuracy["target_sliding_lean"])
+        against = None  # sweeps measure no rivals
+        if "rivals" in accuracy:
+            found = {name: rival.record() for name, rival in accuracy["rivals"].items()}
+            against = {name: {"mse": errors["mse"], "mae": errors["mae"]} for name, errors in found.items()}
         record = self.header(config) | {
             "data": {
                 "name": self.series.name,
@@ -324,7 +343,8 @@ class ExpSpeculative(ExpDecode):
             "accuracy": {
                 name: accuracy[name].record() if name in accuracy else None
                 for name in ("speculative", "target", "target_sliding", "draft", "reference", *DIFFERENCES)
-            },
+            }
+            | {"rivals": against},
             "timing": {
                 name: values and {"total_s": sum(values), "per_batch_s": [round(value, 6) for value in values]}
                 for name, values in timing.items()
@@ -355,7 +375,10 @@ class ExpSpeculative(ExpDecode):
         return record | {"verdict": verdict(record)}
 
     def figure(self, path: Path, window: Tensor) -> str:
-        """Draw the first and the last variable of one window; returns "n of m variables" if there are more."""
+        """Draw evenly spaced variables of one window, and of its context two horizons.
+
+        Returns "n of m variables" if there are more.
+        """
         (x, truth), (values, profile) = self.windows.batch(window), self.windows.whole(window)
         series = window.to(self.device)
         lines = {"target": self.run_target(x.to(self.device), series)[0].cpu()}
@@ -371,9 +394,11 @@ class ExpSpeculative(ExpDecode):
             band = lines["speculative"].quantile(torch.tensor([0.1, 0.9]), 0)
             lines = {name: values.mean(0) for name, values in lines.items()}
         panels, accepted = {}, {}
-        for variable in dict.fromkeys((0, self.series.variables - 1)):
+        variables = self.series.variables
+        for variable in np.linspace(0, variables - 1, min(PANELS, variables)).round().astype(int):
             title = f"{self.series.name}, {self.series.columns[variable]}, {self.args.split} window {int(window)}"
-            panels[title], accepted[title] = (variable, x[0, :, variable], truth[0, :, variable]), marks[variable]
-        part = f"{len(panels)} of {self.series.variables} variables" if len(panels) < self.series.variables else ""
+            past = x[0, -2 * self.args.test_pred_len :, variable]
+            panels[title], accepted[title] = (variable, past, truth[0, :, variable]), marks[variable]
+        part = f"{len(panels)} of {variables} variables" if len(panels) < variables else ""
         write_atomic(path, lambda file: forecast_figure(file, panels, lines, accepted, self.patch_len, band, part))
         return part

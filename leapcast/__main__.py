@@ -17,7 +17,7 @@ def main(argv: list[str] | None = None) -> None:
     from leapcast.exp.exp_forecast import ExpForecast
     from leapcast.exp.exp_plan import ExpPlan
     from leapcast.exp.exp_predict import ExpPredict
-    from leapcast.exp.exp_pretrain import ExpPretrain
+    from leapcast.exp.exp_pretrain import ExpPretrain, ExpPretrainDraft
     from leapcast.exp.exp_ridge import ExpRidge
     from leapcast.exp.exp_speculative import ExpSpeculative
     from leapcast.utils.parallel import ddp
@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.spec_plan and args.task_name == "forecast" and args.spec_adaptive != "stored":
         raise UserError("--spec_plan is read with --spec_adaptive stored: add it")
     if args.task_name == "pretrain":
-        ExpPretrain(args).train()
+        (ExpPretrainDraft if args.distill else ExpPretrain)(args).train()
     elif args.calibrate_plan:
         ExpPlan(args).calibrate()
     elif args.task_name == "predict":

@@ -444,11 +444,10 @@ class SpeculativeForecaster:
         """As :meth:`decode`, for series with a context of so many steps and profiles of seasons of these lengths."""
         contexts = np.stack([history.values[-context:] for history in histories])
         scaled, level, scale = standardise(contexts, context)
-        profile = profile_of(scaled, context, lengths, horizon)
-        x = torch.from_numpy((scaled - profile[:, :context]).astype(np.float32)).to(self.device)
+        x = torch.from_numpy((scaled - profile_of(scaled, context, lengths, 0)).astype(np.float32)).to(self.device)
         numbers = torch.tensor([history.number for history in histories], device=self.device)
         patches, statistics = self._decode(x, numbers, horizon, num_samples, sigma, seed)
-        drawn = patches.cpu().double().numpy() + profile[:, None, context:]
+        drawn = patches.cpu().double().numpy() + profile_of(scaled, context, lengths, horizon)[:, None, context:]
         with np.errstate(over="ignore", invalid="ignore"):  # refused by the caller
             return drawn * scale[:, None] + level[:, None], statistics
 

@@ -228,7 +228,7 @@ def test_many_series_are_told_readably():
     assert ExpPredict.part(SimpleNamespace(table=table, args=args), 8, 2000) == "the first 8 of 2,000 series"
 
 
-@pytest.mark.parametrize(("variables", "told"), [(1, ""), (2, ""), (3, "2 of 3 variables"), (7, "2 of 7 variables")])
+@pytest.mark.parametrize(("variables", "told"), [(1, ""), (4, ""), (5, "4 of 5 variables")])
 def test_a_picture_of_some_variables_says_so(variables, told, here, capsys, figures):
     series_file(here, 260, "many.csv", lambda t: pd.concat([t["a"].rename(f"a{i}") for i in range(variables)], axis=1))
     given = [*data("many.csv"), "--checkpoint", "checkpoints/target/checkpoint.pth", "--test_pred_len", "8"]
@@ -236,3 +236,10 @@ def test_a_picture_of_some_variables_says_so(variables, told, here, capsys, figu
     said = capsys.readouterr().out.splitlines()[-1]
     assert said.endswith(f"forecast.png ({told})" if told else "forecast.png")
     assert figures[0].get_suptitle() == told
+    assert len(figures[0].axes) == min(variables, 4)
+
+
+def test_a_picture_shows_two_horizons_of_the_context(here, figures):
+    given = [*data(), "--checkpoint", "checkpoints/target/checkpoint.pth", "--test_pred_len", "5"]
+    assert run.main([*given, "--max_windows", "2", "--setting", "near"]) == 0
+    assert {len(axes.lines[0].get_xdata()) for axes in figures[0].axes} == {10}

@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,8 +15,13 @@ import optimize_speculative
 import plot_key_insights
 import plot_optimization_results
 import run
+from leapcast.data_provider import seasons
+from leapcast.data_provider.data_factory import load_series
+from leapcast.data_provider.data_loader import Windows
 from leapcast.exp.arguments import parse
+from leapcast.exp.exp_decode import ExpDecode
 from leapcast.exp.exp_speculative import ExpSpeculative
+from leapcast.utils.analysis import rivals
 from scripts import export
 from tests.helpers import SMALL, data, series_file, train
 
@@ -30,7 +36,7 @@ def test_speculative_run_leaves_the_whole_record(here, capsys):
     assert "checkpoints/draft/checkpoint.pth" in out
     record = json.loads((here / "results/whole/metrics.json").read_text())
     forecasts = {"speculative", "target", "target_sliding", "draft", "reference"}
-    assert set(record["accuracy"]) == forecasts | {"drift", "path_deviation"}
+    assert set(record["accuracy"]) == forecasts | {"drift", "path_deviation", "rivals"}
     assert set(record["timing"]) == {
         "speculative",
         "target_cached",
@@ -69,6 +75,27 @@ def test_calibrated_paths_leave_crps_and_coverage(here, capsys):
     assert (here / "checkpoints/target/calibration.pth").is_file()
     assert run.main([*data(), "--use_speculative", *options, "--max_windows", "8", "--setting", "again"]) == 0
     assert "calibrated" not in capsys.readouterr().out, "calibrated once, then read"
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_simple_rivals_forecast_the_same_windows(here):
+    assert run.main([*data(), "--test_pred_len", "7", "--max_windows", "5", "--batch_size", "2"]) == 0
+    (path,) = here.glob("results/waves_*_H7_alone*/metrics.json")
+    found = json.loads(path.read_text())["accuracy"]["rivals"]
+    series = load_series("custom", ".", "waves.csv")
+    windows = Windows(series, "test", 12, 7)
+    x, truth = (part.double().numpy() for part in windows.batch(windows.evenly(5)))
+    first, *rest = seasons.find([series.values[: series.borders["train"][1]].numpy()], series.step, 12).every
+    assert list(found) == list(rivals.names((first, *rest), 12))
+    for name, (season, count) in rivals.names((first, *rest), 12).items():
+        error = rivals.repeated(x, season, 7, count) - truth
+        assert found[name] == pytest.approx({"mse": (error**2).mean(), "mae": np.abs(error).mean()}, rel=1e-5)
+
+
+def test_a_named_data_set_has_seasons_of_its_own_that_the_context_holds():
+    series, args = SimpleNamespace(name="AucklandPedestrians"), SimpleNamespace(data="AucklandPedestrians")
+    for context, expected in ((672, (24, 168)), (168, (24, 168)), (96, (24,))):
+        assert ExpDecode.seasons(SimpleNamespace(series=series, args=args, context=context), tell=False) == expected
 
 
 def test_adaptive_k_and_bf16(here):

@@ -63,9 +63,9 @@ GROUPS = {
     ),
     "NYCWeather": (
         "NYCWeather",
-        "quickstart_target",
+        "NYCWeather_target",
         192,
-        {"0.5": "quickstart_draft", "multi_patch": "NYCWeather_multi_patch"},
+        {"0.5": "NYCWeather_0.5", "multi_patch": "NYCWeather_multi_patch"},
     ),
 }
 

@@ -68,10 +68,10 @@ T=exchange_rate_timer_xl_causal_joint_2021 # its validation part has room for 7 
 train --model timer_xl --data exchange_rate
 ALONG=7 distill exchange_rate_0.5 exchange_rate $T 3 1
 ALONG=7 heads exchange_rate_multi_patch exchange_rate $T 2 --block_patches 6
-train --model timer_xl --setting quickstart_target --train_epochs 1 --learning_rate 5e-4 \
+train --model timer_xl --data NYCWeather --setting NYCWeather_target --train_epochs 1 --learning_rate 5e-4 \
     --seq_len 168 --input_token_len 24 --d_model 512 --n_heads 8 --d_ff 2048
-train --model timer_xl_draft --setting quickstart_draft --train_epochs 1 --learning_rate 2e-3 --dropout 0 \
-    --distill --distill_target_ckpt $C/quickstart_target/checkpoint.pth --train_rollout 2
-heads NYCWeather_multi_patch NYCWeather quickstart_target 1
+train --model timer_xl_draft --data NYCWeather --setting NYCWeather_0.5 --train_epochs 1 --learning_rate 2e-3 --dropout 0 \
+    --distill --distill_target_ckpt $C/NYCWeather_target/checkpoint.pth --train_rollout 2
+heads NYCWeather_multi_patch NYCWeather NYCWeather_target 1
 
 python scripts/distill/compare_drafts.py "$ROOT"

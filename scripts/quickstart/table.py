@@ -1,4 +1,4 @@
-"""Print several records as one table: python scripts/quickstart/table.py RECORD.json [RECORD.json ...]"""
+"""Print several records as one table, and the verdict on the last: table.py RECORD.json [RECORD.json ...]"""
 
 import json
 import sys
@@ -12,7 +12,9 @@ from leapcast.utils.reporting.record import table
 
 @one_line
 def main(*names: str) -> None:
-    print(table([json.loads(Path(name).read_text()) for name in names]))
+    records = [json.loads(Path(name).read_text()) for name in names]
+    print(table(records))
+    print(f"verdict: {records[-1]['verdict']}")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from leapcast.data_provider import data_factory
-from leapcast.data_provider.data_factory import DATASETS, HUB, load_series, season
+from leapcast.data_provider.data_factory import DATASETS, HUB, load_series, seasons
 from leapcast.data_provider.data_loader import Mixture, Series, Windows, read_table
 from leapcast.models.errors import UserError
 from tests.helpers import shared
@@ -31,7 +31,7 @@ def test_auckland_pedestrians_is_a_full_hourly_grid_with_a_weekly_season():
     test = slice(*series.borders["test"])
     naive = {lag: (series.values[lag:] - series.values[:-lag])[test.start - lag :].square().mean() for lag in (24, 168)}
     assert naive[168] < 0.18 < 0.22 < naive[24]
-    assert season("AucklandPedestrians") == 168
+    assert seasons("AucklandPedestrians") == (24, 168)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_the_fields_data_sets_are_known_by_name(name, tmp_path):
     miniature(name, tmp_path / DATASETS[name].file)
     series = load_series(name, str(tmp_path), None)
     assert series.variables == VARIABLES.get(name, 7)
-    assert season(name) == SEASON[name]
+    assert seasons(name) == (SEASON[name],)
     sizes = [end - first for first, end in series.borders.values()]
     if name.startswith("ETT"):
         quarter = 4 if name.startswith("ETTm") else 1

@@ -474,3 +474,15 @@ def test_distillation_along_rollouts_validates_evenly_spaced_windows(folder, mon
     monkeypatch.setattr(exp_forecast.Windows, "batch", lambda own, index: seen.append(len(index)) or batch(own, index))
     fit("draft", "--model", "timer_xl_draft", *TARGET[:3], "--train_rollout", "3")
     assert set(seen) == {16, 3}
+
+
+def test_rows_of_many_variables_are_validated_on_fewer_windows(folder, monkeypatch):
+    monkeypatch.setattr(exp_forecast, "VALIDATION_ROWS", 5)
+    seen = []
+    batch = exp_forecast.Windows.batch
+    monkeypatch.setattr(exp_forecast.Windows, "batch", lambda own, index: seen.append(len(index)) or batch(own, index))
+    fit("joint")
+    assert set(seen) == {16, 5}
+    seen.clear()
+    fit("alone", "--channels", "independent")
+    assert set(seen) == {16, 2}, "two windows of two variables"

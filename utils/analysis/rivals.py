@@ -28,10 +28,18 @@ def members(past: np.ndarray, season: int, horizon: int, count: int = SEASONS) -
     return seasons[..., np.arange(horizon) % season, :]
 
 
-def names(seasons: tuple[int, ...]) -> dict[str, tuple[int, int]]:
+def names(seasons: tuple[int, ...], length: int | None = None) -> dict[str, tuple[int, int]]:
     """The rivals at these seasons: name -> season, and how many of them are averaged.
 
-    The seasonal naive forecast at every season, and the mean of the last four of the longest.
+    The seasonal naive forecast at every season, and the mean of the last four of the longest; with a past of ``length``
+    time steps of as many as it holds, and no mean of one.
     """
     rivals = {f"seasonal_naive_{season}": (season, 1) for season in seasons}
-    return rivals | {f"mean_of_{SEASONS}_seasons_{seasons[-1]}": (seasons[-1], SEASONS)}
+    count = SEASONS if length is None else min(SEASONS, length // seasons[-1])
+    return rivals | ({f"mean_of_{count}_seasons_{seasons[-1]}": (seasons[-1], count)} if count > 1 else {})
+
+
+def told(name: str) -> str:
+    """A rival's name in words: "seasonal naive (24)", "mean of 4 seasons (168)"."""
+    *words, season = name.split("_")
+    return f"{' '.join(words)} ({season})"

@@ -47,7 +47,11 @@ def forecast_figure(
         part: heading that says which of several groups of variables is shown.
     """
     figure, all_axes = plt.subplots(
-        len(panels), figsize=(11, 1 + 3 * len(panels)), layout="constrained", sharex=True, squeeze=False
+        len(panels),
+        figsize=(11, 1 + (3 if len(panels) < 3 else 2.2) * len(panels)),
+        layout="constrained",
+        sharex=True,
+        squeeze=False,
     )
     for axes, (title, (variable, context, truth)) in zip(all_axes[:, 0], panels.items(), strict=True):
         horizon = len(truth)

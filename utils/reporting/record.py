@@ -8,8 +8,12 @@ from pathlib import Path
 
 import torch
 
+from leapcast.models import MODELS, UNTRAINED
+from leapcast.utils.analysis import rivals
 from leapcast.utils.decoding.plan import Machine
 from leapcast.utils.decoding.rules import RULES
+from leapcast.utils.decoding.timing import speedup
+from leapcast.utils.reporting.verdict import OWN
 
 SCHEMA = 1
 
@@ -41,82 +45,115 @@ def now() -> str:
 
 
 def table(records: list[dict]) -> str:
-    """A text table: the baselines that the first record has, and the speculative run of every record.
+    """A text table of runs on the same windows: simple rivals, baselines, and the speculative run of every record.
 
-    The last two columns are speed-ups of the speculative run over the sliding and the cached target (medians of
+    What several runs measured alike, such as the target, is shown once, from the first. "x alone" says how many times
+    as fast as the target alone it was: in the same run, under the same rollout and in the same mode (medians of
     per-batch ratios).
     """
-
-    def number(value, form: str) -> str:
-        return "-" if value is None else format(value, form)
-
-    def line(name: str, accuracy, timing, rate=None, ratio=None) -> str:
-        mse, mae = (accuracy["mse"], accuracy["mae"]) if accuracy else (None, None)
-        milliseconds = 1000 * timing["total_s"] / len(timing["per_batch_s"]) if timing else None
-        return (
-            f"{name:<52}{number(mse, '.4f'):>8}{number(mae, '.4f'):>8}{number(milliseconds, '.2f'):>10}"
-            f"{number(rate, '.1%'):>12}{number(ratio and ratio['vs_target_sliding'], '.2f'):>12}"
-            f"{number(ratio and ratio['vs_target_cached'], '.2f'):>12}"
-        )
-
     first = records[0]
-    data, accuracy, timing = first["data"], first["accuracy"], first["timing"]
-
-    def own(record: dict) -> list[str]:
-        """The line of the target alone, under the record's rollout and in its mode (means or sample paths)."""
-        sampled = record["acceptance"] and RULES[record["args"]["spec_mode"]].draws
-        cached = record["args"]["rollout"] == "cached"
-        name = ("target cached" if cached else "target sliding, last output only") + (", sampled" if sampled else "")
-        timing = record["timing"]["target_cached" if cached else "target_sliding_lean"]
-        return [line(name, record["accuracy"]["target"], timing)] if record["accuracy"]["target"] else []
-
-    lines = [
+    data = first["data"]
+    lines: dict[str, tuple] = {}
+    for record in records:
+        for name, cells in _baselines(record).items():
+            lines.setdefault(name, cells)
+    cached = {record["args"]["rollout"] for record in records} == {"cached"}
+    head = ("   MSE", "   MAE", "ms/batch", "x cached" if cached else "x alone", "acceptance", "patches/pass")
+    rows = [("", head), *lines.items(), *(_speculative(record) for record in records if record["acceptance"])]
+    longest = max(len(name) for name, _ in rows)
+    found = [
         f"{data['name']}, {data['split']}: {data['windows']} of {data['windows_available']} windows, context "
         f"{data['context']}, horizon {data['horizon']}, patch {data['patch']}, batch {first['args']['batch_size']}, "
         f"{first['environment']['device']}, {first['environment']['threads']} threads",
-        f"{'':<52}{'MSE':>8}{'MAE':>8}{'ms/batch':>10}{'acceptance':>12}{'x sliding':>12}{'x cached':>12}",
-        *own(first),
+        *(
+            f"{name:<{longest}}{''.join(f'{cell:>{len(top) + 4}}' for cell, top in zip(cells, head, strict=True))}"
+            for name, cells in rows
+        ),
     ]
-    sliding, several = accuracy["target_sliding"], first["args"].get("num_samples", 1) > 1  # absent from older records
-    if timing["target_sliding"] or (sliding and several):  # with several paths the sliding target may be untimed
-        lines.append(line("target sliding", sliding, timing["target_sliding"]))
-    if timing["target_sliding_lean"] and first["args"]["rollout"] == "cached":
-        lines.append(line("target sliding, last output only", sliding, timing["target_sliding_lean"]))
-    if accuracy["reference"]:
-        lines.append(line("reference sliding", accuracy["reference"], None))
-    alone: dict[str, str] = {}
-    for record in records:
-        if record["accuracy"]["draft"]:
-            name = record["models"]["draft"]["model"]
-            alone.setdefault(name, line(f"{name} alone", record["accuracy"]["draft"], record["timing"]["draft"]))
-    lines += alone.values()
-    for record in records:
-        if record is not first:
-            lines += own(record)
-        if record["acceptance"]:
-            args = record["args"]
-            draft = record["models"]["draft"]["model"]
-            label = f"speculative {args['spec_mode']}, {draft}, K {args['spec_k'] or 'auto'}"
-            label += ", lossless" if record["lossless"] else ""
-            label += ", all accepted" if args["spec_accept_mse_tol"] == "inf" else ""
-            label += ", adaptive sigma" if args.get("spec_sigma_mode") == "adaptive" else ""
-            label += ", adaptive" if args.get("spec_adaptive") in ("online", True) else ""  # True: an older record
-            rate = record["acceptance"]["rate"]
-            lines.append(
-                line(label, record["accuracy"]["speculative"], record["timing"]["speculative"], rate, record["speedup"])
-            )
     for record in records:
         for name in ("target", "speculative"):
             result = record["accuracy"][name]
             if result and result.get("crps") is not None:  # absent from older records
                 covered, near = (
-                    ", ".join(f"{level} %: {number(share, '.1%')}" for level, share in result[key].items())
+                    ", ".join(f"{level} %: {_number(share, '.1%')}" for level, share in result[key].items())
                     for key in ("coverage", "coverage_first_patch")
                 )
-                lines.append(
+                found.append(
                     f"{name}, {record['args']['num_samples']} paths: CRPS {result['crps']:.4f}; coverage {covered}; "
                     f"of the first patch {near}"
                 )
-    if first["speedup_medians_and_totals_agree"] is False:
-        lines.append("note: medians of per-batch ratios and ratios of totals differ by more than 10 %: a noisy machine")
-    return "\n".join(lines)
+    if any(record["speedup_medians_and_totals_agree"] is False for record in records):
+        found.append("note: medians of per-batch ratios and ratios of totals differ by more than 10 %: a noisy machine")
+    return "\n".join(found)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _cells(accuracy, timing=None, ratio=None, acceptance=None) -> tuple[str, ...]:
+    accuracy, acceptance = accuracy or {}, acceptance or {}
+    return (
+        _number(accuracy.get("mse"), ".4f"),
+        _number(accuracy.get("mae"), ".4f"),
+        _number(timing and 1000 * timing["total_s"] / len(timing["per_batch_s"]), ".2f"),
+        _number(ratio, ".2f"),
+        _number(acceptance.get("rate"), ".1%"),
+        _number(acceptance.get("patches_per_target_pass"), ".2f"),
+    )
+
+
+def _paths(record: dict) -> str:
+    """What a run draws, to be added to a name; empty where it forecasts means."""
+    if not record["acceptance"] or not RULES[record["args"]["spec_mode"]].draws:
+        return ""
+    count = record["args"].get("num_samples", 1)  # absent from older records
+    return f", {count} paths" if count > 1 else ", one path"
+
+
+def _baselines(record: dict) -> dict[str, tuple[str, ...]]:
+    """Name -> cells of all that was forecast without speculation."""
+    accuracy, timing = record["accuracy"], record["timing"]
+    own = timing[OWN[record["args"]["rollout"]]]
+    lean = "target sliding, last output only"
+    sliding = accuracy["target_sliding"]
+    shown = {rivals.told(name): (errors, None) for name, errors in (accuracy.get("rivals") or {}).items()}
+    if accuracy["target"]:
+        name = "target cached" if record["args"]["rollout"] == "cached" else lean
+        shown[name + _paths(record)] = accuracy["target"], own
+    several = record["args"].get("num_samples", 1) > 1
+    if timing["target_sliding"] or (sliding and several):  # with several paths the sliding target may be untimed
+        shown["target sliding"] = sliding, timing["target_sliding"]
+    if timing["target_sliding_lean"]:
+        shown.setdefault(lean, (sliding, timing["target_sliding_lean"]))
+    if accuracy["reference"]:
+        shown["reference sliding"] = accuracy["reference"], None
+    if accuracy["draft"]:
+        shown[f"{_drafter(record)} alone"] = accuracy["draft"], timing["draft"]
+
+    def ratio(times) -> float | None:
+        return speedup(own["per_batch_s"], times["per_batch_s"])[0] if own and times else None
+
+    return {name: _cells(errors, times, ratio(times)) for name, (errors, times) in shown.items()}
+
+
+def _drafter(record: dict) -> str:
+    name = record["models"]["draft"]["model"]
+    return "self-drafting" if MODELS.get(name) is MODELS[UNTRAINED] else name
+
+
+def _speculative(record: dict) -> tuple[str, tuple[str, ...]]:
+    """Name and cells of the speculative run, or of the target alone where the plan chose it."""
+    args, plan = record["args"], record.get("plan")  # absent from older records
+    label = f"speculative {args['spec_mode']}, {_drafter(record)}, K {args['spec_k'] or 'auto'}"
+    label += ", lossless" if record["lossless"] else ""
+    label += ", all accepted" if args["spec_accept_mse_tol"] == "inf" else ""
+    label += ", adaptive sigma" if args.get("spec_sigma_mode") == "adaptive" else ""
+    label += ", adaptive" if args.get("spec_adaptive") in ("online", True) else ""  # True: an older record
+    label += _paths(record)
+    if plan:
+        label = f"plan: {label if plan['draft'] else f'the target alone{_paths(record)}'}"
+    ratio = record["speedup"][f"vs_{OWN[args['rollout']]}"]
+    return label, _cells(
+        record["accuracy"]["speculative"], record["timing"]["speculative"], ratio, record["acceptance"]
+    )

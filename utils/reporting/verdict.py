@@ -2,19 +2,48 @@
 
 import math
 
+from leapcast.utils.analysis import rivals
 from leapcast.utils.decoding.rules import RULES
 from leapcast.utils.decoding.timing import speedup
 
 OWN = {"cached": "target_cached", "sliding": "target_sliding_lean"}  # rollout -> run of the target alone under it
 SAME = 0.05  # relative difference up to which two speeds count as equal
+WARNING = "WARNING"
+ENOUGH = 20  # sample paths whose mean counts as a point forecast
 AS_GOOD = 1.005  # ratio to the target's MSE up to which a draft counts as equally accurate
 
 
 def verdict(record: dict) -> str:
     """Summarise a record of run.py or of a sweep, or a forecast.json (which has no errors against the truth).
 
-    Speed-ups are over the target alone under the same rollout and in the same mode.
+    Speed-ups are over the target alone under the same rollout and in the same mode. A target that loses to a simple
+    rival is warned of before all else.
     """
+    parts, against = _speed(record), _rivals(record)
+    return "; ".join((against, parts) if against.startswith(WARNING) else (parts, against) if against else (parts,))
+
+
+def _rivals(record: dict) -> str:
+    """How the target compares with the simple rival of the least MSE; empty where that was not measured.
+
+    Of few sample paths the mean is noisy: the target's means are then taken, if a sliding rollout gave them.
+    """
+    accuracy, args = record["accuracy"], record["args"]
+    if not accuracy.get("rivals"):  # older records, sweeps, forecast.json
+        return ""
+    noisy = record["acceptance"] and RULES[args["spec_mode"]].draws and args["num_samples"] < ENOUGH
+    own = (None if noisy else accuracy["target"]) or accuracy["target_sliding"]
+    if not own:
+        return ""
+    name, best = min(accuracy["rivals"].items(), key=lambda rival: rival[1]["mse"])
+    errors = ", ".join(f"{key.upper()} {own[key]:.4g} against {best[key]:.4g}" for key in ("mse", "mae"))
+    against = f"{errors} of the {rivals.told(name)}"
+    if own["mse"] > best["mse"]:
+        return f"{WARNING}: a simple rival is better than the target: {against}"
+    return f"the target is at least as good as simple rivals: {against}"
+
+
+def _speed(record: dict) -> str:
     args, acceptance = record["args"], record["acceptance"]
     if acceptance is None:
         return _target_alone(record)

@@ -19,3 +19,17 @@ def test_every_season_has_a_naive_rival_and_the_longest_an_average():
         "seasonal_naive_168": (168, 1),
         "mean_of_4_seasons_168": (168, 4),
     }
+
+
+def test_a_mean_is_of_the_seasons_that_the_past_holds_and_named_so():
+    assert list(rivals.names((24, 168), 672)) == list(rivals.names((24, 168)))
+    assert rivals.names((24, 168), 400)["mean_of_2_seasons_168"] == (168, 2)
+    assert list(rivals.names((24, 168), 168)) == ["seasonal_naive_24", "seasonal_naive_168"]  # it would be the latter
+
+
+def test_names_are_told_in_words():
+    assert [*map(rivals.told, rivals.names((24, 168)))] == [
+        "seasonal naive (24)",
+        "seasonal naive (168)",
+        "mean of 4 seasons (168)",
+    ]

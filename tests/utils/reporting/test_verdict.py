@@ -72,3 +72,30 @@ def test_a_forecast_claims_what_was_measured():
     given = record(1.8) | {"beside": {"series": 3, "runs": 4}, "accuracy": {"drift": 0.002}}
     given.pop("timing")
     assert verdict(given) == "1.8 x as fast as the cached target on the first batch of series (3); drift 0.002"
+
+
+RIVALS = {"seasonal_naive_24": {"mse": 1.0, "mae": 0.7}, "mean_of_4_seasons_168": {"mse": 0.8, "mae": 0.9}}
+
+
+def against(own, sliding=None, **changes) -> str:
+    given = record(2, own, own, **changes)
+    given["args"]["num_samples"] = changes.get("samples", 1)
+    given["accuracy"] |= {"rivals": RIVALS, "target_sliding": sliding and {"mse": sliding, "mae": sliding}}
+    return verdict(given)
+
+
+def test_a_target_that_loses_to_a_simple_rival_is_warned_of_first():
+    assert against(0.9).startswith(
+        "WARNING: a simple rival is better than the target: MSE 0.9 against 0.8, MAE 0.9 against 0.9 of the mean of 4 "
+        "seasons (168); 2 x as fast as the cached target; "
+    )
+    assert against(0.8).endswith(
+        "; the target is at least as good as simple rivals: MSE 0.8 against 0.8, MAE 0.8 against 0.9 of the mean of 4 "
+        "seasons (168)"
+    )
+
+
+def test_noise_of_few_paths_is_not_held_against_the_target():
+    assert "rival" not in against(1.5, mode="sample") + against(1.5, mode="sample", samples=2)
+    assert against(1.5, 0.9, mode="sample").startswith("WARNING: a simple rival is better than the target: MSE 0.9 ")
+    assert against(1.5, mode="coupled", samples=20).startswith("WARNING: ")
