@@ -5,7 +5,7 @@ DATA=(--data AucklandPedestrians)
 MODEL=(--model timer_xl --channels independent --input_token_len 24 --seq_len 672
     --e_layers 2 --d_model 256 --n_heads 8 --d_ff 1024)
 TRAINING=(--train_epochs 1 --batch_size 8 --learning_rate 1e-3 --max_minutes 3)
-TEST=(--test_pred_len 168 --batch_size 1 --max_windows 60) # a week, on windows all over the last year
+TEST=(--test_pred_len 168 --batch_size 1 --max_windows 60) # a week ahead, from windows all over the test part
 TARGET=checkpoints/quickstart_target/checkpoint.pth
 DRAFT=checkpoints/quickstart_draft/checkpoint.pth
 
