@@ -248,8 +248,8 @@ def line(found: dict, least: int) -> str:
     if not found["series"]:
         needed = least + found["horizon"]
         return (
-            f"no backtest, so it is not known how good this forecast is: it takes series of {needed:,} rows "
-            f"({least:,} before an origin, {found['horizon']:,} after it)"
+            f"no backtest, so it is not known how good this forecast is: it takes series of {needed:,} rows ({least:,} "
+            f"before an origin, {found['horizon']:,} after it), more than the first series have"
         )
     text = f"backtest on {found['origins']} origin{'s' * (found['origins'] > 1)}"
     if found["origins"] < found["origins_asked"]:
