@@ -97,10 +97,12 @@ class ExpBasic:
         """
         if path is None:
             path = checkpoint.newest(Path(self.args.checkpoints), name, self.series.name, fits)
-            if path is None and self.args.task_name == "predict":
-                raise UserError(
-                    f"no {role} was trained on {self.series.name}: give --checkpoint (and --spec_draft_ckpt)"
+            if path is None and self.args.task_name == "predict" and role == "target":
+                self.say(
+                    f"no target was trained on {self.series.name}: the {checkpoint.EMBEDDED} one, of any table; "
+                    "leapcast fit makes one for this"
                 )
+                path = checkpoint.EMBEDDED
             if path is None:
                 options = f"--model {name}" + (" --distill" if MODELS[name].draft else "")
                 options += " --train_rollout 8" if MODELS[name].one_call else ""

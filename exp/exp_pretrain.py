@@ -4,6 +4,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from leapcast.data_provider.calendars import ANY
 from leapcast.data_provider.data_factory import PACKAGED, load_series
 from leapcast.data_provider.data_loader import Mixture, Series, Windows
 from leapcast.data_provider.mixed import Mixed
@@ -50,6 +51,9 @@ class ExpPretrain(ExpForecast):
 
     def sizes(self) -> dict:
         return super().sizes() | {"any_length": self.args.generated > 0}
+
+    def step(self) -> str | list[str | None] | None:
+        return ANY if self.args.generated else super().step()
 
     def profile(self, context: int) -> str:
         return self.args.profile  # "found" stays: the data sets differ

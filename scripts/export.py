@@ -8,6 +8,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import torch
+
 from leapcast.exp.arguments import Parser
 from leapcast.models.errors import one_line
 from leapcast.utils.io import checkpoint
@@ -18,8 +20,11 @@ def main(argv: list[str] | None = None) -> None:
     parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", type=Path, help="checkpoint.pth of a training")
     parser.add_argument("folder", type=Path, help="where to write")
+    parser.add_argument(
+        "--float16", action="store_true", help="halve the size of the weights; they are read as float32"
+    )
     args = parser.parse_args(argv)
-    checkpoint.export(args.checkpoint, args.folder)
+    checkpoint.export(args.checkpoint, args.folder, torch.float16 if args.float16 else None)
     print(f"-> {args.folder}")
 
 
