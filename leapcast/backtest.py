@@ -52,7 +52,10 @@ class Backtest:
             first: the first batch of series.
             horizon, samples, count, seed: see the attributes.
         """
-        least = forecaster.least + forecaster.patch_len * forecaster.calibrates(samples)
+        # a model of any length gets its whole context, or half of what a usual series has
+        rows = sorted(len(history.values) for history in first)[len(first) // 2]
+        least = max(forecaster.least, min(forecaster.context, (rows - horizon) // 2))
+        least += forecaster.patch_len * forecaster.calibrates(samples)
         made = cls({MODEL: "model"}, (), least, count, horizon, samples, None, seed)
         if not (early := made.earliest(first)):
             return made
