@@ -1,5 +1,6 @@
 """Inference of the rule that time stamps follow: equal steps, a calendar frequency, or steps in local time."""
 
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import tzinfo
@@ -13,6 +14,9 @@ from leapcast.models.errors import UserError
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 DAY = 24 * 60 * 60 * 10**6  # microseconds
 SPARSE = 10  # a regular grid has at most this many time stamps for each one present
+UNITS = {"D": DAY, "h": DAY // 24, "min": 60 * 10**6, "s": 10**6, "ms": 10**3, "us": 1}  # in microseconds
+UNITED = ("days", "seconds", "microseconds")  # of a step in local time
+ANY = "any"  # step of a model for every frequency
 CLEAR = 0.8  # share of the time stamps that must follow a rule for an error to name it
 
 
@@ -113,6 +117,48 @@ def regular(times: pd.Index, values: np.ndarray, told: str, first: int, table: L
     filled = np.full((len(grid), values.shape[1]), np.nan)
     filled[place] = values
     return step, grid, filled
+
+
+def frequency(step) -> str | None:
+    """A step between time stamps as a short text, the same for all rules of one frequency; None if it is unknown.
+
+    Durations are ``1h``, ``15min``, ``7D`` and so on; months, business days, half months and other sets of weekdays
+    are ``1M`` (a quarter ``3M``), ``1B``, ``1SM`` and ``1C``, on whichever day they fall.
+
+    Args:
+        step: see :class:`data_provider.histories.History`; None or a number: unknown.
+    """
+    if step is None or isinstance(step, int):
+        return None
+    if isinstance(step, str):
+        count, kind = re.fullmatch(r"(\d*)(.*)", step).groups()  # type: ignore[union-attr]  # it matches every text
+        kinds = {"B": "B", "SM": "SM", "BM": "M", "M": "M"}
+        return (count or "1") + next((kinds[start] for start in ("SM", "BM", "B", "M") if kind.startswith(start)), kind)
+    months = getattr(step, "months", None)
+    if months is None and isinstance(step, pd.offsets.WeekOfMonth | pd.offsets.LastWeekOfMonth):
+        months = step.n
+    if months:
+        return f"{months}M"
+    if isinstance(step, pd.offsets.CustomBusinessDay):
+        return "1C"
+    if isinstance(step, pd.DateOffset) and not isinstance(step, pd.Timedelta):
+        step = pd.Timedelta(**{unit: count for unit, count in step.kwds.items() if unit in UNITED})
+    micro = round(step / pd.Timedelta(1, unit="us"))
+    unit = next(name for name in UNITS if micro % UNITS[name] == 0)
+    return f"{micro // UNITS[unit]}{unit}"
+
+
+def other_frequency(trained, step) -> str | None:
+    """One line where data of this step are of another frequency than a model was trained on; else None.
+
+    Args:
+        trained: what :func:`frequency` gave for the training data; a list for several; None or ``any``: no check.
+        step: as for :func:`frequency`.
+    """
+    known, own = trained if isinstance(trained, list) else [trained], frequency(step)
+    if own is None or not known or own in known or None in known or ANY in known:
+        return None
+    return f"the model was trained on data of step {', '.join(known)}, and this table's is {own}"
 
 
 def _duration(times: pd.Index, step: int) -> pd.Timedelta | int:

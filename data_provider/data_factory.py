@@ -114,7 +114,7 @@ def load_series(
             "--columns, --time_column, --missing are for CSV and Parquet tables: --data custom or --task_name predict"
         )
     if data in PACKAGED:
-        return Series(data, PACKAGED[data].read(), SHARES)
+        return Series(data, PACKAGED[data].read(), SHARES, pd.Timedelta(PACKAGED[data].frequency))
     if data == "custom":
         if not data_path:
             raise UserError(
@@ -131,7 +131,8 @@ def load_series(
         series = Series(path.stem, table, split, history.step)
         series.filled = history.filled
         return series
-    return Series(data, read_table(locate(data, root_path, data_path)), DATASETS[data].split)
+    known = DATASETS[data]
+    return Series(data, read_table(locate(data, root_path, data_path)), known.split, pd.Timedelta(known.frequency))
 
 
 def packaged(data: str, package: str, distribution: str, file: str) -> pd.DataFrame:
@@ -181,10 +182,11 @@ def auckland_pedestrians() -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Packaged:
-    """A data set that comes with a package: how it is read, and its season in time steps."""
+    """A data set that comes with a package: how it is read, its season in time steps, and the time between rows."""
 
     read: Callable[[], pd.DataFrame]
     season: int
+    frequency: str = "1h"
 
 
 PACKAGED = {"NYCWeather": Packaged(nyc_weather, 24), "AucklandPedestrians": Packaged(auckland_pedestrians, 7 * 24)}

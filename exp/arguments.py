@@ -10,6 +10,7 @@ from leapcast.exp.identity import BOTH, DATA, DECODED, LEARNED, MODEL, NEITHER, 
 from leapcast.models import DRAFT, MODELS, TARGET, UNTRAINED
 from leapcast.models.errors import UserError
 from leapcast.models.self_draft import GUESSES
+from leapcast.utils.analysis.backtest import ORIGINS
 from leapcast.utils.decoding.plan import ADAPTIVE
 from leapcast.utils.decoding.rules import MEANS, ORIGINAL, PATHS, RULES
 
@@ -458,6 +459,21 @@ def build_parser() -> Parser:
         help="gaps and NaN: refuse them, or interpolate linearly (at the ends: nearest value)",
         changes=BOTH,
         names=DATA,
+    )
+    g.add_argument(
+        "--backtest",
+        type=whole(0),
+        default=ORIGINS,
+        metavar="N",
+        help="measure how good such forecasts were at the last N origins that the history has room for, beside simple "
+        "rivals; 0: not at all",
+        changes=DECODED,
+    )
+    g.add_argument(
+        "--force",
+        action="store_true",
+        help="forecast a table of another frequency than the model was trained on, with a warning",
+        changes=NEITHER,
     )
 
     g = parser.group("several machines (predict, and the sweep)")

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
+from leapcast.data_provider.calendars import frequency
 from leapcast.data_provider.data_loader import Series, Windows
 from leapcast.exp.arguments import build_parser
 from leapcast.exp.exp_basic import ExpBasic
@@ -212,7 +213,7 @@ class ExpForecast(ExpBasic):
         epoch += within / batches if within else 0
         if error < lowest(state["history"]) and ddp.rank() == 0:
             training = {"data": self.data_name(), "epoch": epoch, "val_loss": error, "args": vars(self.args)}
-            training["inputs"] = list(state["args"][INPUTS].values())
+            training |= {"step": self.step(), "inputs": list(state["args"][INPUTS].values())}
             checkpoint.save(path, self.args.model, average.module, training)
         state["history"].append({"step": state["step"], "epoch": epoch, "val_loss": error})
         if not within:
@@ -265,6 +266,11 @@ class ExpForecast(ExpBasic):
 
     def data_name(self) -> str:
         return "+".join(series.name for series in self.parts)
+
+    def step(self) -> str | list[str | None] | None:
+        """The frequency of the data; of several, a list."""
+        found = [frequency(series.step) for series in self.parts]
+        return found if len(found) > 1 else found[0]
 
     def train(self) -> Path:
         """Train to ``<checkpoints>/<setting>/checkpoint.pth``, the best by validation; continue if stopped before.

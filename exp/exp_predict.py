@@ -9,22 +9,27 @@ from copy import copy
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import torch
 from tqdm import tqdm
 
+from leapcast.backtest import Backtest
 from leapcast.data_provider.data_factory import PACKAGED, UNDATED, locate
 from leapcast.data_provider.histories import History, Table, short, told_filled
 from leapcast.exp.arguments import NO_DRAFT, build_parser
 from leapcast.exp.exp_decode import ExpDecode
 from leapcast.exp.identity import INPUTS, again, refuse_another
+from leapcast.exp.judged import PANELS, frequency_warning, measured_slower, panels, replaced, season_of
 from leapcast.exp.ray_data import ray_decode
-from leapcast.forecaster import SpeculativeForecaster, batches, check_names
+from leapcast.forecaster import SpeculativeForecaster, check_names
+from leapcast.inputs import batches
 from leapcast.models import UNTRAINED
 from leapcast.models.errors import Interrupted, UserError, kept
 from leapcast.models.inference import for_inference
+from leapcast.utils.analysis import backtest
 from leapcast.utils.analysis.metrics import Drift
 from leapcast.utils.decoding.plan import Decision
 from leapcast.utils.decoding.timing import speedup, timed
@@ -35,8 +40,8 @@ from leapcast.utils.reporting.verdict import OWN, verdict
 COUNTED = ("accepted", "attempted", "emitted", "row_passes", "bound_hits")
 FILLED = ("filled", "gappy", "long_gaps")  # filled values; series with gaps; series with a gap longer than a season
 PLAN = "decision"  # in the state of an interrupted run
-KEPT = ("series", "seconds", *COUNTED, *FILLED, "quoted")  # progress, kept for resuming
-PANELS = 8  # in the figure
+KEPT = ("series", "seconds", "tested", *COUNTED, *FILLED, "quoted")  # progress, kept for resuming
+SECONDS = ("seconds", "tested")  # of these, times: of the forecast, and of its backtest
 TRIALS, TRIAL_SECONDS = 4, 2.0  # most runs and seconds for timing the target alone and speculation; at least one run
 TRIAL_PATCHES = 64  # longest horizon of these runs
 
@@ -74,6 +79,8 @@ class ExpPredict(ExpDecode):
         if args.spec_plan and not (wanted and args.spec_adaptive == "stored"):
             raise UserError("--spec_plan is read with a draft and --spec_adaptive stored: leave out the others")
         self.decision: Decision | None = None
+        self.backtest: Backtest | None = None
+        self.warning: str | None = None  # of another frequency
 
     def read_data(self) -> list[Table]:
         args = self.args
@@ -119,11 +126,16 @@ class ExpPredict(ExpDecode):
         sigma = self.forecaster.spread(first, args.num_samples)
         for history in first:
             self.forecaster.check(history)
+        if warning := frequency_warning(self.models["target"]["path"], args, first[0].step):
+            self.warning = warning
+            self.say(warning)
         for line in told_filled(first[0].filled) if not args.id_column else ():
             self.say(line)
         self.choose(folder, first, sigma)
         if self.decision:
             self.say(str(self.decision))
+        if args.backtest:
+            self.backtest = Backtest.of(self.forecaster, first, args.test_pred_len, args.num_samples, args.backtest)
         joint = self.channels == "joint"
         self.config = self.forecaster.prepare(args.num_samples, sigma, self.table.variables if joint else 1)
         check_names(self.table, args.num_samples)
@@ -136,7 +148,8 @@ class ExpPredict(ExpDecode):
         with alone_in(folder), kept(f"what was forecast is kept; {again(args)}"):
             # with fewer series than a batch, their number is known
             most = len(first) if len(first) < args.batch_size else None
-            valid, check = partial(counted, most=most), partial(self.refuse_another, folder)
+            sums = self.backtest.nothing(self.table.variables) if self.backtest else None
+            valid, check = partial(counted, most=most, sums=sums), partial(self.refuse_another, folder)
             file = Growing(path, self.half_done(), valid, check, args.overwrite)
             if file.damaged:
                 self.say("what an interrupted run has left is damaged or not whole: beginning anew")
@@ -152,9 +165,13 @@ class ExpPredict(ExpDecode):
             shown = first[:PANELS]
             if drawn is None:  # in an earlier run
                 drawn = self.forecaster.decode(shown, args.test_pred_len, args.num_samples, sigma)[0]
-            panels, part = self.panels(shown, drawn), self.part(len(shown), counts["series"])
-            write_atomic(folder / "forecast.png", lambda to: prediction_figure(to, panels, part))
             record = self.record(counts)
+            season = self.backtest.every[-1] if self.backtest and self.backtest.every else season_of(first)
+            pictures = panels(self.table, shown, drawn, self.context, season)
+            part, tested = self.part(len(shown), counts["series"]), record["backtest"] or {"short": "", "line": ""}
+            heading = "\n".join(filter(None, (part, tested["short"], self.warning)))
+            alarm = "WARNING:" in heading
+            write_atomic(folder / "forecast.png", lambda to: prediction_figure(to, pictures, heading, alarm))
             write_json(folder / "forecast.json", record)
             file.finish()
         if args.id_column and counts["filled"]:
@@ -163,6 +180,8 @@ class ExpPredict(ExpDecode):
             names = f"{quoted:,} of the names of columns and series"
             self.say(f"an apostrophe stands in forecast.csv before {names}: a spreadsheet would run them as formulas")
         self.say(self.summary(record))
+        if tested["line"]:
+            self.say(f"{tested['line']} ({counts['tested']:.1f} s)")
         part = f" ({part})" if part else ""
         self.say(f"-> {path}, {folder / 'forecast.png'}{part}, {folder / 'forecast.json'}")
         return path
@@ -185,9 +204,16 @@ class ExpPredict(ExpDecode):
 
         Returns the counts of KEPT, and the paths of the first series, or None if an earlier run drew them.
         """
-        args, counts = self.args, file.done
+        args, counts = self.args, cast("dict[str, Any] | None", file.done)
         if counts is None:
-            counts = dict.fromkeys(KEPT, 0) | {"beside": self.beside(first, sigma)}
+            counts = {**dict.fromkeys(KEPT, 0), "beside": self.beside(first, sigma), "backtest": None}
+            if slower := measured_slower(counts["beside"], args, self.decision):
+                counts["beside"] |= {"drift": None}  # of speculation, which is left out
+                self.decision = self.forecaster.choose(first, args.test_pred_len, args.num_samples, sigma, slower)
+                self.say(str(self.decision))
+                file.identity = self.half_done()
+        if line := replaced(file.path.with_name("forecast.json"), self.decision):
+            self.say(line)
         shown, begun = None, time.monotonic()
         if done := counts["series"]:
             self.say(f"continuing after {done} series")
@@ -200,9 +226,12 @@ class ExpPredict(ExpDecode):
                 quoted = self.quote(frame, histories)
                 text = frame.to_csv(index=False, header=not counts["series"], date_format=written)
                 shown = drawn[:PANELS] if counts["series"] == 0 else shown
-                new |= {"series": len(histories), "seconds": time.monotonic() - begun, "quoted": quoted}
+                spent = time.monotonic() - begun - (new["tested"] if args.backend == "serial" else 0)
+                new |= {"series": len(histories), "seconds": spent, "quoted": quoted}
                 new |= self.filled(histories)
+                sums = new.pop("backtest")
                 begun, counts = time.monotonic(), counts | {name: counts[name] + new[name] for name in new}
+                counts["backtest"] = backtest.add(counts["backtest"], sums) if counts["backtest"] else sums
                 file.append(text, counts)
                 bar.set_postfix_str(f"{counts['series']} series")
                 bar.update(100 * histories[-1].read - bar.n)
@@ -292,9 +321,12 @@ class ExpPredict(ExpDecode):
             yield self.work(batch, sigma)
 
     def work(self, batch: list[History], sigma) -> tuple[list[History], np.ndarray, dict]:
-        """The batch, its paths ``[series, S, H, C]``, and the decoder's counts (COUNTED)."""
+        """The batch, its paths ``[series, S, H, C]``, the decoder's counts (COUNTED) and the sums of the backtest."""
         drawn, statistics = self.forecaster.decode(batch, self.args.test_pred_len, self.args.num_samples, sigma)
-        return batch, drawn, {name: int(torch.as_tensor(vars(statistics)[name]).sum()) for name in COUNTED}
+        counts: dict = {name: int(torch.as_tensor(vars(statistics)[name]).sum()) for name in COUNTED}
+        begun = time.monotonic()
+        counts["backtest"] = self.backtest and self.backtest.sums(self.forecaster, batch)
+        return batch, drawn, counts | {"tested": time.monotonic() - begun}
 
     def hashes(self) -> list[str]:
         return [model["sha256"] for model in self.models.values()]
@@ -328,18 +360,6 @@ class ExpPredict(ExpDecode):
         name = f"predict_{self.table.name}_{self.known_as('target')}_H{args.test_pred_len}_{suffix}"
         return args.setting or name
 
-    def panels(self, histories: list[History], drawn) -> list[tuple]:
-        """The first column of each series, or the first columns of a single one, for :func:`prediction_figure`."""
-        args = self.args
-        wide = [(0, c) for c in range(min(PANELS, self.table.variables))]
-        shown, result = wide if not args.id_column else [(i, 0) for i in range(len(histories))], []
-        for i, column in shown:
-            history, rows = histories[i], max(self.context, args.test_pred_len)
-            title = self.table.columns[column] if history.name is None else f"{history.name}: {self.table.columns[0]}"
-            past = history.times[-rows:], history.values[-rows:, column]
-            result.append((title, *past, history.ahead(args.test_pred_len), drawn[i, :, :, column]))
-        return result
-
     def part(self, shown: int, series: int) -> str:
         """Which part of the forecast the figure shows; "" if all of it."""
         columns = self.table.variables
@@ -364,9 +384,11 @@ class ExpPredict(ExpDecode):
             "lossless": self.config.exact and not counts["bound_hits"] if self.forecaster.draft else None,
             "seconds": counts["seconds"],
             # the timing runs on the first series, see beside()
-            "beside": counts["beside"] and {name: counts["beside"][name] for name in ("series", "runs")},
+            "beside": counts["beside"] and {name: counts["beside"][name] for name in ("series", "runs", "speedup")},
             "accuracy": {"drift": beside["drift"]},
-            "speedup": {f"vs_{OWN[args.rollout]}": beside["speedup"]},
+            "speedup": {f"vs_{OWN[args.rollout]}": beside["speedup"] if self.forecaster.drafting else None},
+            "backtest": self.backtest and self.backtest.record(counts["backtest"], self.table.columns),
+            "warning": self.warning,
             "acceptance": {
                 "accepted": counts["accepted"],
                 "attempted": counts["attempted"],
@@ -393,18 +415,21 @@ class ExpPredict(ExpDecode):
         if self.forecaster.draft:
             rate, passes = record["acceptance"]["rate"], record["acceptance"]["patches_per_target_pass"]
             if rate is not None:  # without proposals the verdict says why
-                text += f"; {rate:.1%} of the draft's proposals accepted, {passes:.2f} patches per target pass, "
+                whose = "its own" if self.forecaster.drafting is self.forecaster.itself else "the draft's"
+                text += f"; {rate:.1%} of {whose} proposals accepted, {passes:.2f} patches per target pass, "
                 text += "lossless" if record["lossless"] else f"mse_tol {record['args']['spec_accept_mse_tol']}"
         return f"{text}\n{record['verdict']}"
 
 
-def counted(done, most: int | None) -> bool:
-    """Whether ``done`` is a valid record of progress, of at most ``most`` series."""
-    if not isinstance(done, dict) or set(done) != {*KEPT, "beside"}:
+def counted(done, most: int | None, sums: dict | None) -> bool:
+    """Whether ``done`` is a valid record of progress, of at most ``most`` series, with a backtest's sums like these."""
+    if not isinstance(done, dict) or set(done) != {*KEPT, "beside", "backtest"}:
         return False
-    counts = {name: done[name] for name in KEPT if name != "seconds"}
+    if not (done["backtest"] is None if sums is None else backtest.sound(done["backtest"], sums)):
+        return False
+    counts = {name: done[name] for name in KEPT if name not in SECONDS}
     whole = all(type(value) is int and 0 <= value < 2**53 for value in counts.values())
-    seconds = type(done["seconds"]) in (int, float) and 0 <= done["seconds"] < math.inf
+    seconds = all(type(done[name]) in (int, float) and 0 <= done[name] < math.inf for name in SECONDS)
     sound = whole and seconds and 0 < done["series"] <= (most or 2**53) and done["accepted"] <= done["attempted"]
     beside = done["beside"]
     if beside is None:

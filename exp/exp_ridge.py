@@ -153,7 +153,7 @@ class ExpRidge(ExpDistill):
             error = sum(errors) / len(errors)
             identity = self.identity()
             training = {"data": self.data_name(), "val_loss": error, "args": vars(args)}
-            training["inputs"] = list(identity[INPUTS].values())
+            training |= {"step": self.step(), "inputs": list(identity[INPUTS].values())}
             (folder / "resume.pth").unlink(missing_ok=True)  # of an overwritten training
             checkpoint.save(path, args.model, self.model, training)
             seconds = time.monotonic() - started

@@ -6,8 +6,9 @@ from itertools import islice
 
 import pandas as pd
 
+from leapcast.backtest import Backtest
 from leapcast.data_provider.histories import Table
-from leapcast.forecaster import batches
+from leapcast.inputs import batches
 from leapcast.models.errors import Interrupted, UserError
 from leapcast.utils.decoding.plan import Decision
 from leapcast.utils.parallel.ray import cluster
@@ -22,6 +23,7 @@ def ray_decode(experiment, skip: int, sigma) -> Iterator[tuple]:
     the table and the checkpoints under the same paths.
     """
     args, folder, table = experiment.args, os.getcwd(), experiment.table
+    shared = experiment.decision, experiment.backtest
     with cluster(args, experiment.device) as (ray, needs):
         from ray.data import DataContext, Datasource, ReadTask
         from ray.data.block import BlockMetadata
@@ -43,7 +45,7 @@ def ray_decode(experiment, skip: int, sigma) -> Iterator[tuple]:
         # with resource needs unlike the actors', so that Ray does not fuse reading and forecasting
         data = ray.data.read_datasource(Source(), override_num_blocks=1, num_cpus=0).map_batches(
             Actor,
-            fn_constructor_args=(type(experiment), args, folder, experiment.hashes(), sigma, experiment.decision),
+            fn_constructor_args=(type(experiment), args, folder, experiment.hashes(), sigma, *shared),
             batch_size=None,
             batch_format="pandas",
             compute=ray.data.ActorPoolStrategy(size=args.workers, max_tasks_in_flight_per_actor=AHEAD),
@@ -68,7 +70,16 @@ def blocks(table: Table, folder: str, skip: int, size: int) -> Iterator[pd.DataF
 class Actor:
     """Holds an experiment with its models. Raises Interrupted where a worker lacks the same checkpoints."""
 
-    def __init__(self, kind: type, args, folder: str, hashes: list[str], sigma, decision: Decision | None):
+    def __init__(
+        self,
+        kind: type,
+        args,
+        folder: str,
+        hashes: list[str],
+        sigma,
+        decision: Decision | None,
+        backtest: Backtest | None,
+    ):
         os.chdir(folder)
         try:
             self.experiment, self.sigma = kind(args), sigma
@@ -76,7 +87,7 @@ class Actor:
             raise Interrupted(f"a worker cannot start: {error}") from error
         if self.experiment.hashes() != hashes:
             raise Interrupted("a worker found other checkpoints under the same paths: copy them to all machines")
-        self.decision = decision
+        self.decision, self.experiment.backtest = decision, backtest
 
     def __call__(self, frame: pd.DataFrame) -> pd.DataFrame:
         batches = list(frame["batch"])

@@ -5,7 +5,7 @@ import secrets
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,17 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from leapcast.backtest import Backtest
 from leapcast.data_provider import seasons
+from leapcast.data_provider.calendars import other_frequency
 from leapcast.data_provider.histories import History, Table, told_filled
-from leapcast.inputs import Item, is_series, standardise, whole
+from leapcast.inputs import Item, batches, is_series, standardise, whole
 from leapcast.models import UNTRAINED
 from leapcast.models import self_draft as itself
 from leapcast.models.errors import UserError, flagged
 from leapcast.models.inference import find_device, for_inference
 from leapcast.models.layers.patches import row_series, windows_together
+from leapcast.utils.analysis.backtest import ORIGINS, add
 from leapcast.utils.decoding.adaptive import AdaptiveDecoder, make_decoder
 from leapcast.utils.decoding.checks import check_draft, check_rollout, check_room, check_width
 from leapcast.utils.decoding.config import SpeculativeConfig, tolerance
@@ -51,6 +54,8 @@ class Forecast:
         statistics: see :class:`utils.decoding.statistics.Statistics`; empty without a draft.
         seed: seed of the noise. The same seed, data, arguments and plan give the same paths.
         plan: the draft and K that were used, and why, in one line as text; None unless ``adaptive`` is stored.
+        report: with ``report=True``, the backtest (see :func:`utils.analysis.backtest.record`), for JSON; its ``line``
+            tells the result.
     """
 
     values: pd.DataFrame | np.ndarray | list
@@ -58,6 +63,7 @@ class Forecast:
     statistics: Statistics
     seed: int
     plan: Decision | None = None
+    report: dict | None = None
 
 
 class SpeculativeForecaster:
@@ -151,6 +157,7 @@ class SpeculativeForecaster:
         self.adaptive = adaptive
         self.stored = plan if isinstance(plan, Plan) else Plan() if plan is None else plans.pinned(plan)
         self.data: str | None = None  # the name of the data set, where it is known
+        self.trained_step: str | list | None = None  # of the target's training data, see calendars.other_frequency
         self.source: tuple[str, bool] = ("", True)  # sha256 of the draft; whether it was distilled from this target
         self.itself: Any = draft if isinstance(draft, itself.Model) else None
         self.drafting = draft  # what is used, see :meth:`choose`
@@ -198,6 +205,7 @@ class SpeculativeForecaster:
             plan = plans.pinned(plan, digests[0])
         made = cls(*loaded, plan=plan, **options)
         made.source = digests[-1], related
+        made.trained_step = checkpoint.read(paths[0])["training"]["step"]
         return made
 
     def forecast(
@@ -211,6 +219,8 @@ class SpeculativeForecaster:
         id_column: str | None = None,
         missing: str = "error",
         seed: int | None = None,
+        report: bool = False,
+        backtest: int = ORIGINS,
     ) -> Forecast:
         """Forecast past the end of the data.
 
@@ -222,6 +232,11 @@ class SpeculativeForecaster:
             num_samples: S, sample paths per series.
             columns, time_column, id_column, missing: for frames, see :class:`data_provider.histories.Table`.
             seed: seed of the noise; default: that of the forecaster, or a new one.
+            report: whether to measure how good such forecasts were at past origins, beside simple rivals (of many
+                series: of the first 1,000), which takes as long as so many more forecasts.
+            backtest: with ``report``, the number of these origins.
+
+        Data of another frequency than the target was trained on are warned of.
 
         With ``channels`` joint, a path is a joint sample of all columns. Paths of different series, and of columns that
         are forecast independently, are drawn independently.
@@ -230,6 +245,7 @@ class SpeculativeForecaster:
             UserError: the data or an argument is invalid; the message is one line.
         """
         horizon, samples = whole("horizon", horizon), whole("num_samples", num_samples)
+        backtest = whole("backtest", backtest) if report else 0
         seed = self.seed if seed is None else whole("seed", seed, 0)
         seed = secrets.randbits(31) if seed is None else seed
         many = isinstance(data, list | tuple) and any(map(is_series, data))
@@ -245,10 +261,16 @@ class SpeculativeForecaster:
             replace(history, number=number)
             for number, history in enumerate(chain.from_iterable(item.histories for item in items))
         )
-        parts = [
-            ([history.end() for history in batch], drawn, statistics)
-            for batch, drawn, statistics in self.stream(histories, horizon, samples, seed)
-        ]
+        parts: list[tuple] = []
+        test, sums = None, None
+        for batch, drawn, statistics in self.stream(histories, horizon, samples, seed):
+            if not parts and (other := other_frequency(self.trained_step, batch[0].step)):
+                warnings.warn(other, stacklevel=2)
+            if backtest:
+                test = test or Backtest.of(self, batch, horizon, samples, backtest, seed)
+                more = test.sums(self, batch)
+                sums = more if sums is None else add(sums, more)
+            parts.append(([history.end() for history in batch], drawn, statistics))
         check_kinds(end for part in parts for end in part[0])
         ends, drawn = [end for part in parts for end in part[0]], np.concatenate([part[1] for part in parts])
         tell_filled(ends)
@@ -257,7 +279,9 @@ class SpeculativeForecaster:
             values, sampled = (list(side) for side in zip(*shaped, strict=True))
         else:
             values, sampled = self.shaped(items[0], ends, drawn)
-        return Forecast(values, sampled if samples > 1 else None, total(parts), seed, self.plan)
+        names = items[0].table.columns if items[0].table else [str(i) for i in range(parts[0][1].shape[-1])]
+        found = test.record(sums, names) if test and sums else None
+        return Forecast(values, sampled if samples > 1 else None, total(parts), seed, self.plan, found)
 
     def shaped(self, item: "Item", histories: list[History], drawn: np.ndarray) -> tuple:
         """Values and paths in the form of the input, from paths ``[series, S, H, C]``."""
@@ -344,9 +368,13 @@ class SpeculativeForecaster:
 
     def spread(self, histories: list[History], num_samples: int = 1) -> float | Calibration:
         """σ, or its calibration on these series (the first batch)."""
-        if self.sigma != "calibrated":
-            return self.sigma
-        return self._calibration(histories) if RULES[self.mode_of(num_samples)].draws else 0.5  # unused for means
+        if self.calibrates(num_samples):
+            return self._calibration(histories)
+        return 0.5 if self.sigma == "calibrated" else self.sigma  # unused for means
+
+    def calibrates(self, num_samples: int) -> bool:
+        """Whether σ is calibrated for this number of paths."""
+        return self.sigma == "calibrated" and RULES[self.mode_of(num_samples)].draws
 
     def mode_of(self, num_samples: int) -> str:
         """The decoding mode for this number of paths.
@@ -551,13 +579,6 @@ def check_names(table: Table, num_samples: int) -> None:
     doubled = quantiles & {*table.columns, table.time, table.id}
     if num_samples > 1 and doubled:
         raise UserError(f"column {doubled.pop()!r} is called as a quantile will be: rename it, or choose by `columns`")
-
-
-def batches(items: Iterable, size: int) -> Iterator[list]:
-    """Consecutive lists of ``size`` items, the last perhaps shorter."""
-    items = iter(items)
-    while batch := list(islice(items, size)):
-        yield batch
 
 
 def total(parts: list[tuple]) -> Statistics:

@@ -1,8 +1,9 @@
 """Conversion of user data (frames, series, arrays) to histories, and standardisation."""
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import pandas as pd
@@ -82,6 +83,13 @@ def whole(name: str, value, least: int = 1) -> int:
         most = " and below 2^63" if number is not None and number >= 2**63 else ""
         raise UserError(f"`{name}` {value!r}: give a whole number of at least {least}{most}")
     return number
+
+
+def batches(items: Iterable, size: int) -> Iterator[list]:
+    """Consecutive lists of ``size`` items, the last perhaps shorter."""
+    items = iter(items)
+    while batch := list(islice(items, size)):
+        yield batch
 
 
 def standardise(windows: np.ndarray, context: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

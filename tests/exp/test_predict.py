@@ -295,7 +295,8 @@ def test_killed_during_the_picture_nothing_is_done_again(here, predict, monkeypa
 
 def test_named_data_are_continued_by_the_models_that_know_their_name(here, capsys):
     (here / "weather").mkdir()
-    series_file(here / "weather", name="weather.csv")
+    times = pd.date_range("2020-01-01", periods=260, freq="10min", name="date")  # as Weather is known to be
+    series_file(here / "weather", name="weather.csv", change=lambda table: table.set_index(times))
     assert run.main(["--is_training", "1", "--data", "Weather", "--root_path", ".", *SMALL]) == 0
     itself = ["--use_speculative", "--spec_draft_model", "self", "--season", "4", "--setting", "weather"]
     given = ["--task_name", "predict", "--data", "Weather", "--root_path", ".", "--test_pred_len", "8"]

@@ -1,10 +1,17 @@
 """Accuracy of forecasts, in the units of the standardised data."""
 
+import numpy as np
 import torch
 from scoringrules import crps_ensemble
 from torch import Tensor
 
 INTERVALS = (50, 80, 95)  # per cent, central
+
+
+def crps(truth: np.ndarray, paths: np.ndarray, axis: int) -> np.ndarray:
+    """CRPS of every value of ``truth``, from several paths of it along this axis of ``paths``."""
+    # "pwm" is unbiased for any number of paths; the default estimator is not
+    return crps_ensemble(truth, paths, m_axis=axis, estimator="pwm")
 
 
 class Drift:
@@ -75,9 +82,8 @@ class Accuracy:
         self.count += error.numel()
 
     def _add_paths(self, paths: Tensor, truth: Tensor) -> None:
-        # "pwm" is unbiased for any number of paths; the default estimator is not
-        crps = crps_ensemble(truth.cpu().numpy(), paths.cpu().numpy(), m_axis=1, estimator="pwm")
-        self.crps += float(crps.sum(dtype="float64"))
+        each = crps(truth.cpu().numpy(), paths.cpu().numpy(), 1)
+        self.crps += float(each.sum(dtype="float64"))
         # plotting positions at which S paths from the true distribution have the nominal coverage
         count = paths.shape[1]
         shares = [((100 - interval) / 200 * (count + 1) - 1) / (count - 1) for interval in INTERVALS]

@@ -1,5 +1,6 @@
 """Figures, in the colour-blind safe palette of Okabe and Ito."""
 
+import textwrap
 from pathlib import Path
 
 import matplotlib
@@ -14,6 +15,7 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
 COLOURS = {"truth": "#000000", "target": "#0072B2", "speculative": "#D55E00"}
 ACCEPTED = "#009E73"
+ALARM = "#B00000"
 LONGEST = 60  # characters of a name in a figure; matplotlib is very slow on long text
 
 
@@ -83,13 +85,15 @@ def forecast_figure(
     plt.close(figure)
 
 
-def prediction_figure(file: Path, panels: list[tuple], part: str = "") -> None:
-    """One panel per series: its past and its forecast.
+def prediction_figure(file: Path, panels: list[tuple], heading: str = "", alarm: bool = False) -> None:
+    """One panel per series: its past, its forecast, and in its place the last seasons again.
 
     Args:
         file: the image to write.
-        panels: title, time stamps and values of the past, time stamps of the forecast, its paths ``[S, H]``.
-        part: heading that says which of several groups of series is shown.
+        panels: title, time stamps and values of the past, time stamps of the forecast, its paths ``[S, H]``, and
+            name -> values ``[H or fewer]`` of what stands beside it, the last of them dashed.
+        heading: what is to be known of all panels.
+        alarm: whether the heading warns.
     """
     across = min(2, len(panels))
     figure, all_axes = plt.subplots(
@@ -99,8 +103,11 @@ def prediction_figure(file: Path, panels: list[tuple], part: str = "") -> None:
         layout="constrained",
         squeeze=False,
     )
-    for axes, (title, times, past, ahead, drawn) in zip(all_axes.flat, panels, strict=False):
+    for axes, (title, times, past, ahead, drawn, beside) in zip(all_axes.flat, panels, strict=False):
         axes.plot(times, past, color="#888888", linewidth=1, label="past")
+        for number, (name, values) in enumerate(beside.items(), 1):
+            style = {"linestyle": (0, (4, 2)), "color": "#444444"} if number == len(beside) else {"color": "#aaaaaa"}
+            axes.plot(ahead[: len(values)], values, linewidth=0.9, label=name, **style)
         axes.plot(ahead, drawn.mean(0), color=COLOURS["speculative"], linewidth=1.4, label="forecast")
         if len(drawn) > 1:
             low, high = np.quantile(drawn, (0.1, 0.9), axis=0)
@@ -116,8 +123,10 @@ def prediction_figure(file: Path, panels: list[tuple], part: str = "") -> None:
     for axes in list(all_axes.flat)[len(panels) :]:
         axes.remove()
     figure.legend(*all_axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
-    if part:
-        figure.suptitle(part)
+    if heading:
+        text = "\n".join(textwrap.fill(line, 45 * across + 30) for line in heading.splitlines())
+        style = {"color": ALARM, "fontweight": "bold"} if alarm else {}
+        figure.suptitle(text, fontsize=11, parse_math=False, **style)
     figure.savefig(file, dpi=120)
     plt.close(figure)
 

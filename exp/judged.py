@@ -1,0 +1,87 @@
+"""What ``predict`` says of a forecast beyond its values: its picture, and what is not as one may think."""
+
+import json
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from leapcast.backtest import last_seasons
+from leapcast.data_provider import seasons
+from leapcast.data_provider.calendars import other_frequency
+from leapcast.data_provider.histories import History, Table
+from leapcast.models.errors import UserError
+from leapcast.utils.decoding.plan import Decision
+from leapcast.utils.io import checkpoint
+
+PANELS = 8  # in the figure
+
+
+def frequency_warning(target: str, args, step) -> str | None:
+    """A warning where the table has another frequency than the target's training data; None where it has not.
+
+    Args:
+        target: path or name of the checkpoint.
+        args: of run.py.
+        step: of the table.
+
+    Raises:
+        UserError: the frequencies differ, and ``--force`` was not given.
+    """
+    trained = checkpoint.read(checkpoint.find(target), args)["training"]["step"]
+    other = other_frequency(trained, step)
+    if other and not args.force:
+        raise UserError(f"{target}: {other}: give a model for such data, or add `force` to forecast all the same")
+    return other and f"WARNING: {other}"
+
+
+def measured_slower(beside: dict | None, args, plan: Decision | None) -> Decision | None:
+    """The target alone, where speculation was measured slower on the first batch of series and the plan is not pinned.
+
+    Args:
+        beside: what was measured, see :meth:`exp.exp_predict.ExpPredict.beside`.
+        args: of run.py.
+        plan: what was decided before.
+    """
+    if beside is None or plan is None or args.spec_plan or beside["speedup"] >= 1:
+        return None
+    of = f"{plan.draft}, {beside['speedup']:.2f} x the target alone"
+    return Decision(None, None, None, f"{of} when both were timed on the first batch of series ({beside['series']})")
+
+
+def replaced(path: Path, now: Decision | None) -> str | None:
+    """A line where ``path``, the record of a finished forecast, was made by another plan than ``now``; else None."""
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        if path.is_file():  # reading a pipe might never end
+            record = json.loads(path.read_text())
+            before = Decision.of(record["plan"])
+            if before and now and before.use != now.use:
+                return f"the forecast of {record['created']} in {path.parent} is replaced: its {before}"
+    return None
+
+
+def season_of(series: list[History]) -> int:
+    """The longest season of these series."""
+    values = [history.values for history in series]
+    return seasons.find(values, series[0].step, max(map(len, values))).length
+
+
+def panels(table: Table, series: list[History], drawn: np.ndarray, context: int, season: int) -> list[tuple]:
+    """The first column of each series, or the first columns of a single one, for :func:`prediction_figure`.
+
+    Args:
+        table: the table of the series.
+        series: at most PANELS.
+        drawn: their paths ``[series, S, H, C]``.
+        context: time steps of the past to show, at least.
+        season: of the seasons beside the forecast.
+    """
+    wide = [(0, column) for column in range(min(PANELS, table.variables))]
+    horizon, result = drawn.shape[2], []
+    for i, column in wide if table.id is None else [(i, 0) for i in range(len(series))]:
+        history, rows = series[i], max(context, horizon)
+        title = table.columns[column] if history.name is None else f"{history.name}: {table.columns[0]}"
+        beside = {name: values[:, column] for name, values in last_seasons(history, season, horizon).items()}
+        past = history.times[-rows:], history.values[-rows:, column]
+        result.append((title, *past, history.ahead(horizon), drawn[i, :, :, column], beside))
+    return result
