@@ -15,6 +15,7 @@ from leapcast.utils.analysis.backtest import ORIGINS
 from leapcast.utils.decoding.plan import ADAPTIVE
 from leapcast.utils.decoding.rules import MEANS, ORIGINAL, PATHS, RULES
 
+MINUTES = 5.0  # of a fit
 TASKS = ("forecast", "pretrain", "predict", "fit")
 NO_DRAFT = "none"
 BASELINES = ("target_cached", "target_sliding", "target_sliding_lean", "draft")
@@ -128,7 +129,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser, argv = build_parser(), named(sys.argv[1:] if argv is None else argv)
     args = parser.parse_args(argv)
     if args.task_name == "fit":
-        parser.set_defaults(spec_sigma="calibrated", spec_mode=MEANS, test_pred_len=None)
+        parser.set_defaults(spec_sigma="calibrated", spec_mode=MEANS, test_pred_len=None, minutes=MINUTES)
         args = parser.parse_args(argv)
     if args.task_name == "predict":
         mode = PATHS if args.num_samples > 1 else MEANS
@@ -495,16 +496,17 @@ def build_parser() -> Parser:
     )
 
     g = parser.group("fit (a model for one table: --data_path, --columns, --time_column, --id_column, --missing)")
-    g.add_argument("--output", help="folder to make, with the models and a report", changes=NEITHER)
     g.add_argument(
-        "--minutes", type=real(0, 1e5, excluded=True), default=5.0, help="time for all of it", changes=NEITHER
+        "--output", help="folder to make, with the models and a report (sweep: of its results)", changes=NEITHER
     )
     g.add_argument(
-        "--holdout",
-        type=whole(0),
-        default=0,
-        help="last time steps of every series that nothing reads",
+        "--minutes",
+        type=real(0, 1e5, excluded=True),
+        help=f"time for all of it (default: {MINUTES:g})",
         changes=NEITHER,
+    )
+    g.add_argument(
+        "--holdout", type=whole(0), default=0, help="last steps of every series that nothing reads", changes=NEITHER
     )
 
     g = parser.group("several machines (predict, and the sweep)")

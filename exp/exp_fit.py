@@ -48,6 +48,7 @@ HEADS, LAYERS, DROPOUT = 4, 2, 0.1
 QUARTER = 0.25  # sizes of a new draft, of its target's
 ROLLOUT = 8  # patches along which a draft is distilled, at most
 PANELS = 4  # in the picture
+BATCH = 32  # rows of a training step
 WORK, REPORT = ".work", "report.json"
 NOT_FOR_FIT = (
     "is_training",
@@ -217,7 +218,7 @@ class ExpFit(ExpBasic):
             "train_loss": "huber",
             "scaling": "context",
             "amp": "bf16",
-            "batch_size": 64,
+            "batch_size": BATCH,
             "train_epochs": 2**31 - 1,
             "patience": 2**31 - 1,
             "overwrite": False,

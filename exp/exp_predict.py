@@ -5,7 +5,6 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from copy import copy
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -22,7 +21,8 @@ from leapcast.data_provider.histories import History, Table, short, told_filled
 from leapcast.exp.arguments import NO_DRAFT, build_parser
 from leapcast.exp.exp_decode import ExpDecode
 from leapcast.exp.identity import INPUTS, again, refuse_another
-from leapcast.exp.judged import PANELS, frequency_warning, measured_slower, panels, replaced, season_of
+from leapcast.exp.judged import PANELS, frequency_warning, panels, replaced, season_of
+from leapcast.exp.pace import measured_slower, time_beside
 from leapcast.exp.ray_data import ray_decode
 from leapcast.forecaster import SpeculativeForecaster, check_names
 from leapcast.inputs import batches
@@ -30,9 +30,7 @@ from leapcast.models import UNTRAINED
 from leapcast.models.errors import Interrupted, UserError, kept
 from leapcast.models.inference import for_inference
 from leapcast.utils.analysis import backtest
-from leapcast.utils.analysis.metrics import Drift
 from leapcast.utils.decoding.plan import Decision
-from leapcast.utils.decoding.timing import speedup, timed
 from leapcast.utils.io import calibrations
 from leapcast.utils.io.files import Growing, alone_in, harmless, write_atomic, write_json
 from leapcast.utils.reporting.figures import prediction_figure
@@ -42,9 +40,9 @@ COUNTED = ("accepted", "attempted", "emitted", "row_passes", "bound_hits")
 FILLED = ("filled", "gappy", "long_gaps")  # filled values; series with gaps; series with a gap longer than a season
 PLAN = "decision"  # in the state of an interrupted run
 KEPT = ("series", "seconds", "tested", *COUNTED, *FILLED, "quoted")  # progress, kept for resuming
+UNTESTED = {"short": "", "line": "", "warning": False}  # of a backtest's record
 SECONDS = ("seconds", "tested")  # of these, times: of the forecast, and of its backtest
-TRIALS, TRIAL_SECONDS = 4, 2.0  # most runs and seconds for timing the target alone and speculation; at least one run
-TRIAL_PATCHES = 64  # longest horizon of these runs
+TRIAL_PATCHES = 64  # longest horizon for timing the target alone and speculation
 
 
 class ExpPredict(ExpDecode):
@@ -107,12 +105,12 @@ class ExpPredict(ExpDecode):
         args, folder = self.args, self.folder("forecast.json")
         path = folder / "forecast.csv"
         first = list(islice(self.table.histories(), args.batch_size))  # check inputs before writing anything
+        self.warning = frequency_warning(self.models["target"]["path"], args, first[0].step)
         sigma = self.forecaster.spread(first, args.num_samples)
         for history in first:
             self.forecaster.check(history)
-        if warning := frequency_warning(self.models["target"]["path"], args, first[0].step):
-            self.warning = warning
-            self.say(warning)
+        if self.warning:
+            self.say(self.warning)
         for line in told_filled(first[0].filled) if not args.id_column else ():
             self.say(line)
         self.choose(folder, first, sigma)
@@ -152,9 +150,10 @@ class ExpPredict(ExpDecode):
             record = self.record(counts)
             season = self.backtest.every[-1] if self.backtest and self.backtest.every else season_of(first)
             pictures = panels(self.table, shown, drawn, self.context, season)
-            part, tested = self.part(len(shown), counts["series"]), record["backtest"] or {"short": "", "line": ""}
+            part = self.part(len(shown), counts["series"])
+            tested: dict[str, Any] = record["backtest"] or UNTESTED
             heading = "\n".join(filter(None, (part, tested["short"], self.warning)))
-            alarm = "WARNING:" in heading
+            alarm = bool(self.warning) or tested["warning"]
             write_atomic(folder / "forecast.png", lambda to: prediction_figure(to, pictures, heading, alarm))
             write_json(folder / "forecast.json", record)
             file.finish()
@@ -259,45 +258,18 @@ class ExpPredict(ExpDecode):
     def beside(self, first: list[History], sigma) -> dict | None:
         """Time the target alone and speculation on the first batch of series, for the verdict; None without a draft.
 
-        The time is printed and not counted in the forecast's seconds. ``speedup`` is the median of ratios. ``drift``
-        (see :class:`utils.analysis.metrics.Drift`) is measured in standard deviations of each column's context;
-        columns that are constant there are left out.
+        The time is printed and not counted in the forecast's seconds.
         """
-        args, begun = self.args, time.monotonic()
         if self.forecaster.drafting is None:
             return None
-        ways = {name: copy(self.forecaster) for name in ("target", "speculative")}  # no adaptive state is shared
-        for way in ways.values():
-            way.decoder = None
-        ways["target"].drafting = None
+        args, begun = self.args, time.monotonic()
         horizon = min(args.test_pred_len, TRIAL_PATCHES * self.patch_len)
-        given = first, horizon, args.num_samples, sigma
-        forecasts: dict[str, np.ndarray] = {}
-        seconds: dict[str, list[float]] = {name: [] for name in ways}
-        for runs in range(1, TRIALS + 1):
-            for name, way in ways.items():
-                (forecasts[name], _), spent = timed(way.decode, self.device, *given)
-                seconds[name].append(spent)
-            # with adaptive K the first run measures the cost model
-            if time.monotonic() - begun > TRIAL_SECONDS and (runs > 1 or args.spec_adaptive != "online"):
-                break
-        ratio = speedup(*(seconds[name][runs > 1 :] for name in ways))[
-            0
-        ]  # the first run is a warm-up, unless it is the only one
-        drift = Drift(paths=self.config.rule.draws)
-        for history, speculative, alone in zip(first, forecasts["speculative"], forecasts["target"], strict=True):
-            context = history.values[-self.context :]
-            spread, most = context.std(0), np.abs(context).max(0)
-            varied = spread > 1e-12 * most  # less is rounding error
-            speculative, alone = (
-                torch.from_numpy(paths[None, ..., varied] / spread[varied]) for paths in (speculative, alone)
-            )
-            drift.add(*(paths if args.num_samples > 1 else paths[:, 0] for paths in (speculative, alone)))
+        found = time_beside(self.forecaster, first, horizon, args.num_samples, sigma)
         self.say(
             f"the target alone was run beside on the first batch of series ({len(first)}), {horizon} steps ahead, for "
             f"the verdict: {time.monotonic() - begun:.1f} s"
         )
-        return {"series": len(first), "runs": runs, "speedup": ratio, "drift": drift.record()}
+        return found
 
     def serial(self, skip: int, sigma) -> Iterator[tuple[list[History], np.ndarray, dict]]:
         """The results of :meth:`work` for every batch, starting at series number ``skip``."""

@@ -35,20 +35,6 @@ def frequency_warning(target: str, args, step) -> str | None:
     return other and f"WARNING: {other}"
 
 
-def measured_slower(beside: dict | None, args, plan: Decision | None) -> Decision | None:
-    """The target alone, where speculation was measured slower on the first batch of series and the plan is not pinned.
-
-    Args:
-        beside: what was measured, see :meth:`exp.exp_predict.ExpPredict.beside`.
-        args: of run.py.
-        plan: what was decided before.
-    """
-    if beside is None or plan is None or args.spec_plan or beside["speedup"] >= 1:
-        return None
-    of = f"{plan.draft}, {beside['speedup']:.2f} x the target alone"
-    return Decision(None, None, None, f"{of} when both were timed on the first batch of series ({beside['series']})")
-
-
 def replaced(path: Path, now: Decision | None) -> str | None:
     """A line where ``path``, the record of a finished forecast, was made by another plan than ``now``; else None."""
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

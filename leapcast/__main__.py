@@ -31,6 +31,9 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError("torchrun is for training: run this without it")
     if args.id_column and args.task_name not in ("predict", "fit"):
         raise UserError("--id_column is for --task_name predict and fit: else train on one series of several columns")
+    for name in ("output", "minutes", "holdout"):
+        if vars(args)[name] and args.task_name != "fit":
+            raise UserError(f"--{name} is for --task_name fit: leave it out")
     if args.backend == "ray" and args.task_name != "predict":
         raise UserError("--backend ray is for --task_name predict, and for optimize_speculative.py")
     if args.calibrate_plan and args.is_training:

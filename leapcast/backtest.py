@@ -21,8 +21,8 @@ SPANS = {1: "day", 7: "week", 364: "year", 365: "year"}  # days of a season -> w
 class Backtest:
     """A backtest of the series of one table, in plain values that other processes can be sent.
 
-    Each forecast reads what lies before its origin; the seasons, and a calibrated spread, are found in the first batch
-    of series, before the earliest origin of each.
+    Each forecast reads what lies before its origin; the rivals' seasons, and a calibrated spread, are found in the
+    first batch of series, before the earliest origin of each. Draft and plan are those of the forecast itself.
 
     Attributes:
         told: method -> its name in messages; the model first.
@@ -102,13 +102,15 @@ class Backtest:
 def last_seasons(history: History, season: int, horizon: int) -> dict[str, np.ndarray]:
     """The last seasons in place of the forecast of a series, to compare it with: name -> ``[H or fewer, C]``.
 
-    As many real seasons as fit the horizon, at least one, and the mean of the last four.
+    As many real seasons as fit the horizon, at least one, and the mean of the last four; none where the series is
+    shorter than a season.
     """
+    if len(history.values) < season:
+        return {}
     mean = rivals.repeated(history.values, season, horizon, rivals.SEASONS)
     found = {called((season, rivals.SEASONS), history.step): mean}
     if season > 1:
-        count = max(1, horizon // season)
-        count = min(count, len(history.values) // season)
+        count = min(max(1, horizon // season), len(history.values) // season)
         name = span(season, history.step) or f"season of {season}"
         label = f"last {name} again" if count == 1 else f"last {count} {name}s again"
         found = {label: history.values[len(history.values) - count * season :][:horizon]} | found

@@ -172,7 +172,7 @@ def test_names_are_cut_to_what_a_picture_can_hold(name):
 
 def test_a_long_name_takes_no_more_room_than_another(tmp_path, figures):
     name, times = "column$" * 1000, np.arange(8)
-    prediction_figure(tmp_path / "a.png", [(name, times, times, times + 8, np.ones((1, 8)))])
+    prediction_figure(tmp_path / "a.png", [(name, times, times, times + 8, np.ones((1, 8)), {})])
     values = {"target": torch.zeros(8, 1)}
     forecast_figure(tmp_path / "b.png", {name: (0, torch.zeros(8), torch.zeros(8))}, values, {name: torch.zeros(0)}, 4)
     ratio = {"rate": 0.5, "speedup": {"vs_target_cached": 1.0}}
@@ -191,7 +191,7 @@ def test_a_long_name_takes_no_more_room_than_another(tmp_path, figures):
 def test_a_picture_of_some_columns_says_so(columns, told, here, capsys, figures):
     series_file(here, 40, "wide.csv", lambda t: pd.concat([t["a"].rename(f"a{i}") for i in range(columns)], axis=1))
     given = ["--task_name", "predict", "--data_path", "wide.csv", "--checkpoint", "checkpoints/target/checkpoint.pth"]
-    assert run.main([*given, "--test_pred_len", "8", "--setting", "wide"]) == 0
+    assert run.main([*given, "--test_pred_len", "8", "--setting", "wide", "--backtest", "0"]) == 0
     said = capsys.readouterr().out.splitlines()[-1]
     assert (f"forecast.png ({told}), " in said) == bool(told)
     assert ("(" in said) == bool(told)
@@ -215,17 +215,8 @@ def test_a_picture_of_some_series_says_so(series, columns, batch, told, here, ca
     table = pd.DataFrame({"id": np.repeat(np.arange(series), 12), "date": np.tile(times, series)} | values)
     table.to_csv("long.csv", index=False)
     given = ["--task_name", "predict", "--data_path", "long.csv", "--checkpoint", "checkpoints/target/checkpoint.pth"]
-    given += [
-        "--id_column",
-        "id",
-        "--batch_size",
-        str(batch),
-        "--test_pred_len",
-        "4",
-        "--setting",
-        "long",
-        "--overwrite",
-    ]
+    given += ["--id_column", "id", "--batch_size", str(batch), "--test_pred_len", "4", "--setting", "long"]
+    given += ["--overwrite", "--backtest", "0"]
     assert run.main(given) == 0
     said = capsys.readouterr().out.splitlines()[-1]
     assert (f"forecast.png ({told}), " in said) == bool(told)

@@ -166,6 +166,7 @@ def test_a_forecast_goes_the_way_that_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(timer_xl.Model, "run", watched)
     files = [f"{name}/checkpoint.pth" for name in ("timer_xl", "timer_xl_draft")]
     given = ["--task_name", "predict", "--data_path", "table.csv", "--test_pred_len", "12", "--spec_adaptive", "off"]
+    given += ["--backtest", "0"]
     assert not run.main([*given, "--checkpoint", files[0], "--spec_draft_ckpt", files[1]])
     # the last one: before the forecast, a few runs are timed for the verdict
     verifying = next(way for way in reversed(ways) if "verify" in [frame.name for frame in way])

@@ -128,7 +128,7 @@ def test_the_same_run_goes_on_another_is_refused_and_overwrite_begins_anew(comma
 def test_a_half_done_forecast_goes_on_and_another_is_refused(here, monkeypatch, capsys):
     append = Growing.append
     Path("rows.csv").write_text(
-        "id,date,a\n" + "".join(f"s{i},2020-01-{d:02},{(d * i) % 5}\n" for i in range(4) for d in range(1, 21))
+        "id,date,a\n" + "".join(f"s{i},2020-01-01 {h:02}:00,{(h * i) % 5}\n" for i in range(4) for h in range(1, 21))
     )
     argv = ["--task_name", "predict", "--data_path", "rows.csv", "--id_column", "id", "--batch_size", "2"]
     argv += ["--checkpoint", "checkpoints/target/checkpoint.pth", "--test_pred_len", "4", "--setting", "half"]

@@ -190,10 +190,15 @@ def test_what_was_left_by_another_run_is_not_used(here, predict, monkeypatch, ca
 def test_ray_gives_what_one_process_gives(here, predict, capsys):
     pytest.importorskip("ray")
     how = ["--id_column", "id", "--batch_size", "2", "--num_samples", "3"]
-    long("long.csv")
+    long("long.csv", rows=40)
     assert predict("long.csv", "serial", *how) == 0
     assert predict("long.csv", "ray", *how, "--backend", "ray", "--workers", "2", "--threads", "1") == 0
     assert (here / "results/serial/forecast.csv").read_bytes() == (here / "results/ray/forecast.csv").read_bytes()
+    tested = [
+        json.loads((here / f"results/{name}/forecast.json").read_text())["backtest"] for name in ("serial", "ray")
+    ]
+    assert tested[0] == tested[1]
+    assert tested[0]["series"] == 7
     capsys.readouterr()
     long("late.csv", series=9, change=lambda t: t.assign(a=t["a"].where(t.index != 170)))
     assert predict("late.csv", "late", *how, "--backend", "ray", "--workers", "2", "--threads", "1") == 2

@@ -100,7 +100,6 @@ def scales(past: np.ndarray, season: int) -> tuple[np.ndarray, np.ndarray]:
         past: ``[L, C]``, L above ``season``.
         season: in time steps.
     """
-    past = past - past[:1]  # large values that vary little would cancel
     deviation = np.abs(past - past.mean(0)).mean(0)
     change = np.abs(past[season:] - past[:-season]).mean(0)
     return np.where(change > 1e-9 * deviation, change, deviation), past.std(0)
@@ -121,12 +120,17 @@ def of_series(
     horizon, columns = drawn.shape[2:]
     sums = nothing([MODEL, *kinds], columns)
     longest = max(season for season, _ in kinds.values())
+    with np.errstate(over="ignore", invalid="ignore"):  # cut off below
+        raw, first = np.abs(values), values[:1]
+        values, drawn = values - first, drawn - first  # large values that vary little would cancel
+        unit = np.ldexp(1.0, np.frexp(np.abs(values).max(0))[1] - 1)  # keeps squares from underflow and overflow
+        values, drawn = values / unit, drawn / unit
     for origin, paths in zip(at, drawn, strict=True):
         past, truth = values[:origin], values[origin : origin + horizon]
-        with np.errstate(over="ignore", invalid="ignore"):  # cut off below
+        with np.errstate(over="ignore", invalid="ignore"):
             scale, deviation = scales(past, longest)
             # less is rounding error
-            varied = (scale > 1e-12 * np.abs(past).max(0)) & (deviation > 0) & np.isfinite(scale + deviation)
+            varied = (scale > 1e-12 * (raw[:origin].max(0) / unit)) & (deviation > 0) & np.isfinite(scale + deviation)
             forecasts = {MODEL: paths} | {
                 rival: rivals.members(past, season, horizon, count) for rival, (season, count) in kinds.items()
             }
@@ -135,8 +139,8 @@ def of_series(
                 absolute = np.abs(errors[0] + (errors - errors[:1]).mean(0)).mean(0)  # exact where all are equal
                 each = absolute if len(members) == 1 else crps(np.zeros_like(truth), errors, 0).mean(0)
                 own = sums["errors"][method]
-                own["mae"] = plus(own["mae"], absolute)
-                own["crps"] = plus(own["crps"], each)
+                own["mae"] = plus(own["mae"], absolute * unit)
+                own["crps"] = plus(own["crps"], each * unit)
                 own["mase"] = plus(own["mase"], over(absolute, scale, varied))
                 own["mae_scaled"] += float(over(absolute, deviation, varied).sum())
                 own["crps_scaled"] += float(over(each, deviation, varied).sum())
@@ -226,6 +230,10 @@ def record(sums: dict, told: dict[str, str], columns: list[str], horizon: int, a
     return found | {"line": line(found, least), "short": short(found)}
 
 
+def shown(mase: float) -> str:
+    return f"{mase:.2f}" if mase == 0 or 0.1 <= mase < 1000 else f"{mase:.2g}"
+
+
 def judged(found: dict) -> str:
     """The model beside the best rival, in words."""
     best = found["methods"][found["best_rival"]]["told"]
@@ -241,8 +249,8 @@ def line(found: dict, least: int) -> str:
     if not found["series"]:
         needed = least + found["horizon"]
         return (
-            f"no backtest, so it is not known how good this forecast is: it takes series of {needed:,} rows "
-            f"({least:,} before an origin, {found['horizon']:,} after it)"
+            f"no backtest, so it is not known how good this forecast is: it takes series of {needed:,} rows ({least:,} "
+            f"before an origin, {found['horizon']:,} after it), more than the first series have"
         )
     text = f"backtest on {found['origins']} origin{'s' * (found['origins'] > 1)}"
     if found["origins"] < found["origins_asked"]:
@@ -252,8 +260,8 @@ def line(found: dict, least: int) -> str:
         return f"{text}: every column is constant before them, so there is no MASE"
     methods = found["methods"]
     others = sorted(list(methods)[1:], key=lambda name: methods[name]["mase"])
-    text += f": MASE {methods[MODEL]['mase']:.3g}, "
-    text += ", ".join(f"{methods[name]['told']} {methods[name]['mase']:.3g}" for name in others)
+    text += f": MASE {shown(methods[MODEL]['mase'])}, "
+    text += ", ".join(f"{methods[name]['told']} {shown(methods[name]['mase'])}" for name in others)
     text += f": {judged(found)}"
     if found["warning"]:
         text = f"WARNING: {text}: use it, or {ADVICE}"
@@ -262,7 +270,7 @@ def line(found: dict, least: int) -> str:
         parts.append(f"the model is worse than it on {100 * found['series_worse']:.0f} % of {found['series']:,} series")
     if tested > 1 and (worst := found["worst_series"]):
         name = worst["series"] if len(worst["series"] or "") <= 60 else f"{worst['series'][:59]}…"
-        parts[-1] += f", worst on {name} ({worst['mase']:.3g}, there {worst['mase_rival']:.3g})"
+        parts[-1] += f", worst on {name} ({shown(worst['mase'])}, there {shown(worst['mase_rival'])})"
     if found["series_too_short"]:
         parts.append(f"{found['series_too_short']:,} series are too short for it")
     if found["series_not_tested"]:
@@ -279,4 +287,4 @@ def short(found: dict) -> str:
     if found["best_rival"] is None:
         return "backtest: every column is constant"
     own = found["methods"][MODEL]["mase"]
-    return f"{'WARNING: ' * found['warning']}backtest MASE {own:.3g}: {judged(found)}"
+    return f"{'WARNING: ' * found['warning']}backtest MASE {shown(own)}: {judged(found)}"

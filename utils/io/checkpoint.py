@@ -16,7 +16,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-import leapcast
 from leapcast.models import MODELS, TARGET
 from leapcast.models.errors import UserError
 from leapcast.models.fields import shown
@@ -110,7 +109,7 @@ def model_folder(path: str | Path) -> Path | None:
     ``embedded`` is the model folder that comes with this package, unless there is a file of that name.
     """
     if str(path) == EMBEDDED and not os.path.lexists(path):
-        return Path(leapcast.__file__).parent / EMBEDDED
+        return Path(__file__).absolute().parents[2] / EMBEDDED
     folder = Path(path)
     return folder if os.path.isdir(folder / TARGET_FOLDER) and not os.path.lexists(folder / CONFIG) else None
 

@@ -106,7 +106,7 @@ def prediction_figure(file: Path, panels: list[tuple], heading: str = "", alarm:
     for axes, (title, times, past, ahead, drawn, beside) in zip(all_axes.flat, panels, strict=False):
         axes.plot(times, past, color="#888888", linewidth=1, label="past")
         for number, (name, values) in enumerate(beside.items(), 1):
-            style = {"linestyle": (0, (4, 2)), "color": "#444444"} if number == len(beside) else {"color": "#aaaaaa"}
+            style = {"linestyle": (0, (4, 2)), "color": "#444444"} if number == len(beside) else {"color": "#56B4E9"}
             axes.plot(ahead[: len(values)], values, linewidth=0.9, label=name, **style)
         axes.plot(ahead, drawn.mean(0), color=COLOURS["speculative"], linewidth=1.4, label="forecast")
         if len(drawn) > 1:
@@ -122,7 +122,8 @@ def prediction_figure(file: Path, panels: list[tuple], heading: str = "", alarm:
             axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=times.tz))
     for axes in list(all_axes.flat)[len(panels) :]:
         axes.remove()
-    figure.legend(*all_axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    labels = all_axes[0, 0].get_legend_handles_labels()
+    figure.legend(*labels, loc="outside lower center", ncols=1 + 2 * across, frameon=False)
     if heading:
         text = "\n".join(textwrap.fill(line, 45 * across + 30) for line in heading.splitlines())
         style = {"color": ALARM, "fontweight": "bold"} if alarm else {}
