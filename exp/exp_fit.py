@@ -17,7 +17,7 @@ from tqdm import tqdm
 from leapcast.backtest import last_seasons
 from leapcast.data_provider.calendars import frequency
 from leapcast.data_provider.data_factory import user_table
-from leapcast.data_provider.histories import History, short, told_filled
+from leapcast.data_provider.histories import History, before, short, told_filled
 from leapcast.data_provider.panel import Panel, Shape
 from leapcast.exp.arguments import build_parser
 from leapcast.exp.exp_basic import ExpBasic
@@ -260,7 +260,9 @@ class ExpFit(ExpBasic):
         for number, start in enumerate(probed, 1):
             ends = first + (self.progress.at(ENDS["probe"]) - first) * number / len(probed)
             self.stage("probe", self.train, start, judge, ends, False)
-            self.skipped.pop("probe", None)
+            why = self.skipped.pop("probe", None)
+            if why and not start.losses:
+                self.skipped[f"start from {start.name}"] = why
         best = min(starts, key=lambda start: min(start.losses, default=math.inf))
         self.stage("training", self.train, best, judge, self.progress.at(ENDS["training"]), True)
         if not best.losses:
@@ -338,17 +340,25 @@ class ExpFit(ExpBasic):
         if not self.args.backtest:
             self.skipped["backtest"] = "--backtest 0"
             return
-        now, ends = self.clock(), self.progress.at(ENDS["backtest"])
-        for key, samples, until in (("backtest", 1, (now + ends) / 2), ("backtest_paths", PATHS, ends)):
-            test = replace(judge.test, samples=samples, sigma=forecaster.sigma, seed=self.args.seed)
-            sums = test.nothing(self.table.variables)
-            for batch in batches(judge.histories, 32):
-                late = sums["series"] and self.clock() > until
-                untested = test.nothing(self.table.variables) | {"beyond": len(batch)}
-                sums = add(sums, untested if late else test.sums(forecaster, batch))
-                self.progress.update()
-            found = test.record(sums, self.table.columns)
-            self.results[key] = found | {"line": found["line"].replace(ADVICE, "give fit more --minutes")}
+        begun, ends = self.clock(), self.progress.at(ENDS["backtest"])
+        self.results["backtest"] = self.tested(judge, forecaster, 1, (begun + ends) / 2)
+        if PATHS * (self.clock() - begun) / 2 > ends - self.clock():  # paths share their context
+            self.skipped["CRPS of paths"] = "there was no time for it"
+        else:
+            self.results["backtest_paths"] = self.tested(judge, forecaster, PATHS, ends)
+
+    def tested(self, judge: Judge, forecaster: SpeculativeForecaster, samples: int, ends: float) -> dict:
+        """The record of a backtest of as many series as there is time for, and of a batch at least."""
+        columns = self.table.columns
+        test = replace(judge.test, samples=samples, sigma=forecaster.sigma, seed=self.args.seed)
+        sums = test.nothing(len(columns))
+        for batch in batches(judge.histories, 32):
+            late = sums["series"] and self.clock() > ends
+            untested = test.nothing(len(columns)) | {"beyond": len(batch)}
+            sums = add(sums, untested if late else test.sums(forecaster, batch))
+            self.progress.update()
+        found = test.record(sums, columns)
+        return found | {"line": found["line"].replace(ADVICE, "give fit more --minutes")}
 
     def calibrated(self, model, shape: Shape) -> torch.Tensor:
         """The covariance of the next patch's errors ``[1, P, P]``, in standard deviations of the context."""
@@ -366,7 +376,8 @@ class ExpFit(ExpBasic):
         """For :func:`backtest_figure`: of each series shown, or of each column of a single one, the last origin."""
         horizon, found = self.panel.sizes.horizon, []
         season = judge.test.every[-1]
-        cut = [replace(one, times=one.times[:-horizon], values=one.values[:-horizon]) for one in shown]
+        shown = [replace(one, values=one.values[:, :PANELS]) for one in shown]
+        cut = [before(one, len(one.values) - horizon) for one in shown]
         drawn, _ = forecaster.decode(cut, horizon, PATHS, forecaster.sigma, self.args.seed)
         means, _ = forecaster.decode(cut, horizon, 1, forecaster.sigma, self.args.seed)
         for i, (one, past) in enumerate(zip(shown, cut, strict=True)):
@@ -460,9 +471,10 @@ class ExpFit(ExpBasic):
             "plan": found.get("plan"),
             "figures": found.get("figures", []),
             "skipped": self.skipped,
+            "picture": "panels" in found,
             "environment": environment(self.device),
         }
-        if found.get("panels"):
+        if record["picture"]:
             pictures, heading = found["panels"], tested["short"] if tested else ""
             alarm = bool(tested and tested["warning"])
             write_atomic(self.folder / "report.png", lambda to: backtest_figure(to, pictures, heading, alarm))

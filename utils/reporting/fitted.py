@@ -45,9 +45,9 @@ def markdown(record: dict) -> str:
             "",
             table(record),
         ]
+    if record["picture"]:
+        lines += ["![forecasts of the backtest](report.png)", ""]
     lines += [
-        "![forecasts of the backtest](report.png)",
-        "",
         "## Data",
         "",
         f"* {data['series']:,} series of {len(data['columns']):,} columns, {data['rows']:,} rows, step "
