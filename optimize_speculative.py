@@ -94,7 +94,6 @@ def sweep_parser() -> Parser:
     add(
         "--decoder", choices=["ours", "reference"], default="ours", help="reference: the public scheme", changes=DECODED
     )
-    add("--output", default="results/optimization", help="folder of the results", changes=NEITHER)
     add("--resume", action="store_true", help="changes nothing: the same sweep goes on", changes=NEITHER)
     add(
         "--predict_only",
@@ -116,6 +115,7 @@ def sweep_parser() -> Parser:
         changes=DECODED,
     )
     add("--trials", type=whole(1), default=50, help="configurations that optuna tries", changes=NEITHER)
+    parser.set_defaults(output="results/optimization")
     return parser
 
 

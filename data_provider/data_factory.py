@@ -135,6 +135,34 @@ def load_series(
     return Series(data, read_table(locate(data, root_path, data_path)), known.split, pd.Timedelta(known.frequency))
 
 
+def user_table(args) -> Table:
+    """The table that ``predict`` and ``fit`` read, by the arguments of run.py; a file may have a path of its own.
+
+    Raises:
+        UserError: there is none, or it is invalid.
+    """
+    layout = (args.columns, args.time_column, args.id_column, args.missing)
+    if args.data_path is None and args.data in PACKAGED:
+        table = Table(PACKAGED[args.data].read(), *layout)
+        table.name = args.data
+        return table
+    if args.data_path is None and args.data == "custom":
+        raise UserError(f"--task_name {args.task_name} needs --data_path FILE (CSV or Parquet with a time column)")
+    if args.data_path is None:
+        path = locate(args.data, args.root_path, None)
+    else:
+        path = Path(args.data_path)
+        path = path if os.path.isfile(path) else Path(args.root_path) / path
+        if not os.path.isfile(path):
+            raise UserError(f"no data file {args.data_path}, as it is or below --root_path: correct --data_path")
+    if path.name.endswith(UNDATED):
+        raise UserError(f"{path} has no time stamps to continue: give a CSV or Parquet file with a time column")
+    table = Table(path, *layout)
+    if args.data_path is None:
+        table.name = args.data  # the name by which its checkpoints are found
+    return table
+
+
 def packaged(data: str, package: str, distribution: str, file: str) -> pd.DataFrame:
     """A table that comes with a package, which is located but not imported: importing may read all its tables.
 

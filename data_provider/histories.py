@@ -69,6 +69,16 @@ class History:
         return replace(self, times=self.times[-1:], values=self.values[:0])
 
 
+def before(history: History, rows: int) -> History:
+    """Its first rows."""
+    return replace(history, times=history.times[:rows], values=history.values[:rows])
+
+
+def last(history: History, rows: int) -> History:
+    """Its last rows."""
+    return replace(history, times=history.times[-rows:], values=history.values[-rows:])
+
+
 class Table:
     """A table with a time column, value columns and optionally a column that identifies series.
 

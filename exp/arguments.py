@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from leapcast.data_provider.data_factory import EMBEDDED, NAMES
@@ -14,6 +15,8 @@ from leapcast.utils.analysis.backtest import ORIGINS
 from leapcast.utils.decoding.plan import ADAPTIVE
 from leapcast.utils.decoding.rules import MEANS, ORIGINAL, PATHS, RULES
 
+MINUTES = 5.0  # of a fit
+TASKS = ("forecast", "pretrain", "predict", "fit")
 NO_DRAFT = "none"
 BASELINES = ("target_cached", "target_sliding", "target_sliding_lean", "draft")
 
@@ -123,8 +126,11 @@ class Formatter(argparse.ArgumentDefaultsHelpFormatter):
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """The arguments of run.py; --spec_config sets the defaults of those not given on the command line."""
-    parser = build_parser()
+    parser, argv = build_parser(), named(sys.argv[1:] if argv is None else argv)
     args = parser.parse_args(argv)
+    if args.task_name == "fit":
+        parser.set_defaults(spec_sigma="calibrated", spec_mode=MEANS, test_pred_len=None, minutes=MINUTES)
+        args = parser.parse_args(argv)
     if args.task_name == "predict":
         mode = PATHS if args.num_samples > 1 else MEANS
         parser.set_defaults(spec_sigma="calibrated", spec_mode=mode, spec_adaptive="stored")
@@ -149,6 +155,15 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return settled(parser.parse_args(argv))
 
 
+def named(argv: list[str]) -> list[str]:
+    """``NAME FILE …`` in flags: the name of a task first means --task_name, and a file after it --data_path."""
+    if not argv or argv[0] not in TASKS:
+        return argv
+    task, *rest = argv
+    file = ["--data_path", rest.pop(0)] if rest and not rest[0].startswith("-") else []
+    return ["--task_name", task, *file, *rest]
+
+
 def settled(args: argparse.Namespace) -> argparse.Namespace:
     """Set the defaults that depend on other arguments."""
     if args.output_token_len is None:
@@ -167,9 +182,11 @@ def build_parser() -> Parser:
     g = parser.group("task")
     g.add_argument(
         "--task_name",
-        choices=["forecast", "pretrain", "predict"],
+        choices=TASKS,
         default="forecast",
-        help="forecast trains, or tests on a split; pretrain trains on several files; predict goes past the data's end",
+        help="forecast trains, or tests on a split; pretrain trains on several files; predict goes past the data's "
+        "end; fit makes a model folder for a table in some minutes. `leapcast NAME FILE …` means --task_name NAME "
+        "--data_path FILE",
         changes=LEARNED,
     )
     g.add_argument(
@@ -219,7 +236,7 @@ def build_parser() -> Parser:
     g.add_argument(
         "--data_path",
         help="file below --root_path (default: the data set's usual name); pretrain: a,b,c mixes several; "
-        "predict: or a path of its own",
+        "predict, fit: or a path of its own",
         changes=BOTH,
         names=DATA,
     )
@@ -235,7 +252,9 @@ def build_parser() -> Parser:
         help="context in time steps (default: 672; in testing the checkpoint's)",
         changes=BOTH,
     )
-    g.add_argument("--test_pred_len", type=whole(1), default=720, help="horizon in time steps", changes=DECODED)
+    g.add_argument(
+        "--test_pred_len", type=whole(1), default=720, help="horizon in time steps (fit: found)", changes=DECODED
+    )
     g.add_argument(
         "--split", choices=["val", "test"], default="test", help="split to forecast in testing", changes=DECODED
     )
@@ -517,6 +536,20 @@ def build_parser() -> Parser:
         action="store_true",
         help="forecast a table of another frequency than the model was trained on, with a warning",
         changes=NEITHER,
+    )
+
+    g = parser.group("fit (a model for one table: --data_path, --columns, --time_column, --id_column, --missing)")
+    g.add_argument(
+        "--output", help="folder to make, with the models and a report (sweep: of its results)", changes=NEITHER
+    )
+    g.add_argument(
+        "--minutes",
+        type=real(0, 1e5, excluded=True),
+        help=f"time for all of it (default: {MINUTES:g})",
+        changes=NEITHER,
+    )
+    g.add_argument(
+        "--holdout", type=whole(0), default=0, help="last steps of every series that nothing reads", changes=NEITHER
     )
 
     g = parser.group("several machines (predict, and the sweep)")

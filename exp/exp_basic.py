@@ -1,12 +1,13 @@
 """The base of all experiments: device, data and models."""
 
+import time
 from argparse import Namespace
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from leapcast.data_provider import seasons
@@ -15,7 +16,7 @@ from leapcast.data_provider.data_loader import Series, Windows
 from leapcast.models import MODELS, name_of
 from leapcast.models.errors import UserError, flagged
 from leapcast.models.inference import find_device
-from leapcast.utils.decoding.covariance import FLOOR, Calibration, calibrate, next_patch_errors
+from leapcast.utils.decoding.covariance import Calibration, calibrate, next_patch_errors, sound
 from leapcast.utils.io import checkpoint
 from leapcast.utils.io.files import write_atomic
 from leapcast.utils.parallel import ddp
@@ -23,18 +24,11 @@ from leapcast.utils.parallel import ddp
 CALIBRATION_SERIES = 20_000  # windows x variables; consecutive windows differ by one time step
 
 
-def sound(matrices, shape: tuple[int, int, int]) -> bool:
-    """Whether ``matrices`` are float64 covariances of this shape ``[C, P, P]``, as ``calibrate`` returns."""
-    if not isinstance(matrices, Tensor) or matrices.dtype != torch.float64 or matrices.shape != shape:
-        return False
-    if not matrices.float().isfinite().all() or not torch.allclose(matrices, matrices.mT):
-        return False
-    least = 0.5 * FLOOR * torch.eye(shape[-1], dtype=matrices.dtype)  # a lower bound of all eigenvalues
-    return not torch.linalg.cholesky_ex(matrices - least).info.any()
-
-
 class ExpBasic:
-    """An experiment; ``args`` are the arguments of run.py."""
+    """An experiment; ``args`` are the arguments of run.py, ``clock`` gives seconds, ``bar`` shows progress as tqdm."""
+
+    clock = staticmethod(time.monotonic)
+    bar: Any = staticmethod(tqdm)
 
     def __init__(self, args: Namespace):
         self.args = args

@@ -210,11 +210,14 @@ class ExpDecode(ExpBasic):
     def load_draft(self):
         """The draft of the arguments. Raises UserError where it does not fit the target."""
         args, name = self.args, self.args.spec_draft_model
+        path = args.spec_draft_ckpt
+        if name is None and path is None and args.checkpoint:
+            path = checkpoint.own_draft(args.checkpoint)
         if name == NO_DRAFT:
             raise UserError(
                 f"--spec_draft_model {NO_DRAFT} leaves nothing to speculate with: leave out --use_speculative"
             )
-        if name is None and args.spec_draft_ckpt is None and not self.trained(DRAFT):
+        if name is None and path is None and not self.trained(DRAFT):
             name = UNTRAINED
             self.say(f"no draft was named, and no fitting {DRAFT} is in {args.checkpoints}: self-drafting")
         if name and not MODELS[name].trainable:
@@ -225,7 +228,7 @@ class ExpDecode(ExpBasic):
             return draft
         entry = MODELS[name or DRAFT]
         fits = self.fits_heads if entry.reads_target else self.fits
-        draft = self.load("draft", args.spec_draft_ckpt, name or DRAFT, fits)
+        draft = self.load("draft", path, name or DRAFT, fits)
         loaded = self.models["draft"]["model"]
         if name not in (None, loaded):
             raise UserError(f"{args.spec_draft_ckpt} is a {loaded}, not a {name}: leave out --spec_draft_model {name}")

@@ -2,7 +2,6 @@
 
 import json
 import math
-import time
 from collections import deque
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import fields, replace
@@ -14,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
-from tqdm import tqdm
 
 from leapcast.data_provider.calendars import frequency
 from leapcast.data_provider.data_loader import Series, Windows
@@ -335,6 +333,9 @@ class ExpForecast(ExpBasic):
             return None
         return SummaryWriter(folder, purge_step=step)
 
+    def draw(self, folder: Path, history: list[dict]) -> None:
+        write_atomic(folder / "training_curve.png", lambda file: training_figure(file, history))
+
     def run(self, train: Windows, val: Windows, batches: int, total: int, folder: Path) -> str | None:
         """Train up to step ``total``, with ``batches`` steps per epoch, resuming an interrupted run.
 
@@ -364,12 +365,9 @@ class ExpForecast(ExpBasic):
 
         ddp.agree((state["step"], identity))
 
-        def draw() -> None:
-            write_atomic(folder / "training_curve.png", lambda file: training_figure(file, state["history"]))
-
         if state["step"] >= total or state["stale"] >= args.patience:
             if not rank and not (folder / "training_curve.png").is_file():
-                draw()
+                self.draw(folder, state["history"])
             best = lowest(state["history"])
             self.say(f"this training is finished: best validation loss {best:.4f} -> {best_path}")
             return None
@@ -378,7 +376,7 @@ class ExpForecast(ExpBasic):
         logged: list[Tensor] = []
         recent: deque[Tensor] = deque(maxlen=LOG_EVERY)
         shown: dict[str, str] = {}
-        earlier, started = state["seconds"], time.monotonic()
+        earlier, started = state["seconds"], self.clock()
         try:
             writer = None if rank else self.curves(folder / "tensorboard", state["step"] + 1)
         except OSError as error:
@@ -433,14 +431,14 @@ class ExpForecast(ExpBasic):
             self.keep_best(state, average, val, steps, best_path, batches)
             save_state()
         self.model.train()
-        saved_at = time.monotonic()
+        saved_at = self.clock()
         losses = ddp.together(self.model, self.loss)
         ends, stopped = started + 60 * (args.max_minutes or math.inf), 0  # 1: by --max_minutes, 2: by Ctrl-C
         alone = ddp.world() == 1  # several processes must stop at the same step
         stoppable: AbstractContextManager[list] = nullcontext([]) if alone else undisturbed()
         with (
             stoppable as heard,
-            tqdm(total=total, initial=state["step"], desc=args.model, unit="step", disable=rank > 0) as bar,
+            self.bar(total=total, initial=state["step"], desc=args.model, unit="step", disable=rank > 0) as bar,
         ):
             try:
                 while state["step"] < total and state["stale"] < args.patience and not stopped:
@@ -463,7 +461,7 @@ class ExpForecast(ExpBasic):
                             optimizer.step()
                             average.update_parameters(self.model)
                             state["step"] += 1
-                            state["seconds"] = earlier + time.monotonic() - started
+                            state["seconds"] = earlier + self.clock() - started
                             logged.append(loss.detach())
                             recent.append(loss.detach())
                             if bar.update():  # the bar was redrawn
@@ -471,11 +469,11 @@ class ExpForecast(ExpBasic):
                             common = state["step"] % LOG_EVERY == 0 or batch + 1 == batches
                             if common:
                                 note()
-                        if time.monotonic() - saved_at > SAVE_EVERY_S and batch + 1 < batches:
+                        if self.clock() - saved_at > SAVE_EVERY_S and batch + 1 < batches:
                             save_state()
-                            saved_at = time.monotonic()
+                            saved_at = self.clock()
                         if alone or common:
-                            wanted = 2 if heard else int(time.monotonic() > ends)
+                            wanted = 2 if heard else int(self.clock() > ends)
                             stopped = ddp.largest(wanted, self.device)
                         if stopped:
                             break
@@ -500,7 +498,7 @@ class ExpForecast(ExpBasic):
             return f"training is kept up to {where}{loss_text} -> {folder}; {again(args)}"
         if rank:
             return None
-        draw()
+        self.draw(folder, state["history"])
         for entry in state["history"]:
             if "val_loss" in entry:
                 self.say("epoch {epoch:.4g}: validation loss {val_loss:.4f}".format(**entry))

@@ -1,12 +1,10 @@
 """Measurement of a target's plan: ``run.py --calibrate_plan``, and at the end of a distillation."""
 
 import math
-import time
 from argparse import Namespace
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from leapcast.exp.exp_decode import ExpDecode
 from leapcast.inputs import profile_of, standardise
@@ -92,11 +90,11 @@ class ExpPlan(ExpDecode):
             trials,
             SECONDS if seconds is None else seconds,
             self.timed,
-            time.monotonic,
+            self.clock,
             self.series.name,
         )
         done = 0
-        for part in tqdm(measured, desc="plan", total=len(trials), unit="point"):
+        for part in self.bar(measured, desc="plan", total=len(trials), unit="point"):
             figures += part
             done += 1
         if not figures:

@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from leapcast.backtest import Backtest
-from leapcast.data_provider.data_factory import PACKAGED, UNDATED, locate
+from leapcast.data_provider.data_factory import user_table
 from leapcast.data_provider.histories import History, Table, short, told_filled
 from leapcast.exp.arguments import NO_DRAFT, build_parser
 from leapcast.exp.exp_decode import ExpDecode
@@ -31,6 +31,7 @@ from leapcast.models.errors import Interrupted, UserError, kept
 from leapcast.models.inference import for_inference
 from leapcast.utils.analysis import backtest
 from leapcast.utils.decoding.plan import Decision
+from leapcast.utils.io import calibrations
 from leapcast.utils.io.files import Growing, alone_in, harmless, write_atomic, write_json
 from leapcast.utils.reporting.figures import prediction_figure
 from leapcast.utils.reporting.verdict import OWN, verdict
@@ -69,6 +70,8 @@ class ExpPredict(ExpDecode):
             plan=self.plan() if wanted and args.spec_adaptive == "stored" else None,
             **self.options(),
         )
+        if self.forecaster.sigma == "calibrated" and args.checkpoint and self.context == self.target.config.seq_len:
+            self.forecaster.sigma = calibrations.stored(args.checkpoint, self.patch_len) or "calibrated"
         if draft is not None:
             self.forecaster.source = self.models["draft"]["sha256"] or "", self.related
             if self.forecaster.itself is None and args.spec_adaptive == "stored":
@@ -87,26 +90,7 @@ class ExpPredict(ExpDecode):
         for name in ("reference_ckpt", "max_windows", "baselines", "data_weights", "distill"):
             if vars(args)[name]:
                 raise UserError(f"--{name} is not for --task_name predict: leave it out")
-        layout = (args.columns, args.time_column, args.id_column, args.missing)
-        if args.data_path is None and args.data in PACKAGED:
-            table = Table(PACKAGED[args.data].read(), *layout)
-            table.name = args.data
-            return [table]
-        if args.data_path is None and args.data == "custom":
-            raise UserError("--task_name predict needs --data_path FILE (CSV or Parquet with a time column)")
-        if args.data_path is None:
-            path = locate(args.data, args.root_path, None)
-        else:
-            path = Path(args.data_path)
-            path = path if os.path.isfile(path) else Path(args.root_path) / path
-            if not os.path.isfile(path):
-                raise UserError(f"no data file {args.data_path}, as it is or below --root_path: correct --data_path")
-        if path.name.endswith(UNDATED):
-            raise UserError(f"{path} has no time stamps to continue: give a CSV or Parquet file with a time column")
-        table = Table(path, *layout)
-        if args.data_path is None:
-            table.name = args.data  # the name by which its checkpoints are found
-        return [table]
+        return [user_table(args)]
 
     def past(self) -> tuple[list, object]:
         """Values of the first batch of series, a list of ``[rows, C]``, and the step between rows."""

@@ -1,6 +1,9 @@
 """Command line entry point, shared by ``leapcast``, ``python -m leapcast`` and ``python run.py``."""
 
 import sys
+import time
+
+BEGUN = time.monotonic()  # before what takes seconds to import
 
 try:  # torch comes with it, which takes seconds
     from leapcast.models.errors import UserError, one_line
@@ -14,6 +17,7 @@ def main(argv: list[str] | None = None) -> None:
     # imported here because it takes seconds, during which Ctrl-C must be handled by one_line as well
     from leapcast.exp.arguments import parse
     from leapcast.exp.exp_distill import ExpDistill
+    from leapcast.exp.exp_fit import ExpFit
     from leapcast.exp.exp_forecast import ExpForecast
     from leapcast.exp.exp_plan import ExpPlan
     from leapcast.exp.exp_predict import ExpPredict
@@ -25,8 +29,11 @@ def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     if ddp.world() > 1 and not (args.is_training or args.task_name == "pretrain"):
         raise UserError("torchrun is for training: run this without it")
-    if args.id_column and args.task_name != "predict":
-        raise UserError("--id_column is for --task_name predict: train on one series of several columns")
+    if args.id_column and args.task_name not in ("predict", "fit"):
+        raise UserError("--id_column is for --task_name predict and fit: else train on one series of several columns")
+    for name in ("output", "minutes", "holdout"):
+        if vars(args)[name] and args.task_name != "fit":
+            raise UserError(f"--{name} is for --task_name fit: leave it out")
     if args.backend == "ray" and args.task_name != "predict":
         raise UserError("--backend ray is for --task_name predict, and for optimize_speculative.py")
     if args.calibrate_plan and args.is_training:
@@ -35,6 +42,8 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError("--spec_plan is read with --spec_adaptive stored: add it")
     if args.task_name == "pretrain":
         (ExpPretrainDraft if args.distill else ExpPretrain)(args).train()
+    elif args.task_name == "fit":
+        ExpFit(args, BEGUN if argv is None else None).fit()
     elif args.calibrate_plan:
         ExpPlan(args).calibrate()
     elif args.task_name == "predict":

@@ -8,7 +8,7 @@ import pandas as pd
 
 from leapcast.data_provider import seasons
 from leapcast.data_provider.calendars import frequency
-from leapcast.data_provider.histories import History
+from leapcast.data_provider.histories import History, before
 from leapcast.inputs import batches
 from leapcast.utils.analysis import rivals
 from leapcast.utils.analysis.backtest import MODEL, add, nothing, of_series, origins, record
@@ -100,10 +100,6 @@ class Backtest:
     def record(self, sums: dict, columns: list[str]) -> dict:
         """See :func:`leapcast.utils.analysis.backtest.record`."""
         return record(sums, self.told, columns, self.horizon, self.count, self.least)
-
-
-def before(history: History, rows: int) -> History:
-    return replace(history, times=history.times[:rows], values=history.values[:rows])
 
 
 def last_seasons(history: History, season: int, horizon: int) -> dict[str, np.ndarray]:

@@ -34,7 +34,7 @@ from leapcast.utils.decoding.plan import ADAPTIVE, Case, Decision, Machine, Plan
 from leapcast.utils.decoding.rules import MEANS, PATHS, RULES
 from leapcast.utils.decoding.statistics import Statistics
 from leapcast.utils.decoding.target_alone import target_forecast
-from leapcast.utils.io import checkpoint, plans
+from leapcast.utils.io import calibrations, checkpoint, plans
 
 QUANTILES = {"q10": 0.1, "q50": 0.5, "q90": 0.9}
 CALIBRATED_ON = 1024  # last rows of a series on whose errors σ is calibrated
@@ -179,17 +179,21 @@ class SpeculativeForecaster:
     def from_pretrained(cls, target: str | Path, draft: str | Path | None = "auto", device: str = "auto", **options):
         """Load checkpoints: files or folders of this project, or ORGANISATION/NAME of a public model on the hub.
 
+        A model folder comes with its calibration of sample paths and its plan.
+
         Args:
             target: path or name.
-            draft: path or name; ``auto`` or ``self`` for self-drafting, for which nothing is trained; None runs the
-                target alone.
+            draft: path or name; ``self`` for self-drafting, for which nothing is trained; None runs the target alone;
+                ``auto``: the draft of a model folder, as ``fit`` makes it, else self-drafting.
             device: ``cpu``, ``cuda``, or ``auto`` (CUDA if available).
             options: see :class:`SpeculativeForecaster`.
 
         Raises:
             UserError: a checkpoint cannot be read, or the draft is not for this target.
         """
-        trained = () if draft in (None, "auto", UNTRAINED) else (draft,)
+        if draft == "auto":
+            draft = checkpoint.own_draft(target) or UNTRAINED
+        trained = () if draft in (None, UNTRAINED) else (draft,)
         paths = [checkpoint.find(path) for path in (target, *trained)]
         loaded: list[Any] = [for_inference(checkpoint.load(path, find_device(device))) for path in paths]
         digests = [checkpoint.digest(path) for path in paths]
@@ -207,6 +211,8 @@ class SpeculativeForecaster:
             plan = plans.pinned(plan, digests[0])
         made = cls(*loaded, plan=plan, **options)
         made.source = digests[-1], related
+        if made.sigma == "calibrated" and made.context == made.target.config.seq_len:
+            made.sigma = calibrations.stored(target, made.patch_len) or made.sigma
         made.trained_step = checkpoint.read(paths[0])["training"]["step"]
         return made
 

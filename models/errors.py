@@ -86,3 +86,23 @@ def undisturbed() -> Iterator[list]:
         signal.signal(signal.SIGINT, previous)
     if received:
         signal.raise_signal(signal.SIGINT)
+
+
+@contextmanager
+def counted() -> Iterator[list]:
+    """Count Ctrl-C: each is appended to the yielded list before it takes effect."""
+    previous = signal.getsignal(signal.SIGINT)
+    received: list[bool] = []
+    if threading.current_thread() is not threading.main_thread() or not callable(previous):  # cannot set handlers
+        yield received
+        return
+
+    def handle(number, frame) -> None:
+        received.append(True)
+        previous(number, frame)
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield received
+    finally:
+        signal.signal(signal.SIGINT, previous)

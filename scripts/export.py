@@ -20,9 +20,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", type=Path, help="checkpoint.pth of a training")
     parser.add_argument("folder", type=Path, help="where to write")
-    parser.add_argument(
-        "--float16", action="store_true", help="weights of half the size, read as float32"
-    )
+    parser.add_argument("--float16", action="store_true", help="weights of half the size, read as float32")
     args = parser.parse_args(argv)
     checkpoint.export(args.checkpoint, args.folder, torch.float16 if args.float16 else None)
     print(f"-> {args.folder}")

@@ -133,7 +133,7 @@ def test_a_plan_is_measured_and_used(here, figures, monkeypatch, capsys):
     monkeypatch.setattr(exp_plan, "STEPS", ())
     spent = iter([6.0, *[3.0, 1.0] * 10_000])  # speculation takes a third of the time, or less
     monkeypatch.setattr(exp_plan.ExpPlan, "timed", lambda self, call, *args: (call(*args), next(spent)))
-    monkeypatch.setattr(exp_plan.time, "monotonic", lambda: 0.0)
+    monkeypatch.setattr(exp_plan.ExpPlan, "clock", staticmethod(lambda: 0.0))
     draft = ["--spec_draft_ckpt", "checkpoints/draft/checkpoint.pth"]
     argv = [*data(), "--calibrate_plan", "--checkpoint", str(TARGET), *draft, "--test_pred_len", "10"]
     assert run.main(argv) == 0

@@ -13,6 +13,7 @@ from leapcast.utils.analysis.metrics import crps
 
 ORIGINS = 4
 MODEL = "model"
+ADVICE = "train a model on this table (leapcast fit)"  # where a rival is better
 SAME = 0.005  # relative difference up to which two errors count as equal
 MOST = 1e290  # errors are cut off here, so that sums are finite
 
@@ -263,7 +264,7 @@ def line(found: dict, least: int) -> str:
     text += ", ".join(f"{methods[name]['told']} {shown(methods[name]['mase'])}" for name in others)
     text += f": {judged(found)}"
     if found["warning"]:
-        text = f"WARNING: {text}: use it, or train a model on this table (leapcast fit)"
+        text = f"WARNING: {text}: use it, or {ADVICE}"
     parts, tested = [text], found["series"] + found["series_too_short"] + found["series_not_tested"]
     if tested > 1 and found["series_worse"] is not None:
         parts.append(f"the model is worse than it on {100 * found['series_worse']:.0f} % of {found['series']:,} series")

@@ -49,6 +49,16 @@ def calibrate(residuals: Tensor, scale: Tensor) -> Tensor:
     return torch.stack(matrices)
 
 
+def sound(matrices, shape: tuple[int, int, int]) -> bool:
+    """Whether ``matrices`` are float64 covariances of this shape ``[C, P, P]``, as ``calibrate`` returns."""
+    if not isinstance(matrices, Tensor) or matrices.dtype != torch.float64 or matrices.shape != shape:
+        return False
+    if not matrices.float().isfinite().all() or not torch.allclose(matrices, matrices.mT):
+        return False
+    least = 0.5 * FLOOR * torch.eye(shape[-1], dtype=matrices.dtype)  # a lower bound of all eigenvalues
+    return not torch.linalg.cholesky_ex(matrices - least).info.any()
+
+
 def next_patch_errors(model, x: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     """The arguments of :func:`calibrate`: residuals ``[B, C, P]`` and context scales ``[B, C]``.
 

@@ -109,7 +109,7 @@ def model_folder(path: str | Path) -> Path | None:
     ``embedded`` is the model folder that comes with this package, unless there is a file of that name.
     """
     if str(path) == EMBEDDED and not os.path.lexists(path):
-        return Path(__file__).parents[2] / EMBEDDED
+        return Path(__file__).absolute().parents[2] / EMBEDDED
     folder = Path(path)
     return folder if os.path.isdir(folder / TARGET_FOLDER) and not os.path.lexists(folder / CONFIG) else None
 

@@ -5,13 +5,14 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from leapcast.models.errors import Interrupted
+from leapcast.models.errors import Interrupted, UserError
 
 TEMPORARY = ".tmp."  # prefix of temporary files; the process id follows
 MOST_STATE = 2**24  # bytes; limit on the state file of an interrupted run
@@ -75,6 +76,49 @@ def alone_in(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def check_free(folder: Path, overwrite: bool, replaceable: Callable[[Path], bool]) -> None:
+    """Refuse a folder that :func:`built` would not make.
+
+    Raises:
+        UserError: there is something that is not to be replaced.
+    """
+    if os.path.lexists(folder) and not overwrite:
+        raise UserError(f"{folder} is there already: give another folder, or add --overwrite")
+    if os.path.lexists(folder) and (folder.is_symlink() or not replaceable(folder)):
+        raise UserError(f"{folder} is not what this command makes, and is not replaced: give another folder")
+
+
+@contextmanager
+def built(folder: Path, overwrite: bool, replaceable: Callable[[Path], bool]) -> Iterator[Path]:
+    """A new folder that appears under its name only when it is complete; until then it is a hidden neighbour.
+
+    Args:
+        folder: its path.
+        overwrite: whether to replace what has this name, if ``replaceable`` says that it is such a folder.
+
+    Raises:
+        UserError: see :func:`check_free`.
+        Interrupted: the folder cannot be written.
+    """
+    check_free(folder, overwrite, replaceable)
+    folder = folder.absolute()
+    hidden, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{kind}") for kind in ("part", "old"))
+    try:
+        for left in folder.parent.glob(f".{folder.name}.*.part"):
+            if not _running(left.name.split(".")[-2]):
+                shutil.rmtree(left)
+        hidden.mkdir(parents=True)
+        yield hidden
+        if os.path.lexists(folder) and overwrite:
+            os.rename(folder, old)
+        os.rename(hidden, folder)
+    except OSError as error:
+        raise Interrupted(f"cannot write {folder}: {error.strerror}; free or unlock it") from error
+    finally:
+        for left in (hidden, old):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _running(process: str) -> bool:

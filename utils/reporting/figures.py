@@ -210,3 +210,44 @@ def drafts_figure(file: Path, rows: list[dict]) -> None:
         axes.legend(bbox_to_anchor=(0.5, -0.06), **below)
     figure.savefig(file, dpi=110)
     plt.close(figure)
+
+
+def backtest_figure(file: Path, panels: list[tuple], heading: str, alarm: bool) -> None:
+    """One panel per series: what was, a forecast of its end, and a rival's.
+
+    Args:
+        file: the image to write.
+        panels: title, time stamps and values, horizon H, ``forecast``, ``low`` and ``high`` (each ``[H]``, the last two
+            of the 80 % interval), and name and values ``[H]`` of the rival.
+        heading: of all panels.
+        alarm: whether it warns.
+    """
+    across = min(2, len(panels))
+    figure, all_axes = plt.subplots(
+        -(-len(panels) // across),
+        across,
+        figsize=(7 * across, 0.8 + 2.4 * -(-len(panels) // across)),
+        layout="constrained",
+        squeeze=False,
+    )
+    for axes, (title, times, truth, horizon, lines, (name, rival)) in zip(all_axes.flat, panels, strict=False):
+        ahead, forecast = times[-horizon:], COLOURS["speculative"]
+        axes.plot(times, truth, color=COLOURS["truth"], linewidth=0.9, label="truth")
+        axes.plot(ahead, rival, color="#888888", linewidth=0.9, linestyle=(0, (4, 2)), label=name)
+        axes.plot(ahead, lines["forecast"], color=forecast, linewidth=1.4, label="forecast")
+        axes.fill_between(
+            ahead, lines["low"], lines["high"], color=forecast, alpha=0.25, linewidth=0, label="80 % interval"
+        )
+        axes.set_title(short(title), fontsize=10, parse_math=False)
+        axes.margins(x=0.01)
+        axes.tick_params(labelsize=8)
+        if isinstance(times, pd.DatetimeIndex):
+            axes.xaxis.set_major_locator(locator := AutoDateLocator(tz=times.tz, maxticks=8))
+            axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=times.tz))
+    for axes in list(all_axes.flat)[len(panels) :]:
+        axes.remove()
+    figure.legend(*all_axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    style = {"color": ALARM, "fontweight": "bold"} if alarm else {}
+    figure.suptitle(textwrap.fill(heading, 45 * across + 30), fontsize=11, parse_math=False, **style)
+    figure.savefig(file, dpi=120)
+    plt.close(figure)

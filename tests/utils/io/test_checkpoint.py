@@ -16,10 +16,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from leapcast.exp.exp_basic import sound
 from leapcast.models import MODELS, timer_hf, timer_xl
 from leapcast.models.errors import UserError
-from leapcast.utils.decoding.covariance import calibrate
+from leapcast.utils.decoding.covariance import calibrate, sound
 from leapcast.utils.io import checkpoint
 from tests.helpers import tiny
 
