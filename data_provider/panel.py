@@ -20,6 +20,7 @@ LEAST_PATCH, MOST_PATCH = 8, 96  # time steps
 CONTEXT_PATCHES, CONTEXT_SEASONS = 16, 4  # the wanted context: the longer of both
 ROOM = 0.45  # most of a series that the context may be
 ORIGINS = 4  # horizons in the part for tests, and in that for validation, where there is room
+MOST_ROLLOUT = 8  # patches
 TOLD = 3  # names of series left out
 
 
@@ -145,11 +146,23 @@ class Panel:
         shape = Shape(patch, context)
         return shape if context >= 2 * patch and any(self.fits(one, shape) for one in self.histories) else None
 
-    def windows(self, split: str, shape: Shape, horizon: int, epoch: int | None = None) -> "Sampled":
-        """Windows of univariate rows, sampled by length; ``epoch``: how many are an epoch (default: all)."""
-        given = shape.context, horizon, "a patch", SCALINGS[1]
+    def windows(self, split: str, shape: Shape, horizon: int, profile: str) -> "Sampled":
+        """Windows of univariate rows, sampled by length, without the ``profile`` of a model's configuration."""
+        longest = max(self.parts, key=lambda part: len(part.values)).values[-shape.context :].numpy()
+        lengths = seasons.of_profile(profile, [longest], self.step, shape.context)
+        given = shape.context, horizon, "a patch", SCALINGS[1], lengths
         pairs = zip(self.histories, self.parts, strict=True)
-        return Sampled([Windows(part, split, *given) for one, part in pairs if self.fits(one, shape)], epoch)
+        return Sampled([Windows(part, split, *given) for one, part in pairs if self.fits(one, shape)])
+
+    def profile(self, shape: Shape) -> str:
+        """The ``profile`` of a new model of this shape: the seasons found of which its context holds two."""
+        return ",".join(str(season) for season in self.every if 2 <= season <= shape.context // 2) or "none"
+
+    def rollout(self, shape: Shape) -> int:
+        """Patches along whose rollouts a target of this shape is trained: of the horizon, where there is room."""
+        sizes = self.sizes
+        room = self.rows - sizes.test - sizes.val - shape.context
+        return max(1, min(MOST_ROLLOUT, -(-sizes.horizon // shape.patch), room // (2 * shape.patch)))
 
     def digest(self) -> str:
         """sha256 of all values, as :meth:`Series.digest`."""

@@ -46,6 +46,7 @@ SMALL, LARGE = {"d_model": 128, "d_ff": 512}, {"d_model": 256, "d_ff": 1024}  # 
 FEW_VALUES = 30_000  # in a table, below which a new model is small
 HEADS, LAYERS, DROPOUT = 4, 2, 0.1
 QUARTER = 0.25  # sizes of a new draft, of its target's
+ROLLED = 0.5  # of the steps of a target follow its own rollout
 ROLLOUT = 8  # patches along which a draft is distilled, at most
 PANELS = 4  # in the picture
 BATCH = 32  # rows of a training step
@@ -216,6 +217,7 @@ class ExpFit(ExpBasic):
             "model": TARGET,
             "channels": "independent",
             "train_loss": "huber",
+            "rollout_share": ROLLED,
             "scaling": "context",
             "amp": "bf16",
             "batch_size": BATCH,
@@ -235,11 +237,12 @@ class ExpFit(ExpBasic):
             content = checkpoint.read(checkpoint.find(name), self.args)
             config = content["config"]
             shape = self.panel.shape_for(config["input_token_len"], config["seq_len"])
-            changes = {"model": content["model"], "checkpoint": name, "learning_rate": RATES["known"]}
+            changes: dict[str, Any] = {"model": content["model"], "checkpoint": name}
+            changes |= {"learning_rate": RATES["known"]}
             if shape is None:
                 self.say(f"{name}: its patch of {config['input_token_len']} is too long for {self.panel.rows:,} steps")
             else:
-                found.append(Start(name, shape, changes))
+                found.append(Start(name, shape, changes | {"train_rollout": self.panel.rollout(shape)}))
         else:
             self.say("this package has no embedded model to begin with: training begins from nothing")
         shape, values = self.panel.shape, sum(one.values.size for one in self.panel.histories)
@@ -248,6 +251,7 @@ class ExpFit(ExpBasic):
             "output_token_len": shape.patch,
             "seq_len": shape.context,
         }
+        new |= {"profile": self.panel.profile(shape), "train_rollout": self.panel.rollout(shape)}
         new |= {"n_heads": HEADS, "e_layers": LAYERS, "dropout": DROPOUT, "learning_rate": RATES["new"]}
         return [*found, Start(NOTHING, shape, new | (SMALL if values < FEW_VALUES else LARGE))]
 
@@ -362,7 +366,7 @@ class ExpFit(ExpBasic):
 
     def calibrated(self, model, shape: Shape) -> torch.Tensor:
         """The covariance of the next patch's errors ``[1, P, P]``, in standard deviations of the context."""
-        windows = self.panel.windows("val", shape, shape.patch)
+        windows = self.panel.windows("val", shape, shape.patch, model.config.profile)
         errors = []
         for index in windows.evenly(2 * VALIDATED).split(64):
             x, truth = windows.batch(index)

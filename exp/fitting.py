@@ -166,7 +166,7 @@ class OnPanel:
         self.stopped = super().run(*given) is not None  # type: ignore[misc]
 
     def windows(self, split: str, horizon: int) -> Any:  # Sampled, in place of Windows
-        windows = self.panel.windows(split, self.shape, horizon)
+        windows = self.panel.windows(split, self.shape, horizon, self.model.config.profile)
         if split == "train":
             each = self.seconds_of_a_step(windows)
             steps = max(LEAST_STEPS, int((self.ends - self.clock()) / LOOKS / each))
@@ -207,7 +207,7 @@ class TargetOnPanel(OnPanel, ExpForecast):
     def windows(self, split: str, horizon: int) -> Any:
         if split == "train":
             return super().windows(split, horizon)
-        return self.panel.windows("train", self.shape, horizon)  # unused: the judge has its own for validation
+        return self.panel.windows("train", self.shape, horizon, "none")  # unused: the judge validates
 
     def validate(self, windows, steps: int) -> float:
         begun = self.clock()
