@@ -1,6 +1,8 @@
 """Distillation: the draft learns the target's means, on true windows and along the target's own rollout."""
 
 import math
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 
 import torch
@@ -28,6 +30,20 @@ SHARED = (
     "profile",
 )
 VALIDATED = 512  # windows; consecutive ones differ by one time step, and each costs a rollout of the target
+
+
+def teaching(method: Callable) -> Callable:
+    """A method that runs the target: without gradients, and in float32 whatever --amp says, as its weights are packed.
+
+    See ``models/inference.py``.
+    """
+
+    @wraps(method)
+    def run(self, *given):
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            return method(self, *given)
+
+    return run
 
 
 class ExpDistill(ExpForecast):
@@ -92,7 +108,7 @@ class ExpDistill(ExpForecast):
     def validated(self, windows: Windows) -> Tensor:
         return self.evenly(windows, VALIDATED, VALIDATION_ROWS)
 
-    @torch.no_grad()
+    @teaching
     def along(self, full: Tensor, steps: int) -> tuple[Tensor, Heard]:
         """The rollout and the target's features after each of its patches, from one cached pass where that is exact."""
         context, config = full[:, : full.shape[1] - steps], self.teacher.config
@@ -108,14 +124,14 @@ class ExpDistill(ExpForecast):
                 read.append(pending)
         return torch.cat(read, 1), tuple(torch.cat(parts, 1) for parts in zip(*heard, strict=True))
 
-    @torch.no_grad()
+    @teaching
     def goal(self, read: Tensor, truth: Tensor, heard: Heard, length: int) -> tuple[Tensor, Tensor | None]:
         if heard is None:
             return self.teacher.predict(windows_of(read, length))
         mean, log_var = self.teacher.emit(*heard)
         return windows_of(mean, length), None if log_var is None else windows_of(log_var, length)
 
-    @torch.no_grad()
+    @teaching
     def horizon(self, read: Tensor, heard: Heard, steps: int) -> tuple[Tensor, ...]:
         """The target's features after the last ``steps`` patches: of one pass, or of a window each."""
         if heard is not None:
@@ -129,7 +145,7 @@ class ExpDistill(ExpForecast):
         self, windows: Tensor, read: Tensor, truth: Tensor, steps: int, heard: Heard
     ) -> tuple[Tensor, int, Tensor]:
         features = self.horizon(read, heard, steps)
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             goal = self.teacher.emit(*features)[0]
         if not self.model.reads_target:
             return goal, 0, self.model.forecast(windows).unflatten(0, (-1, steps))

@@ -405,7 +405,6 @@ class ExpFit(ExpBasic):
         rollout = max(1, min(ROLLOUT, self.panel.sizes.val // best.shape.patch))
         changes: dict[str, Any] = {"distill": True, "distill_target_ckpt": target, "dropout": 0.0}
         changes |= {"learning_rate": RATES["draft"], "train_loss": "mse", "model": DRAFT}
-        changes |= {"amp": "off"}  # the target's weights are packed for float32
         changes |= {f"draft_scale_{size}": QUARTER for size in ("d_model", "n_heads", "d_ff", "e_layers")}
         if known:
             model = checkpoint.load(known, torch.device("cpu"))
