@@ -211,8 +211,8 @@ class ExpDecode(ExpBasic):
         """The draft of the arguments. Raises UserError where it does not fit the target."""
         args, name = self.args, self.args.spec_draft_model
         path = args.spec_draft_ckpt
-        if name is None and path is None and args.checkpoint:
-            path = checkpoint.own_draft(args.checkpoint)
+        if name is None and path is None:
+            path = checkpoint.own_draft(self.models["target"]["path"])
         if name == NO_DRAFT:
             raise UserError(
                 f"--spec_draft_model {NO_DRAFT} leaves nothing to speculate with: leave out --use_speculative"
