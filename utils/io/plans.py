@@ -11,6 +11,7 @@ from leapcast.utils.decoding.plan import Decision, Figure, Machine, Plan
 from leapcast.utils.io.files import write_json
 
 FORMAT = 1
+PACKAGE = Path(__file__).absolute().parents[2]
 MOST = 2**24  # bytes of a file
 
 
@@ -102,6 +103,8 @@ def write(checkpoint: Path, sha256: str, figures: list[Figure]) -> Path:
         "figures": [figure.record() for figure in merged.values()],
     }
     try:
+        if PACKAGE in checkpoint.absolute().parents:
+            raise PermissionError("installed files stay as they are")
         write_json(beside(checkpoint), content)
     except (Interrupted, OSError):
         write_json(cached(sha256), content)

@@ -12,7 +12,7 @@ from leapcast import SpeculativeForecaster
 from leapcast.models.errors import UserError
 from leapcast.utils.decoding.config import SpeculativeConfig
 from leapcast.utils.decoding.plan import Candidate, Case, Decision, Figure, Machine, Plan, Trial, decide, measure
-from leapcast.utils.io import plans
+from leapcast.utils.io import checkpoint, plans
 from tests.helpers import block, tiny, walk
 
 HERE, GPU = Machine("cpu (x86_64)", 2, "2.13.0"), Machine("NVIDIA H100", 2, "2.13.0")
@@ -148,6 +148,8 @@ def test_a_plan_is_stored_beside_the_checkpoint_or_in_the_cache(tmp_path, monkey
     blocked.parent.write_text("no folder")
     assert plans.write(blocked, "t" * 64, [own]) == plans.cached("t" * 64)
     assert plans.stored(blocked, "t" * 64)[0].figures == (own,)
+    # the package's own files are not written to
+    assert plans.write(checkpoint.find("embedded"), "e" * 64, [own]) == plans.cached("e" * 64)
 
 
 DAMAGED = ["", "[]", "{", '{"format": 1}', "null", '{"format": 2, "target": "t", "figures": [], "machine": {}}']
