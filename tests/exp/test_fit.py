@@ -374,3 +374,16 @@ def test_stages_leave_time_for_the_report(monkeypatch):
     assert progress.left() == 270.0
     assert progress.at(1.0) == pytest.approx(100 + 300 - fitting.REPORT_S)
     assert list(exp_fit.ENDS.values()) == sorted(exp_fit.ENDS.values())
+
+
+def test_series_of_uneven_lengths_are_trained_on_where_they_have_room():
+    """A rollout of several patches leaves out what is too short for it, and nothing else."""
+    table = Table(
+        pd.read_csv(stores(Path("stores.csv"), (150, 150, 150, 150, 128))), id_column="store", missing="interpolate"
+    )
+    panel = Panel("stores", list(table.histories()), 0, None)
+    assert len(panel.parts) == 5
+    steps = panel.rollout(panel.shape)
+    assert steps > 1
+    assert len(panel.windows("train", panel.shape, panel.shape.patch, "none").parts) == 5
+    assert len(panel.windows("train", panel.shape, steps * panel.shape.patch, "none").parts) == 4
