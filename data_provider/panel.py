@@ -117,10 +117,11 @@ class Panel:
         self.short = [one.name for one in histories if one.name not in kept]
         self.parts = [self._series(one) for one in self.histories]
 
-    def fits(self, history: History, shape: Shape | None = None) -> bool:
-        """Whether a series has a window of this shape (default: a new model's) in its training part."""
+    def fits(self, history: History, shape: Shape | None = None, horizon: int | None = None) -> bool:
+        """Whether a series has a window of this shape (default: a new model's) and horizon (a patch) for training."""
         shape = shape or self.shape
-        return len(history.values) - self.sizes.test - self.sizes.val >= shape.context + shape.patch
+        room = len(history.values) - self.sizes.test - self.sizes.val
+        return room >= shape.context + (horizon or shape.patch)
 
     def _series(self, history: History) -> Series:
         rows, sizes = len(history.values), self.sizes
@@ -147,12 +148,21 @@ class Panel:
         return shape if context >= 2 * patch and any(self.fits(one, shape) for one in self.histories) else None
 
     def windows(self, split: str, shape: Shape, horizon: int, profile: str) -> "Sampled":
-        """Windows of univariate rows, sampled by length, without the ``profile`` of a model's configuration."""
+        """Windows of univariate rows, sampled by length, without the ``profile`` of a model's configuration.
+
+        Raises:
+            UserError: every series is too short.
+        """
         longest = max(self.parts, key=lambda part: len(part.values)).values[-shape.context :].numpy()
         lengths = seasons.of_profile(profile, [longest], self.step, shape.context)
         given = shape.context, horizon, "a patch", SCALINGS[1], lengths
         pairs = zip(self.histories, self.parts, strict=True)
-        return Sampled([Windows(part, split, *given) for one, part in pairs if self.fits(one, shape)])
+        found = [Windows(part, split, *given) for one, part in pairs if self.fits(one, shape, horizon)]
+        if not found:
+            raise UserError(
+                f"{self.name}: no series has room for a context of {shape.context} and {horizon} steps more"
+            )
+        return Sampled(found)
 
     def profile(self, shape: Shape) -> str:
         """The ``profile`` of a new model of this shape: the seasons found of which its context holds two."""

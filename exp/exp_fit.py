@@ -37,8 +37,8 @@ from leapcast.utils.reporting.figures import backtest_figure
 from leapcast.utils.reporting.fitted import markdown, operating
 from leapcast.utils.reporting.record import SCHEMA, environment, now
 
-# the shares of the budget at which stages end; the rest is for the report
-ENDS = {"probe": 0.20, "training": 0.60, "backtest": 0.68, "training on": 0.76, "draft": 0.88, "plan": 0.95}
+# the shares of the budget at which stages end
+ENDS = {"probe": 0.20, "training": 0.60, "backtest": 0.68, "training on": 0.76, "draft": 0.88, "plan": 0.98}
 NOTHING = "nothing"  # the start of a model with random weights
 PATHS = 20  # of the backtest that gives CRPS
 RATES = {"new": 1e-3, "known": 3e-4, "training on": 1e-4, "draft": 2e-3}  # learning rates

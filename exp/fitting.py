@@ -23,6 +23,7 @@ from leapcast.forecaster import SpeculativeForecaster
 from leapcast.utils.analysis import rivals
 from leapcast.utils.analysis.backtest import MODEL, ORIGINS
 
+REPORT_S, REPORT_SHARE = 8.0, 0.08  # kept for the report: seconds, or a share of the budget if that is less
 WARM_UP = 20  # steps
 LOOKS, LEAST_STEPS = 10, 20  # validations in a stage; steps between two, at least
 VALIDATED = 256  # rows: windows of a draft, or origins and columns of a target
@@ -42,8 +43,8 @@ class Progress:
         return self.begun + self.seconds - ExpBasic.clock()
 
     def at(self, share: float) -> float:
-        """The time at which this share of the budget is used."""
-        return self.begun + share * self.seconds
+        """The time at which this share of the budget is used, without what the report takes."""
+        return self.begun + share * (self.seconds - min(REPORT_S, REPORT_SHARE * self.seconds))
 
     def stage(self, name: str) -> None:
         self.bar.set_description_str(name, refresh=False)

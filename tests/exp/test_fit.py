@@ -351,8 +351,8 @@ def test_every_short_table_has_windows_in_every_part():
             assert shape.context >= 2 * shape.patch
             assert sizes.horizon <= sizes.val
             assert sizes.horizon <= sizes.test
-            assert len(panel.windows("train", shape, shape.patch)) >= 1
-            assert len(panel.windows("val", shape, min(shape.patch, sizes.val))) >= 1
+            assert len(panel.windows("train", shape, shape.patch, "none")) >= 1
+            assert len(panel.windows("val", shape, min(shape.patch, sizes.val), "none")) >= 1
 
 
 def test_parts_follow_each_other_and_the_whole_ends_at_the_end():
@@ -365,3 +365,25 @@ def test_parts_follow_each_other_and_the_whole_ends_at_the_end():
     judge = fitting.Judge.of(panel, [panel.shape, Shape(12, 240)], "val")
     assert len(judge.histories[0].values) == 320, "validation ends where the tests begin"
     assert judge.test.least == 254
+
+
+def test_stages_leave_time_for_the_report(monkeypatch):
+    monkeypatch.setattr(ExpBasic, "clock", staticmethod(lambda: 130.0))
+    progress = fitting.Progress(300.0, 100.0)
+    progress.bar.close()
+    assert progress.left() == 270.0
+    assert progress.at(1.0) == pytest.approx(100 + 300 - fitting.REPORT_S)
+    assert list(exp_fit.ENDS.values()) == sorted(exp_fit.ENDS.values())
+
+
+def test_series_of_uneven_lengths_are_trained_on_where_they_have_room():
+    """A rollout of several patches leaves out what is too short for it, and nothing else."""
+    table = Table(
+        pd.read_csv(stores(Path("stores.csv"), (150, 150, 150, 150, 128))), id_column="store", missing="interpolate"
+    )
+    panel = Panel("stores", list(table.histories()), 0, None)
+    assert len(panel.parts) == 5
+    steps = panel.rollout(panel.shape)
+    assert steps > 1
+    assert len(panel.windows("train", panel.shape, panel.shape.patch, "none").parts) == 5
+    assert len(panel.windows("train", panel.shape, steps * panel.shape.patch, "none").parts) == 4

@@ -14,7 +14,8 @@ def operating(record: dict) -> str:
     text = f"operating point: {what}: {plan['reason']}"
     for figure in plan["figures"]:
         if figure["acceptance"] is not None:
-            text += f"; {figure['acceptance']:.1%} accepted, {figure['patches_per_pass']:.2f} patches per target pass"
+            text += f"; {figure['draft']}, K {figure['k'] or 'auto'}: {figure['acceptance']:.1%} accepted, "
+            text += f"{figure['patches_per_pass']:.2f} patches per target pass"
     return text
 
 
