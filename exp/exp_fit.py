@@ -39,6 +39,7 @@ from leapcast.utils.reporting.record import SCHEMA, environment, now
 
 # the shares of the budget at which stages end
 ENDS = {"probe": 0.20, "training": 0.60, "backtest": 0.68, "training on": 0.76, "draft": 0.88, "plan": 0.98}
+LATEST = {"probe": ENDS["training"], "backtest": 1.0}  # when stages that must not be left out still begin
 NOTHING = "nothing"  # the start of a model with random weights
 PATHS = 20  # of the backtest that gives CRPS
 RATES = {"new": 1e-3, "known": 3e-4, "training on": 1e-4, "draft": 2e-3}  # learning rates
@@ -183,11 +184,11 @@ class ExpFit(ExpBasic):
     def stage(self, name: str, call: Callable, *given) -> Any:
         """The result of a stage; None where it is left out: after Ctrl-C, for want of time, or by an error of its own.
 
-        The backtest is left out for want of time only where the whole budget is used.
+        Stages of LATEST are left out for want of time only then.
         """
         if self.stopped:
             self.skipped[name] = "stopped by Ctrl-C"
-        elif self.clock() > self.progress.at(1 if name == "backtest" else ENDS[name]):
+        elif self.clock() > self.progress.at(LATEST.get(name, ENDS[name])):
             self.skipped[name] = "there was no time for it"
         if name in self.skipped:
             return None
@@ -260,10 +261,9 @@ class ExpFit(ExpBasic):
         starts = self.starts()
         judge = Judge.of(self.panel, [start.shape for start in starts], "val")
         probed = starts if len(starts) > 1 else []
-        first = self.clock()
-        for number, start in enumerate(probed, 1):
-            ends = first + (self.progress.at(ENDS["probe"]) - first) * number / len(probed)
-            self.stage("probe", self.train, start, judge, ends, False)
+        each = (self.progress.at(ENDS["probe"]) - self.clock()) / len(starts)
+        for start in probed:
+            self.stage("probe", self.train, start, judge, self.clock() + each, False)
             why = self.skipped.pop("probe", None)
             if why and not start.losses:
                 self.skipped[f"start from {start.name}"] = why
