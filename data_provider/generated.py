@@ -57,7 +57,7 @@ def generate(random: Generator, count: int, length: int, seasons: tuple[int, ...
     heavy = np.where(some(0.2), random.standard_t(3, series.shape), random.standard_normal(series.shape))
     add(0.9, 0.02, 1, heavy * weekend)
     walk = np.cumsum(random.standard_normal(series.shape), 1)
-    return linked(random, _unit(np.where(some(0.08), walk, series)))
+    return linked(random, _unit(np.where(some(0.2), walk, series)))
 
 
 def smooth(random: Generator, count: int, length: int, least: float, most: float) -> np.ndarray:
