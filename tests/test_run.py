@@ -377,7 +377,7 @@ CASES = {
         [*train(), "--distill", "--stochastic_head", "--model", "timer_xl_draft"],
         "--stochastic_head",
     ),
-    "pretraining with a target": (["--task_name", "pretrain", "--distill"], "leave out --distill"),
+    "pretraining in closed form": (["--task_name", "pretrain", "--distill", "--fit", "ridge"], "one data set"),
     "weights of files": (
         ["--task_name", "pretrain", "--root_path", ".", "--data_path", "waves.csv", "--data_weights", "1,2", *SMALL],
         "--data_weights",
@@ -404,7 +404,7 @@ CASES = {
     "columns of an array": ([*data("broken.npz"), "--columns", "a"], "--data custom"),
     "Ray in a test": ([*data(), "--backend", "ray"], "--task_name predict"),
     "numbers without time": (["--task_name", "predict", "--data_path", "broken.npz"], "no time stamps"),
-    "no target for a table": (["--task_name", "predict", "--data_path", "short.csv"], "give --checkpoint"),
+    "too short a table": (["--task_name", "predict", "--data_path", "short.csv"], "at least 48"),
     "untrainable": ([*train(), "--model", "self"], "--model"),
     "results not writable": ([*data(), "--results", "waves.csv", "--test_pred_len", "8"], "cannot write"),
 }

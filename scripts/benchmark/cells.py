@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from leapcast.data_provider.data_factory import load_series
-from leapcast.data_provider.data_loader import Mixture, Series
+from leapcast.data_provider.data_loader import Mixture, Series, Windows
 from leapcast.exp.exp_basic import ExpBasic
 from leapcast.models import multi_patch, timer_xl, timer_xl_draft
 from leapcast.models.inference import for_inference
@@ -286,7 +286,7 @@ class ExpBenchmark(ExpBasic):
         With independent channels a row is one variable of a window. However many batches are drawn, they are spread.
         """
         split = split or ("test" if horizon <= WITH_TRUTH else "all")
-        windows = self.windows_of(split, horizon)
+        windows = Windows(self.series, split, self.context, horizon)
         source = windows if self.channels == "joint" else Mixture([windows], [1.0])
 
         def numbered(i: int) -> tuple[Tensor, Tensor, Tensor]:

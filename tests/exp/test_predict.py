@@ -55,18 +55,18 @@ def test_a_table_is_continued(here, predict, capsys):
 
 
 def test_the_embedded_data_are_predicted_by_default(here, predict):
-    given = ["--task_name", "predict", "--setting", "nyc", "--test_pred_len", "5", "--columns", "JFK_temp"]
+    given = ["--task_name", "predict", "--setting", "walkers", "--test_pred_len", "5", "--columns", "205 Queen Street"]
     assert run.main([*given, "--checkpoint", "checkpoints/target/checkpoint.pth"]) == 0
-    found = pd.read_csv("results/nyc/forecast.csv")
+    found = pd.read_csv("results/walkers/forecast.csv")
     assert len(found) == 5
-    assert json.loads((here / "results/nyc/forecast.json").read_text())["models"]["draft"]["model"] == "self"
+    assert json.loads((here / "results/walkers/forecast.json").read_text())["models"]["draft"]["model"] == "self"
     assert (
         run.main(
             [*given, "--checkpoint", "checkpoints/target/checkpoint.pth", "--spec_draft_model", "none", "--overwrite"]
         )
         == 0
     )
-    assert json.loads((here / "results/nyc/forecast.json").read_text())["acceptance"] is None
+    assert json.loads((here / "results/walkers/forecast.json").read_text())["acceptance"] is None
 
 
 def flat(table):

@@ -436,6 +436,7 @@ class CountingTeacher:
 )
 def test_proposals_are_compared_with_the_patch_they_are_meant_for(experiment, reads_target):
     exp = object.__new__(experiment)
+    exp.device = torch.device("cpu")
     exp.model, exp.teacher, exp.args = (
         Counting(reads_target),
         CountingTeacher(),
@@ -453,6 +454,7 @@ def test_one_pass_of_a_causal_target_teaches_what_separate_passes_do(model, chan
     target = tiny(1, channels=channels)
     full, steps = to_patches(walk(3, 28, 2 if channels == "joint" else 1), 4), 4
     exp = object.__new__(ExpDistill)
+    exp.device = torch.device("cpu")
     exp.teacher, exp.args = target, SimpleNamespace(distill_loss="mse", train_loss="mse")
     if model == "timer_xl_draft":
         exp.model = tiny(2, channels=channels, d_model=8)
