@@ -33,7 +33,8 @@ def timeless(output) -> list[dict]:
     records = results(output)["records"]
     for record in records:
         record["predicted"].pop("speedup")
-        record["args"].pop("backend")
+        for name in ("backend", "output"):
+            record["args"].pop(name)
     return [{key: value for key, value in record.items() if key not in TIMES} for record in records]
 
 
