@@ -113,6 +113,8 @@ def load_series(
         raise UserError(
             "--columns, --time_column, --missing are for CSV and Parquet tables: --data custom or --task_name predict"
         )
+    if data in PACKAGED and data_path:
+        raise UserError(f"--data {data} reads no file: add --data custom to --data_path {data_path}")
     if data in PACKAGED:
         return Series(data, PACKAGED[data].read(), SHARES, pd.Timedelta(PACKAGED[data].frequency))
     if data == "custom":

@@ -159,18 +159,22 @@ class Windows:
     def __len__(self) -> int:
         return self.count
 
-    def whole(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """The windows of these numbers ``[B]``, and their seasonal profiles, each ``[B, L + H, C]``."""
+    def window(self, index: Tensor, variable: Tensor | None = None) -> Tensor:
+        """The windows of these numbers ``[B]``, whole: ``[B, L + H, C]``; or of one ``variable`` ``[B]`` of each."""
         rows = (self.first + index).unsqueeze(1) + torch.arange(self.context + self.horizon)
-        window = self.values[rows]
-        if self.scaling == "context":
-            window = by_context(window, self.context)
-        return window, seasonal_profile(window[:, : self.context], self.seasons, self.horizon).to(window.dtype)
+        values = self.values[rows] if variable is None else self.values[rows, variable.unsqueeze(1)].unsqueeze(2)
+        return by_context(values, self.context) if self.scaling == "context" else values
 
-    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """The windows of these numbers ``[B]``, without their profiles: context ``[B, L, C]``, truth ``[B, H, C]``."""
-        window, profile = self.whole(index)
-        return torch.split(window - profile, [self.context, self.horizon], 1)  # type: ignore[return-value]
+    def profile(self, window: Tensor) -> Tensor:
+        """The seasonal profile of the contexts of whole windows, over all of their steps."""
+        return seasonal_profile(window[:, : self.context], self.seasons, self.horizon).to(window.dtype)
+
+    def batch(self, index: Tensor, variable: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """As :meth:`window`, without the profiles: context ``[B, L, C]``, truth ``[B, H, C]``."""
+        window = self.window(index, variable)
+        if self.seasons:
+            window = window - self.profile(window)
+        return window[:, : self.context], window[:, self.context :]
 
     def all(self) -> Tensor:
         """The numbers of all windows."""
@@ -215,8 +219,7 @@ class Mixture:
             rows = torch.nonzero(part_of == i).squeeze(1)
             variables = self.parts[i].values.shape[1]
             window = (index[rows] - self.starts[i]) // variables
-            variable = ((index[rows] - self.starts[i]) % variables).view(-1, 1, 1)
-            pair = [v.gather(2, variable.expand(-1, v.shape[1], 1)) for v in self.parts[i].batch(window)]
+            pair = self.parts[i].batch(window, (index[rows] - self.starts[i]) % variables)
             batch = batch or [v.new_empty(len(index), *v.shape[1:]) for v in pair]
             for values, part_values in zip(batch, pair, strict=True):
                 values[rows] = part_values

@@ -1,13 +1,17 @@
 """Detection of the seasonal period of a table, in time steps, by autocorrelation."""
 
+import re
 from datetime import timedelta
 from typing import NamedTuple
 
 import numpy as np
 
+from leapcast.data_provider.calendars import frequency
+
 DAY = 86_400  # seconds
 NAMES: dict[float, str] = {3_600: "hourly", DAY: "daily", 7 * DAY: "weekly"}  # seconds per step -> name of such data
-CALENDAR = {"B": ("business-day", 5), "M": ("monthly", 12), "Q": ("quarterly", 4)}  # initial of a frequency -> season
+MONTHS = {"M": 1, "Q": 3}  # letter of a frequency -> months
+CALENDAR = {1: "monthly", 3: "quarterly", 12: "yearly"}  # months per step -> name of such data
 SEASONS = 3  # periods that a series must contain for a season to be detected
 LEAST = 0.25  # smallest autocorrelation of a season
 CHANCE, CHANCE_OF_MANY = 2.5, 4.0  # significance in standard deviations: of calendar lags, of the best of all lags
@@ -87,9 +91,14 @@ def of_profile(profile: str, series: list[np.ndarray], step, most: int) -> tuple
 
 def candidates(step) -> tuple[str | None, list[int]]:
     """The name of data with this step (None if unknown), and their likely seasons in time steps, shortest first."""
-    if isinstance(step, str):
-        name, length = CALENDAR.get(step[0], (None, 0))
-        return name, [length] if length else []
+    text = frequency(step) or ""
+    if text == "1B":
+        return "business-day", [5]
+    if found := re.match(r"(\d+)([MQ])", text):
+        months = int(found[1]) * MONTHS[found[2]]
+        return CALENDAR.get(months, f"{months}-month"), [12 // months] if months < 12 and 12 % months == 0 else []
+    if not isinstance(step, timedelta) and not hasattr(step, "days"):
+        return None, []
     seconds = step.total_seconds() if isinstance(step, timedelta) else DAY * getattr(step, "days", 0)
     if seconds <= 0:
         return None, []

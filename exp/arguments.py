@@ -18,6 +18,13 @@ from leapcast.utils.decoding.rules import MEANS, ORIGINAL, PATHS, RULES
 MINUTES = 5.0  # of a fit
 TASKS = ("forecast", "pretrain", "predict", "fit")
 NO_DRAFT = "none"
+# arguments that are only for these tasks
+ONLY = {
+    **dict.fromkeys(("output", "minutes", "holdout"), ("fit",)),
+    **dict.fromkeys(("id_column", "backtest"), ("predict", "fit")),
+    "force": ("predict",),
+    "generated": ("pretrain",),
+}
 BASELINES = ("target_cached", "target_sliding", "target_sliding_lean", "draft")
 
 
@@ -161,7 +168,8 @@ def named(argv: list[str]) -> list[str]:
         return argv
     task, *rest = argv
     file = ["--data_path", rest.pop(0)] if rest and not rest[0].startswith("-") else []
-    return ["--task_name", task, *file, *rest]
+    own = ["--data", "custom"] if file and task == "forecast" else []  # the others read a path as it is
+    return ["--task_name", task, *own, *file, *rest]
 
 
 def settled(args: argparse.Namespace) -> argparse.Namespace:

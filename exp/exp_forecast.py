@@ -71,6 +71,8 @@ class ExpForecast(ExpBasic):
 
     def build(self):
         """A new model, or one that continues from ``--checkpoint``."""
+        if self.args.profile != "none" and (self.args.checkpoint or self.args.distill):
+            raise UserError("--profile is the checkpoint's, or the target's with --distill: leave it out")
         if self.args.checkpoint:
             model = self.load("weights", self.args.checkpoint, self.args.model)
             if type(model) is not MODELS[self.args.model].Model:
@@ -142,7 +144,8 @@ class ExpForecast(ExpBasic):
         gives them.
         """
         context, leader = full[:, : full.shape[1] - steps], self.leader()
-        true = steps > 1 and self.model.training and torch.rand(()).item() >= self.args.rollout_share
+        share = self.args.rollout_share
+        true = steps > 1 and share < 1 and self.model.training and torch.rand(()).item() >= share
         if steps == 1 or leader.one_call or true:  # a block draft that learns from data reads true patches
             return full[:, :-1], None
         was_training = leader.training

@@ -48,7 +48,7 @@ class ExpPlan(ExpDecode):
         index = windows.evenly(REPEATS * max(BATCHES))
         index = index[torch.randperm(len(index), generator=torch.Generator().manual_seed(0))]
         # as predict does, in whose units the tolerance is meant
-        scaled = standardise(windows.whole(index)[0].double().numpy(), self.context)[0]
+        scaled = standardise(windows.window(index).double().numpy(), self.context)[0]
         scaled = scaled - profile_of(scaled, self.context, windows.seasons, self.patch_len)
         x, truth = torch.from_numpy(scaled).float().split([self.context, self.patch_len], 1)
         horizon, found = math.ceil(args.test_pred_len / self.patch_len), []

@@ -239,9 +239,9 @@ class ExpSpeculative(ExpDecode):
 
     def run_rival(self, season: int, count: int, x: Tensor, series: Tensor) -> Tensor:
         """The mean of the last ``count`` seasons again, without the profile that windows lack: ``[B, H, C]``."""
-        values, profile = (part.numpy() for part in self.windows.whole(series.cpu()))
-        again = rivals.repeated(values[:, : self.context], season, self.args.test_pred_len, count)
-        return torch.from_numpy(again - profile[:, self.context :]).to(x)
+        values = self.windows.window(series.cpu())
+        again = rivals.repeated(values[:, : self.context].numpy(), season, self.args.test_pred_len, count)
+        return (torch.from_numpy(again) - self.windows.profile(values)[:, self.context :]).to(x)
 
     def test(self) -> dict:
         """Run the methods, write ``<results>/<setting>/metrics.json`` and ``forecast.png``, print the table."""
@@ -379,7 +379,8 @@ class ExpSpeculative(ExpDecode):
 
         Returns "n of m variables" if there are more.
         """
-        (x, truth), (values, profile) = self.windows.batch(window), self.windows.whole(window)
+        (x, truth), values = self.windows.batch(window), self.windows.window(window)
+        profile = self.windows.profile(values)
         series = window.to(self.device)
         lines = {"target": self.run_target(x.to(self.device), series)[0].cpu()}
         marks, band = torch.zeros(self.series.variables, 0), None

@@ -15,7 +15,7 @@ except KeyboardInterrupt:
 @one_line
 def main(argv: list[str] | None = None) -> None:
     # imported here because it takes seconds, during which Ctrl-C must be handled by one_line as well
-    from leapcast.exp.arguments import parse
+    from leapcast.exp.arguments import ONLY, build_parser, parse
     from leapcast.exp.exp_distill import ExpDistill
     from leapcast.exp.exp_fit import ExpFit
     from leapcast.exp.exp_forecast import ExpForecast
@@ -29,11 +29,9 @@ def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     if ddp.world() > 1 and not (args.is_training or args.task_name == "pretrain"):
         raise UserError("torchrun is for training: run this without it")
-    if args.id_column and args.task_name not in ("predict", "fit"):
-        raise UserError("--id_column is for --task_name predict and fit: else train on one series of several columns")
-    for name in ("output", "minutes", "holdout"):
-        if vars(args)[name] and args.task_name != "fit":
-            raise UserError(f"--{name} is for --task_name fit: leave it out")
+    for name, tasks in ONLY.items():
+        if vars(args)[name] != build_parser().get_default(name) and args.task_name not in tasks:
+            raise UserError(f"--{name} is for --task_name {' and '.join(tasks)}: leave it out")
     if args.backend == "ray" and args.task_name != "predict":
         raise UserError("--backend ray is for --task_name predict, and for optimize_speculative.py")
     if args.calibrate_plan and args.is_training:

@@ -450,6 +450,7 @@ class SpeculativeForecaster:
         """As :meth:`decode`, for series with a context of so many steps and profiles of seasons of these lengths."""
         contexts = np.stack([history.values[-context:] for history in histories])
         scaled, level, scale = standardise(contexts, context)
+        # of the context alone at first: whether there is room for the horizon is checked in decoding
         x = torch.from_numpy((scaled - profile_of(scaled, context, lengths, 0)).astype(np.float32)).to(self.device)
         numbers = torch.tensor([history.number for history in histories], device=self.device)
         patches, statistics = self._decode(x, numbers, horizon, num_samples, sigma, seed)

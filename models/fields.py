@@ -6,6 +6,7 @@ from numbers import Integral, Real
 
 from leapcast.models.errors import UserError
 
+MOST_LENGTHS = 8
 BRIEF = reprlib.Repr()
 BRIEF.maxlevel, BRIEF.maxstring, BRIEF.maxother = 2, 80, 80
 
@@ -63,16 +64,19 @@ def flag(default: bool, late: bool = False):
 
 
 def lengths(*words: str, most: int):
-    """A late field for one of these words (the first is the default), or whole numbers as in "24,168"."""
+    """A late field for one of these words (the first is the default), or a few whole numbers as in "24,168"."""
 
     def rule(value):
         if not isinstance(value, str) or value in words:
             return value if isinstance(value, str) else None
         numbers = value.split(",")
-        fits = all(number.isascii() and number.isdigit() and len(number) < 19 for number in numbers)
+        fits = len(numbers) <= MOST_LENGTHS and all(
+            number.isascii() and number.isdigit() and len(number) < 19 for number in numbers
+        )
         return value if fits and all(2 <= int(number) <= most for number in numbers) else None
 
-    return _field(words[0], rule, f"{', '.join(words)}, or whole numbers from 2 to {most} as in 24,168", late=True)
+    told = f"{', '.join(words)}, or at most {MOST_LENGTHS} whole numbers from 2 to {most} as in 24,168"
+    return _field(words[0], rule, told, late=True)
 
 
 def checked(field: dataclasses.Field, value, name: str):

@@ -61,11 +61,12 @@ class Attention(nn.Module):
         query = rotate(heads(self.query_projection, x[:, -queries:]), turn[..., -queries:, :, :])
         key = rotate(heads(self.key_projection, x), turn).transpose(1, 2)
         key, value = store(key, heads(self.value_projection, x).transpose(1, 2))
-        query = query.transpose(1, 2)
-        if torch.is_autocast_enabled(x.device.type):  # in training: CPUs are slow backwards in bfloat16
-            query, key, value = query.float(), key.float(), value.float()
-        with torch.autocast(x.device.type, enabled=False):
-            out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        query, attend = query.transpose(1, 2), F.scaled_dot_product_attention
+        if not torch.is_autocast_enabled(x.device.type):
+            out = attend(query, key, value, attn_mask=mask)
+        else:  # in training: CPUs are slow backwards in bfloat16
+            with torch.autocast(x.device.type, enabled=False):
+                out = attend(query.float(), key.float(), value.float(), attn_mask=mask)
         return self.out_projection(out.transpose(1, 2).flatten(2))
 
 

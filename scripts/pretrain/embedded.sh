@@ -5,7 +5,7 @@
 source "$(dirname "$0")/../setup.sh"
 ROOT=$1
 pretrain() {
-    python run.py --task_name pretrain --data_path AucklandPedestrians,NYCWeather --generated 0.7 --seq_len 1008 \
+    python run.py --task_name pretrain --data_path AucklandPedestrians,NYCWeather --generated 0.7 --seq_len 1032 \
         --train_rollout 14 --batch_size 64 --amp bf16 --clip_norm 1 --warmup 0.03 --ema_decay 0.998 --threads 1 "$@"
 }
 pretrain --setting embedded_target --profile found --input_token_len 24 --e_layers 4 --d_model 256 --n_heads 8 \
