@@ -63,7 +63,7 @@ class ExpBasic:
             if saved["identity"] == identity and sound(saved["matrices"], shape):
                 return Calibration(saved["matrices"])
         horizon, by = config.input_token_len, "a patch of the target"
-        windows = Windows(self.series, "val", config.seq_len, horizon, by, seasons=self.profile_of(self.series, config))
+        windows = Windows(self.series, "val", config.context, horizon, by, seasons=self.profile_of(self.series, config))
         chosen = windows.evenly(max(1, CALIBRATION_SERIES // self.series.variables))
         for index in tqdm(chosen.split(64), desc="calibration", unit="batch"):
             errors.append(next_patch_errors(model, *windows.batch(index)))

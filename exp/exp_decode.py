@@ -37,7 +37,7 @@ class ExpDecode(ExpBasic):
         sizes = self.target.config
         self.patch_len, self.channels = sizes.input_token_len, sizes.channels
         self.related = False  # whether the loaded draft was distilled from this target
-        self.context = args.seq_len or sizes.seq_len
+        self.context = args.seq_len or sizes.context
         if self.context % self.patch_len:
             raise UserError(f"--seq_len {self.context} must be a multiple of the checkpoint's patch, {self.patch_len}")
 

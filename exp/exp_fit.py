@@ -237,7 +237,7 @@ class ExpFit(ExpBasic):
         if self.args.checkpoint or os.path.isdir(checkpoint.find(name)):
             content = checkpoint.read(checkpoint.find(name), self.args)
             config = content["config"]
-            shape = self.panel.shape_for(config["input_token_len"], config["seq_len"])
+            shape = self.panel.shape_for(config["input_token_len"], min(config["seq_len"], config["usual_len"]))
             changes: dict[str, Any] = {"model": content["model"], "checkpoint": name}
             changes |= {"learning_rate": RATES["known"]}
             if shape is None:

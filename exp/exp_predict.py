@@ -70,7 +70,7 @@ class ExpPredict(ExpDecode):
             plan=self.plan() if wanted and args.spec_adaptive == "stored" else None,
             **self.options(),
         )
-        if self.forecaster.sigma == "calibrated" and args.checkpoint and self.context == self.target.config.seq_len:
+        if self.forecaster.sigma == "calibrated" and args.checkpoint and self.context == self.target.config.context:
             self.forecaster.sigma = calibrations.stored(args.checkpoint, self.patch_len) or "calibrated"
         if draft is not None:
             self.forecaster.source = self.models["draft"]["sha256"] or "", self.related

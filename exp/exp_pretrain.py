@@ -12,6 +12,7 @@ from leapcast.exp.exp_distill import ExpDistill
 from leapcast.exp.exp_forecast import ExpForecast
 from leapcast.models.errors import UserError
 
+USUAL = 672  # time steps of the context that is read unless told; better on validation than 1,032 (docs/models.md)
 EPOCH = 2**15  # windows between two validations, with --generated
 MIXED, VALIDATED = 2**11, 2**9  # windows of the validation mixture; of these a draft is validated on the first
 
@@ -50,7 +51,8 @@ class ExpPretrain(ExpForecast):
         return Mixture(parts, self.weights)
 
     def sizes(self) -> dict:
-        return super().sizes() | {"any_length": self.args.generated > 0}
+        any_length = self.args.generated > 0
+        return super().sizes() | {"any_length": any_length} | ({"usual_len": USUAL} if any_length else {})
 
     def step(self) -> str | list[str | None] | None:
         return ANY if self.args.generated else super().step()

@@ -135,7 +135,7 @@ class SpeculativeForecaster:
         self.target, self.draft = target, draft
         self.season = None if season is None else whole("season", season)
         self.patch_len, self.channels = target.config.input_token_len, target.config.channels
-        self.context = target.config.seq_len if context is None else whole("context", context)
+        self.context = target.config.context if context is None else whole("context", context)
         if self.context % self.patch_len:
             raise UserError(
                 f"a context of {self.context} must be a multiple of the checkpoint's patch, {self.patch_len}"
@@ -211,7 +211,7 @@ class SpeculativeForecaster:
             plan = plans.pinned(plan, digests[0])
         made = cls(*loaded, plan=plan, **options)
         made.source = digests[-1], related
-        if made.sigma == "calibrated" and made.context == made.target.config.seq_len:
+        if made.sigma == "calibrated" and made.context == made.target.config.context:
             made.sigma = calibrations.stored(target, made.patch_len) or made.sigma
         made.trained_step = checkpoint.read(paths[0])["training"]["step"]
         return made

@@ -25,14 +25,14 @@ def _field(default, rule, words: str, late: bool = False):
     return dataclasses.field(default=default, metadata={"rule": rule, "words": words, "late": late})
 
 
-def whole(default: int, most: int):
-    """A field for an integer from 1 to ``most``; booleans and floats such as 96.0 are rejected."""
+def whole(default: int, most: int, late: bool = False):
+    """A field for an integer from 1 to ``most``; booleans and floats such as 96.0 are rejected. ``late``: :func:`flag`."""
 
     def rule(value):
         fits = isinstance(value, Integral) and not isinstance(value, bool) and 1 <= int(value) <= most
         return int(value) if fits else None
 
-    return _field(default, rule, f"a whole number from 1 to {most}")
+    return _field(default, rule, f"a whole number from 1 to {most}", late)
 
 
 def real(default: float, least: float, most: float, excluded: bool = False):

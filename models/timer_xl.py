@@ -43,6 +43,7 @@ class Config:
     # seasons in time steps whose profile is left out of what the model reads (models/layers/profile.py)
     profile: str = lengths("none", "found", most=2**24)
     any_length: bool = flag(False, late=True)  # trained on contexts from LEAST patches up to seq_len
+    usual_len: int = whole(2**24, 2**24, late=True)  # longest context that is read unless another is asked for
     head_multiple: ClassVar[int] = 4  # of the width of a head: half of its rotary pairs rotate
 
     def __post_init__(self):
@@ -59,6 +60,11 @@ class Config:
             raise UserError(
                 f"`seq_len` {self.seq_len} must be a multiple of the patch, `input_token_len` {self.input_token_len}"
             )
+
+    @property
+    def context(self) -> int:
+        """Time steps of context that are read unless others are asked for."""
+        return min(self.seq_len, self.usual_len // self.input_token_len * self.input_token_len)
 
     def cacheable(self, variables: int) -> bool:
         """Whether cached keys stay valid: not with a rotary index that depends on the length of the sequence."""
