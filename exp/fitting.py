@@ -188,11 +188,10 @@ class OnPanel:
 
     def reshaped(self, model):
         """The same weights for this context."""
-        if model.config.seq_len == model.config.context == self.shape.context:
+        context = self.shape.context
+        if model.config.seq_len == model.config.context == context:
             return model
-        changed = type(model)(replace(model.configs, seq_len=self.shape.context, usual_len=self.shape.context)).to(
-            self.device
-        )  # type: ignore[attr-defined]
+        changed = type(model)(replace(model.configs, seq_len=context, usual_len=context)).to(self.device)  # type: ignore[attr-defined]
         changed.load_state_dict(model.state_dict())
         return changed.eval()
 

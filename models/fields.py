@@ -26,7 +26,7 @@ def _field(default, rule, words: str, late: bool = False):
 
 
 def whole(default: int, most: int, late: bool = False):
-    """A field for an integer from 1 to ``most``; booleans and floats such as 96.0 are rejected. ``late``: :func:`flag`."""
+    """A field for an integer from 1 to ``most``, not a boolean or a float such as 96.0. ``late``: see :func:`flag`."""
 
     def rule(value):
         fits = isinstance(value, Integral) and not isinstance(value, bool) and 1 <= int(value) <= most
