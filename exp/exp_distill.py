@@ -28,6 +28,8 @@ SHARED = (
     "e_layers",
     "channels",
     "profile",
+    "any_length",
+    "usual_len",
 )
 VALIDATED = 512  # windows; consecutive ones differ by one time step, and each costs a rollout of the target
 

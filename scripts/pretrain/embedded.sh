@@ -13,7 +13,7 @@ pretrain --setting embedded_target --profile found --input_token_len 24 --e_laye
 python scripts/export.py checkpoints/embedded_target/checkpoint.pth leapcast/embedded/target --float16
 pretrain --setting embedded_draft --distill --distill_target_ckpt leapcast/embedded/target --model timer_xl_draft \
     --draft_scale_d_model 0.5 --draft_scale_n_heads 0.5 --draft_scale_d_ff 0.5 --draft_scale_e_layers 0.25 \
-    --train_epochs 4 --patience 4
+    --train_epochs 3 --patience 3
 python scripts/export.py checkpoints/embedded_draft/checkpoint.pth leapcast/embedded/draft --float16
 
 zero_shot() { # DATA HORIZON OPTIONS: about every 24th window, from a context of four weeks or more
