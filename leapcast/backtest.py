@@ -1,5 +1,6 @@
 """The backtest of a forecaster on users' series: what each forecast may read, and how its rivals are called."""
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from leapcast.data_provider import seasons
-from leapcast.data_provider.calendars import frequency
+from leapcast.data_provider.calendars import UNITS, frequency
 from leapcast.data_provider.histories import History, before
 from leapcast.inputs import batches
 from leapcast.utils.analysis import rivals
@@ -15,6 +16,7 @@ from leapcast.utils.analysis.backtest import MODEL, add, nothing, of_series, ori
 
 MOST_SERIES = 1000  # the first series of a table; more would cost more than they tell
 SPANS = {1: "day", 7: "week", 364: "year", 365: "year"}  # days of a season -> what it is called
+CALENDAR = {"M": (12, "year"), "SM": (24, "year"), "B": (5, "week")}  # unit -> how many are what
 
 
 @dataclass(frozen=True)
@@ -125,11 +127,11 @@ def span(season: int, step) -> str | None:
     text = frequency(step)
     if season == 1 or text is None:
         return None if season > 1 else "value"
-    if text.endswith("M"):
-        return "year" if int(text[:-1]) * season == 12 else None
-    if text.endswith("B"):
-        return "week" if season == 5 else None
-    days = pd.Timedelta(text) * season / pd.Timedelta("1D") if text[-1] != "C" else 0
+    count, unit = re.fullmatch(r"(\d+)(\D+)", text).groups()  # type: ignore[union-attr]  # of every frequency
+    if unit not in UNITS:  # a rule of the calendar
+        length, name = CALENDAR.get(unit, (0, None))
+        return name if int(count) * season == length else None
+    days = pd.Timedelta(text) * season / pd.Timedelta("1D")
     return SPANS.get(int(days)) if days == int(days) else None
 
 

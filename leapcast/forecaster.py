@@ -272,6 +272,7 @@ class SpeculativeForecaster:
         parts: list[tuple] = []
         test, sums = None, None
         for batch, drawn, statistics in self.stream(histories, horizon, samples, seed):
+            check_kinds([*(parts[0][0][:1] if parts else ()), *batch])
             if not parts and (other := other_frequency(self.trained_step, batch[0].step)):
                 warnings.warn(other, stacklevel=2)
             if backtest:
@@ -279,7 +280,6 @@ class SpeculativeForecaster:
                 more = test.sums(self, batch)
                 sums = more if sums is None else add(sums, more)
             parts.append(([history.end() for history in batch], drawn, statistics))
-        check_kinds(end for part in parts for end in part[0])
         ends, drawn = [end for part in parts for end in part[0]], np.concatenate([part[1] for part in parts])
         tell_filled(ends)
         if many:

@@ -11,6 +11,7 @@ from leapcast import SpeculativeForecaster, backtest
 from leapcast.backtest import Backtest, called, last_seasons
 from leapcast.data_provider.calendars import frequency
 from leapcast.data_provider.histories import History, Table
+from leapcast.models.errors import UserError
 from tests.helpers import tiny
 
 HORIZON = 6
@@ -131,6 +132,23 @@ def test_seasons_have_names():
     assert called((24, 1), steps["h"]) == "seasonal naive (24)"
     assert called((1, 1), 1) == "last value again"
     assert called((7, 4), 1) == "mean of the last four seasons (7)"
+    assert called((24, 4), "SMS-15") == "mean of the last four years"
+    assert called((7, 4), "SME-15") == "mean of the last four seasons (7)"
+    assert called((4, 4), "3MS") == "mean of the last four years"
+    assert called((3, 4), pd.offsets.CustomBusinessDay(weekmask="Mon Wed Sat")) == "mean of the last four seasons (3)"
+
+
+def test_semi_monthly_tables_are_reported():
+    dates = pd.date_range("2020-01-01", periods=120, freq="SMS")
+    report = forecaster().forecast(pd.DataFrame({"date": dates, "a": waves()[:, 0]}), HORIZON, report=True).report
+    assert report["origins"] == 4
+    assert "seasonal naive (24)" in report["line"]
+
+
+def test_series_of_other_columns_in_a_later_batch_are_refused():
+    series = [waves(columns=1), waves(columns=1), waves()]
+    with pytest.raises(UserError, match="different numbers of columns"):
+        forecaster(batch_size=2).forecast(series, HORIZON, report=True)
 
 
 def test_the_last_seasons_stand_where_the_forecast_does():
