@@ -380,8 +380,8 @@ class ExpFit(ExpBasic):
         """For :func:`backtest_figure`: of each series shown, or of each column of a single one, the last origin."""
         horizon, found = self.panel.sizes.horizon, []
         season = judge.test.every[-1]
-        shown = [replace(one, values=one.values[:, :PANELS]) for one in shown]
         cut = [before(one, len(one.values) - horizon) for one in shown]
+        shown, cut = ([replace(one, values=one.values[:, :PANELS], gaps=None) for one in part] for part in (shown, cut))
         drawn, _ = forecaster.decode(cut, horizon, PATHS, forecaster.sigma, self.args.seed)
         means, _ = forecaster.decode(cut, horizon, 1, forecaster.sigma, self.args.seed)
         for i, (one, past) in enumerate(zip(shown, cut, strict=True)):

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -73,8 +74,12 @@ class Backtest:
 
     def earliest(self, histories: list[History]) -> list[History]:
         """The series that have an origin, each cut at its first one."""
-        found = ((one, origins(len(one.values), self.least, self.horizon, self.count)) for one in histories)
+        found = ((one, self.origins(one)) for one in histories)
         return [before(one, at[0]) for one, at in found if at]
+
+    def origins(self, one: History) -> list[int]:
+        """The origins of a series, each with a known value of every column before it."""
+        return origins(len(one.values), max(self.least, one.known), self.horizon, self.count)
 
     def nothing(self, columns: int) -> dict:
         """The sums before the first batch."""
@@ -86,17 +91,17 @@ class Backtest:
         tested = [history for history in batch if history.number < MOST_SERIES]
         total["beyond"] = len(batch) - len(tested)
         for part in batches(tested, max(1, forecaster.batch_size // self.count)):
-            at = [origins(len(one.values), self.least, self.horizon, self.count) if self.every else [] for one in part]
-            total["short"] += at.count([])
-            cut = [before(one, origin) for one, own in zip(part, at, strict=True) for origin in own]
-            if not cut:
+            cut = [[before(one, origin) for origin in self.origins(one)] if self.every else [] for one in part]
+            total["short"] += cut.count([])
+            if not any(cut):
                 continue
-            drawn, _ = forecaster.decode(cut, self.horizon, self.samples, self.sigma, self.seed)
-            ends = np.cumsum([len(own) for own in at])
-            for one, own, paths in zip(part, at, np.split(drawn, ends[:-1]), strict=True):
+            drawn, _ = forecaster.decode([*chain(*cut)], self.horizon, self.samples, self.sigma, self.seed)
+            ends = np.cumsum([len(own) for own in cut])
+            for one, own, paths in zip(part, cut, np.split(drawn, ends[:-1]), strict=True):
                 if own:
                     name = None if one.name is None else str(one.name)
-                    total = add(total, of_series(name, one.values, own, paths, self.kinds))
+                    pasts = [past.values for past in own]
+                    total = add(total, of_series(name, one.values, pasts, paths, self.kinds))
         return total
 
     def record(self, sums: dict, columns: list[str]) -> dict:

@@ -10,7 +10,7 @@ import pytest
 from leapcast import SpeculativeForecaster, backtest
 from leapcast.backtest import Backtest, called, last_seasons
 from leapcast.data_provider.calendars import frequency
-from leapcast.data_provider.histories import History, Table
+from leapcast.data_provider.histories import History, Table, before
 from leapcast.models.errors import UserError
 from tests.helpers import tiny
 
@@ -58,6 +58,43 @@ def test_forecasts_read_only_what_lies_before_their_origins(samples, monkeypatch
     assert not np.array_equal(drawn[1], after[1])
     if samples > 1:  # calibrated before the earliest origin
         assert np.array_equal(sigma.factor, other_sigma.factor)
+
+
+def gappy(begin: int, end: int, after: float) -> History:
+    """A series in which a gap before ``end`` and all values of a column before ``begin`` are filled in."""
+    values = waves()
+    values[:begin, 1] = values[100:118, 0] = np.nan
+    values[118:] += after
+    table = pd.DataFrame(values[:end], columns=["a", "b"])
+    table["date"] = pd.date_range("2024", periods=len(table), freq="h")
+    return next(Table(table, missing="interpolate").histories())
+
+
+def test_filled_gaps_do_not_tell_what_follows(monkeypatch):
+    given = []
+    decode = SpeculativeForecaster.decode
+
+    def watched(self, histories, *rest):
+        given.append([one.values for one in histories])
+        return decode(self, histories, *rest)
+
+    monkeypatch.setattr(SpeculativeForecaster, "decode", watched)
+    for after in (0, 50):
+        one = gappy(0, 120, after)
+        Backtest.of(forecaster(), [one], HORIZON, 1, 2).sums(forecaster(), [one])
+    assert [len(past) for past in given[0]] == [108, 114]
+    assert all(np.array_equal(past, other) for past, other in zip(*given, strict=True))
+    assert (given[0][1][100:, 0] == given[0][1][99, 0]).all()
+    whole = gappy(0, 120, 50)
+    assert np.array_equal(before(whole, 119).values, whole.values[:119])  # filled from what is known then
+
+
+def test_a_column_that_begins_late_is_tested_from_then_on():
+    one = gappy(112, 120, 0)
+    assert one.known == 113
+    assert Backtest.of(forecaster(), [one], HORIZON, 1, 4).origins(one) == [113, 114]
+    assert (before(one, 100).values[:, 1] == 0).all()
+    assert (before(one, 113).values[:, 1] == waves()[112, 1]).all()
 
 
 def test_python_reports(capsys):

@@ -106,14 +106,18 @@ def scales(past: np.ndarray, season: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def of_series(
-    name: str | None, values: np.ndarray, at: list[int], drawn: np.ndarray, kinds: dict[str, tuple[int, int]]
+    name: str | None,
+    values: np.ndarray,
+    pasts: list[np.ndarray],
+    drawn: np.ndarray,
+    kinds: dict[str, tuple[int, int]],
 ) -> dict:
     """The sums of one series.
 
     Args:
         name: of the series.
         values: ``[L, C]``.
-        at: origins O, see :func:`origins`.
+        pasts: of O origins (see :func:`origins`), what was known before each, ``[origin, C]``.
         drawn: the model's paths ``[O, S, H, C]``; S is 1 for a point forecast.
         kinds: the rivals, see :func:`rivals.names`.
     """
@@ -121,16 +125,16 @@ def of_series(
     sums = nothing([MODEL, *kinds], columns)
     longest = max(season for season, _ in kinds.values())
     with np.errstate(over="ignore", invalid="ignore"):  # cut off below
-        raw, first = np.abs(values), values[:1]
-        values, drawn = values - first, drawn - first  # large values that vary little would cancel
-        unit = np.ldexp(1.0, np.frexp(np.abs(values).max(0))[1] - 1)  # keeps squares from underflow and overflow
-        values, drawn = values / unit, drawn / unit
-    for origin, paths in zip(at, drawn, strict=True):
-        past, truth = values[:origin], values[origin : origin + horizon]
+        first = values[:1]  # large values that vary little would cancel
+        unit = np.ldexp(1.0, np.frexp(np.abs(values - first).max(0))[1] - 1)  # keeps squares from under- and overflow
+        values, drawn = (values - first) / unit, (drawn - first) / unit
+    for known, paths in zip(pasts, drawn, strict=True):
+        truth = values[len(known) : len(known) + horizon]
         with np.errstate(over="ignore", invalid="ignore"):
+            past = (known - first) / unit
             scale, deviation = scales(past, longest)
             # less is rounding error
-            varied = (scale > 1e-12 * (raw[:origin].max(0) / unit)) & (deviation > 0) & np.isfinite(scale + deviation)
+            varied = (scale > 1e-12 * (np.abs(known).max(0) / unit)) & (deviation > 0) & np.isfinite(scale + deviation)
             forecasts = {MODEL: paths} | {
                 rival: rivals.members(past, season, horizon, count) for rival, (season, count) in kinds.items()
             }
@@ -145,7 +149,7 @@ def of_series(
                 own["mae_scaled"] += float(over(absolute, deviation, varied).sum())
                 own["crps_scaled"] += float(over(each, deviation, varied).sum())
         sums["kept"] = [count + int(one) for count, one in zip(sums["kept"], varied, strict=True)]
-    sums |= {"series": 1, "origins": len(at), "most": len(at)}
+    sums |= {"series": 1, "origins": len(pasts), "most": len(pasts)}
     if kept := sum(sums["kept"]):
         mase = {method: sum(own["mase"]) / kept for method, own in sums["errors"].items()}
         sums["compared"] = 1
