@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from leapcast.data_provider import seasons
+from leapcast.data_provider.calendars import frequency
 from leapcast.data_provider.data_loader import SCALINGS, Mixture, Series, Windows
 from leapcast.data_provider.histories import History, before, short
 from leapcast.models.errors import UserError
@@ -103,6 +104,11 @@ class Panel:
                 "it with a model that is there (--task_name predict)"
             )
         self.step = usable[0].step
+        own, *others = dict.fromkeys(frequency(one.step) or one.step for one in usable)
+        if others:
+            raise UserError(
+                f"{name}: its series are of different steps, {own} and {others[0]}: give a table for each, and fit each"
+            )
         lengths = np.array([len(one.values) for one in usable])
         self.rows = int(np.quantile(lengths, 0.25))
         longest_first = sorted(usable, key=lambda one: -len(one.values))[: seasons.COLUMNS]
@@ -140,6 +146,11 @@ class Panel:
             one.borders = {"train": (0, len(part.values)), "val": part.borders["test"], "test": part.borders["test"]}
             made.parts.append(one)
         return made
+
+    def until(self) -> str:
+        """The last time stamp of the training part of any series, as text."""
+        pairs = zip(self.histories, self.parts, strict=True)
+        return str(max(one.times[part.borders["train"][1] - 1] for one, part in pairs))
 
     def shape_for(self, patch: int, most: int) -> Shape | None:
         """The shape for a given model, of this patch and longest context; None where the series are too short."""

@@ -315,16 +315,17 @@ class ExpFit(ExpBasic):
     def write_target(self, path: Path, best: Start) -> None:
         """Export the target; its calibration holds for what it was before it was trained on to the end."""
         target = self.folder / checkpoint.TARGET_FOLDER
-        self.export(path, target, best.name)
+        trained = self.panel if path == self.weights(best) else self.panel.whole()
+        self.export(path, target, best.name, trained.until())
         if "calibration" in self.results:
             calibrations.write(self.folder, self.results.pop("calibration"), checkpoint.digest(target))
 
-    def export(self, path: Path, folder: Path, start: str) -> None:
+    def export(self, path: Path, folder: Path, start: str, until: str | None = None) -> None:
         """A checkpoint of this fit as a folder, with a record of training that names no temporary files."""
         content = checkpoint.read(path)
         args = chosen(build_parser(), Namespace(**content["training"]["args"]), LEARNED)
         args |= {"checkpoint": None if start == NOTHING else start}
-        training = content["training"] | {"args": args, "data": self.panel.name}
+        training = content["training"] | {"args": args, "data": self.panel.name, "until": until}
         model = checkpoint.load(path, torch.device("cpu"))
         checkpoint.save(path.with_name("exported.pth"), content["model"], model, training)
         checkpoint.export(path.with_name("exported.pth"), folder)

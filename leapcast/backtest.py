@@ -33,6 +33,7 @@ class Backtest:
         least: rows needed before an origin.
         count: most origins of a series.
         horizon, samples, sigma, seed: see :meth:`leapcast.forecaster.SpeculativeForecaster.decode`.
+        until: the last time stamp that the model was trained on, as text; None: unknown, or before every origin.
     """
 
     told: dict[str, str]
@@ -43,6 +44,7 @@ class Backtest:
     samples: int
     sigma: Any = None
     seed: int | None = None
+    until: str | None = None
 
     @classmethod
     def of(
@@ -59,7 +61,7 @@ class Backtest:
         rows = sorted(len(history.values) for history in first)[len(first) // 2]
         least = max(forecaster.least, min(forecaster.context, (rows - horizon) // 2))
         least += forecaster.patch_len * forecaster.calibrates(samples)
-        made = cls({MODEL: "model"}, (), least, count, horizon, samples, None, seed)
+        made = cls({MODEL: "model"}, (), least, count, horizon, samples, None, seed, forecaster.trained_until)
         if not (early := made.earliest(first)):
             return made
         longest = max(len(history.values) for history in early)
@@ -101,12 +103,29 @@ class Backtest:
                 if own:
                     name = None if one.name is None else str(one.name)
                     pasts = [past.values for past in own]
-                    total = add(total, of_series(name, one.values, pasts, paths, self.kinds))
+                    trained = sum(not later(one.times[len(past)], self.until) for past in pasts)
+                    total = add(total, of_series(name, one.values, pasts, paths, self.kinds, trained))
         return total
 
     def record(self, sums: dict, columns: list[str]) -> dict:
         """See :func:`leapcast.utils.analysis.backtest.record`."""
         return record(sums, self.told, columns, self.horizon, self.count, self.least)
+
+
+def later(stamp, until: str | None) -> bool:
+    """Whether a time stamp, or a number, is later than another one given as text; True where that is unknown."""
+    number = isinstance(stamp, int | np.integer)
+    if until is None or number != (re.fullmatch(r"-?\d+", until) is not None):
+        return True
+    if number:
+        return int(stamp) > int(until)
+    try:
+        end = pd.Timestamp(until)
+    except ValueError:
+        return True
+    if stamp.tz is None or end.tz is None:  # by the clock
+        stamp, end = stamp.tz_localize(None), end.tz_localize(None)
+    return stamp > end
 
 
 def last_seasons(history: History, season: int, horizon: int) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from leapcast import SpeculativeForecaster, backtest
-from leapcast.backtest import Backtest, called, last_seasons
+from leapcast.backtest import Backtest, called, last_seasons, later
 from leapcast.data_provider.calendars import frequency
 from leapcast.data_provider.histories import History, Table, before
 from leapcast.models.errors import UserError
@@ -186,6 +186,25 @@ def test_series_of_other_columns_in_a_later_batch_are_refused():
     series = [waves(columns=1), waves(columns=1), waves()]
     with pytest.raises(UserError, match="different numbers of columns"):
         forecaster(batch_size=2).forecast(series, HORIZON, report=True)
+
+
+@pytest.mark.parametrize(
+    ("stamp", "until", "expected"),
+    [
+        (pd.Timestamp("2024-01-02"), "2024-01-01", True),
+        (pd.Timestamp("2024-01-02"), "2024-01-02 00:00:00", False),
+        (pd.Timestamp("2024-01-02", tz="Asia/Tokyo"), "2024-01-01 20:00:00+00:00", False),
+        (pd.Timestamp("2024-01-02", tz="Asia/Tokyo"), "2024-01-01 20:00:00", True),
+        (np.int64(9), "9", False),
+        (10, "9", True),
+        (10, "2024-01-01", True),  # not known
+        (pd.Timestamp("2024-01-02"), "2500", True),
+        (pd.Timestamp("2024-01-02"), "soon", True),
+        (pd.Timestamp("2024-01-02"), None, True),
+    ],
+)
+def test_time_stamps_are_compared_where_they_can_be(stamp, until, expected):
+    assert later(stamp, until) == expected
 
 
 def test_the_last_seasons_stand_where_the_forecast_does():

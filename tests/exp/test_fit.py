@@ -100,6 +100,7 @@ def test_a_wide_table_becomes_a_folder_that_predict_and_python_take_whole(capsys
 
     config = json.loads(Path("out/target/config.json").read_text())
     assert config["training"]["step"] == "1h"
+    assert config["training"]["until"] == str(pd.to_datetime(table.index[-1])), "trained on to the end"
     assert config["config"]["channels"] == "independent"
     assert ".part" not in json.dumps(config), "no path of what was temporary"
     draft = json.loads(Path("out/draft/config.json").read_text())
@@ -112,6 +113,7 @@ def test_a_wide_table_becomes_a_folder_that_predict_and_python_take_whole(capsys
     assert forecaster.stored.figures
     ahead = forecaster.forecast(table, 30, num_samples=3).values
     assert ahead.shape == (30, 1 + 2 * 4)
+    assert "on rows that the model was trained on" in forecaster.forecast(table, 30, report=True).report["line"]
 
     given = ["--checkpoint", "out", "--test_pred_len", "30", "--num_samples", "3", "--backtest", "0"]
     assert run.main(["predict", "waves.csv", *given, "--setting", "ahead"]) == 0
@@ -275,6 +277,15 @@ def test_a_fitted_folder_is_replaced_where_it_is_asked_for(capsys):
     assert fit("--overwrite", "--seed", "5") == 0
     assert checkpoint.digest(Path("out/target")) != first[1]
     assert nothing_but("out", "waves.csv")
+
+
+def test_series_of_different_steps_are_refused(capsys):
+    parts = [
+        pd.DataFrame({"id": name, "date": pd.date_range("2024", periods=90, freq=name), "a": 1.0}) for name in "hD"
+    ]
+    pd.concat(parts).to_csv("mixed.csv", index=False)
+    assert fit("--id_column", "id", table="mixed.csv") == 2
+    assert "its series are of different steps, 1h and 1D" in capsys.readouterr().err
 
 
 def test_what_is_held_back_is_not_read():
