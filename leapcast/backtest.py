@@ -66,13 +66,15 @@ class Backtest:
             return made
         longest = max(len(history.values) for history in early)
         every = seasons.find([history.values for history in early], first[0].step, longest).every
-        told = {MODEL: "model"} | {name: called(how, first[0].step) for name, how in rivals.names(every).items()}
-        made = replace(made, told=told, every=every, least=max(least, every[-1] + 1))
+        # the mean is of as many seasons before every origin as these series have
+        count = min(rivals.SEASONS, min(len(history.values) for history in early) // every[-1])
+        least = max(least, every[-1] + 1, count * every[-1])
+        made = replace(made, told=called(every, least, first[0].step), every=every, least=least)
         return replace(made, sigma=forecaster.spread(made.earliest(first), samples))
 
     @property
     def kinds(self) -> dict[str, tuple[int, int]]:
-        return rivals.names(self.every) if self.every else {}
+        return rivals.names(self.every, self.least) if self.every else {}
 
     def earliest(self, histories: list[History]) -> list[History]:
         """The series that have an origin, each cut at its first one."""
@@ -131,13 +133,14 @@ def later(stamp, until: str | None) -> bool:
 def last_seasons(history: History, season: int, horizon: int) -> dict[str, np.ndarray]:
     """The last seasons in place of the forecast of a series, to compare it with: name -> ``[H or fewer, C]``.
 
-    As many real seasons as fit the horizon, at least one, and the mean of the last four; none where the series is
-    shorter than a season.
+    As many real seasons as fit the horizon, at least one, and the mean of the last four, or of as many as there are;
+    none where the series is shorter than a season.
     """
     if len(history.values) < season:
         return {}
-    mean = rivals.repeated(history.values, season, horizon, rivals.SEASONS)
-    found = {called((season, rivals.SEASONS), history.step): mean}
+    name, (_, averaged) = list(rivals.names((season,), len(history.values)).items())[-1]
+    mean = rivals.repeated(history.values, season, horizon, averaged)
+    found = {rivals.told(name, span(season, history.step)): mean}
     if season > 1:
         count = min(max(1, horizon // season), len(history.values) // season)
         name = span(season, history.step) or f"season of {season}"
@@ -159,10 +162,7 @@ def span(season: int, step) -> str | None:
     return SPANS.get(int(days)) if days == int(days) else None
 
 
-def called(how: tuple[int, int], step) -> str:
-    """The name of a rival (its season, and how many of them are averaged) in messages."""
-    season, count = how
-    name = span(season, step)
-    if count == 1:
-        return "last value again" if season == 1 else f"seasonal naive ({season})"
-    return f"mean of the last four {name}s" if name else f"mean of the last four seasons ({season})"
+def called(every: tuple[int, ...], length: int, step) -> dict[str, str]:
+    """The names of the model and of its rivals in messages, for :func:`rivals.names` of these seasons."""
+    kinds = rivals.names(every, length).items()
+    return {MODEL: "model"} | {name: rivals.told(name, span(season, step)) for name, (season, _) in kinds}

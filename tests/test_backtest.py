@@ -161,18 +161,32 @@ def test_reports_are_the_same_for_scaled_and_shifted_series(scale, shift):
     assert other["line"] == one["line"]
 
 
+def mean_of(season: int, step, rows=10**6) -> str:
+    return list(called((season,), rows, step).values())[-1]
+
+
 def test_seasons_have_names():
     steps = {"h": pd.Timedelta("1h"), "q": pd.Timedelta("15min"), "d": pd.DateOffset(days=1), "m": "MS", "b": "B"}
-    found = [(key, n, called((n, 4), steps[key])) for key, n in [("h", 168), ("q", 96), ("d", 7), ("m", 12), ("b", 5)]]
-    assert [told.split()[-1] for *_, told in found] == ["weeks", "days", "weeks", "years", "weeks"]
-    assert called((13, 4), steps["h"]) == "mean of the last four seasons (13)"
-    assert called((24, 1), steps["h"]) == "seasonal naive (24)"
-    assert called((1, 1), 1) == "last value again"
-    assert called((7, 4), 1) == "mean of the last four seasons (7)"
-    assert called((24, 4), "SMS-15") == "mean of the last four years"
-    assert called((7, 4), "SME-15") == "mean of the last four seasons (7)"
-    assert called((4, 4), "3MS") == "mean of the last four years"
-    assert called((3, 4), pd.offsets.CustomBusinessDay(weekmask="Mon Wed Sat")) == "mean of the last four seasons (3)"
+    found = [mean_of(n, steps[key]) for key, n in [("h", 168), ("q", 96), ("d", 7), ("m", 12), ("b", 5)]]
+    assert found == [f"mean of the last four {name}s" for name in ("week", "day", "week", "year", "week")]
+    assert mean_of(13, steps["h"]) == "mean of 4 seasons (13)"
+    assert list(called((24,), 100, steps["h"]).values())[:2] == ["model", "seasonal naive (24)"]
+    assert mean_of(1, 1, 1) == "last value again"
+    assert mean_of(7, 1) == "mean of 4 seasons (7)"
+    assert mean_of(24, "SMS-15") == "mean of the last four years"
+    assert mean_of(7, "SME-15") == "mean of 4 seasons (7)"
+    assert mean_of(4, "3MS") == "mean of the last four years"
+    assert mean_of(3, pd.offsets.CustomBusinessDay(weekmask="Mon Wed Sat")) == "mean of 4 seasons (3)"
+
+
+def test_a_mean_is_named_by_the_seasons_that_are_averaged():
+    test = Backtest.of(forecaster(), [history(waves(100))], HORIZON, 1, 4)
+    assert test.least == 72
+    assert list(test.told.values()) == ["model", "seasonal naive (24)", "mean of the last three days"]
+    assert test.kinds["mean_of_3_seasons_24"] == (24, 3)
+    assert Backtest.of(forecaster(), [history(waves(200))], HORIZON, 1, 4).least == 96  # whatever the model reads
+    assert list(last_seasons(history(waves(60)), 24, 10)) == ["last day again", "mean of the last two days"]
+    assert list(last_seasons(history(waves(40)), 24, 10)) == ["last day again", "seasonal naive (24)"]
 
 
 def test_semi_monthly_tables_are_reported():
