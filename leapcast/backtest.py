@@ -103,7 +103,7 @@ class Backtest:
             ends = np.cumsum([len(own) for own in cut])
             for one, own, paths in zip(part, cut, np.split(drawn, ends[:-1]), strict=True):
                 if own:
-                    name = None if one.name is None else str(one.name)
+                    name = f"series {one.number}" if one.name is None else str(one.name)
                     pasts = [past.values for past in own]
                     trained = sum(not later(one.times[len(past)], self.until) for past in pasts)
                     total = add(total, of_series(name, one.values, pasts, paths, self.kinds, trained))

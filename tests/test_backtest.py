@@ -122,7 +122,7 @@ def test_of_many_series_the_first_are_tested_and_the_short_are_counted(monkeypat
     series[3] = series[3][:16]
     whole = forecaster(batch_size=4).forecast(series, HORIZON, report=True).report
     assert [whole[name] for name in ("series", "series_too_short", "series_not_tested")] == [4, 1, 3]
-    assert "the model is worse than it on 100 % of 4 series, worst on " in whole["line"]
+    assert "the model is worse than it on 100 % of 4 series, worst on series " in whole["line"]
     parts = forecaster(batch_size=1).forecast([series[0]], HORIZON, report=True).report
     assert parts["columns"]["0"]["model"]["mae"] > 0
 

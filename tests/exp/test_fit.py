@@ -378,6 +378,18 @@ def test_parts_follow_each_other_and_the_whole_ends_at_the_end():
     assert judge.test.least == 254
 
 
+def test_seasons_are_found_before_the_part_for_tests():
+    table = waves(500)
+    changed = table.copy()
+    own = Panel("waves", list(Table(table).histories()), 0, None)
+    changed.iloc[-own.sizes.test :] = 50 * np.sin(np.arange(own.sizes.test) * np.pi / 7)[:, None]
+    other = Panel("waves", list(Table(changed).histories()), 0, None)
+    assert (other.every, other.shape, other.sizes) == (own.every, own.shape, own.sizes)
+    assert other.told_season == own.told_season
+    uneven = [next(Table(waves(rows)).histories()) for rows in (1000, 1000, 1000, 150)]  # one is shorter than that part
+    assert Panel("waves", uneven, 0, None).every == own.every
+
+
 def test_stages_leave_time_for_the_report(monkeypatch):
     monkeypatch.setattr(ExpBasic, "clock", staticmethod(lambda: 130.0))
     progress = fitting.Progress(300.0, 100.0)
