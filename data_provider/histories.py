@@ -43,6 +43,15 @@ class History:
     values: np.ndarray  # [rows, C] float64, finite
     read: float  # share of the table read so far
     filled: dict[str, Filled] = field(default_factory=dict)  # columns whose gaps missing="interpolate" filled
+    gaps: np.ndarray | None = None  # [rows, C], whether each value is one of these; None where none is
+
+    @property
+    def known(self) -> int:
+        """Rows, from the first on, after which every column has had a value that was not filled in."""
+        if self.gaps is None:
+            return 1
+        first = np.where(self.gaps.all(0), len(self.gaps), self.gaps.argmin(0))
+        return int(first.max()) + 1
 
     def ahead(self, horizon: int) -> pd.Index:
         """The ``horizon`` time stamps that follow.
@@ -66,17 +75,28 @@ class History:
 
     def end(self) -> "History":
         """A copy with the last time stamp and no values, enough for :meth:`ahead`."""
-        return replace(self, times=self.times[-1:], values=self.values[:0])
+        return replace(self, times=self.times[-1:], values=self.values[:0], gaps=None)
 
 
 def before(history: History, rows: int) -> History:
-    """Its first rows."""
-    return replace(history, times=history.times[:rows], values=history.values[:rows])
+    """Its first rows, as they were known then.
+
+    A gap that reaches the cut was filled from a value after it: here by the last one before it, or by 0 where there is
+    none (see :attr:`History.known`).
+    """
+    values, gaps = history.values[:rows], history.gaps
+    if gaps is not None and len(gaps := gaps[:rows]) and gaps[-1].any():
+        values = values.copy()
+        for column in np.flatnonzero(gaps[-1]):
+            start = int(np.flatnonzero(~gaps[:, column]).max(initial=-1)) + 1
+            values[start:, column] = values[start - 1, column] if start else 0
+    return replace(history, times=history.times[:rows], values=values, gaps=gaps)
 
 
 def last(history: History, rows: int) -> History:
     """Its last rows."""
-    return replace(history, times=history.times[-rows:], values=history.values[-rows:])
+    gaps = None if history.gaps is None else history.gaps[-rows:]
+    return replace(history, times=history.times[-rows:], values=history.values[-rows:], gaps=gaps)
 
 
 class Table:
@@ -396,7 +416,7 @@ class Table:
             values = pd.DataFrame(values).interpolate(limit_direction="both").to_numpy()
             for column in np.flatnonzero(gaps.any(0)):
                 filled[self.columns[column]] = _filled(gaps[:, column], times, given, first)
-        return History(number, name, times, step, values, read, filled)
+        return History(number, name, times, step, values, read, filled, gaps if filled else None)
 
 
 def header(path: Path, compression: str | None = "infer") -> list[str]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from leapcast.data_provider import seasons
+from leapcast.data_provider.calendars import frequency
 from leapcast.data_provider.data_loader import SCALINGS, Mixture, Series, Windows
 from leapcast.data_provider.histories import History, before, short
 from leapcast.models.errors import UserError
@@ -18,6 +19,7 @@ LEAST_ROWS = 32  # of a series to train on
 MOST_CONTEXT = 1024  # time steps, about
 LEAST_PATCH, MOST_PATCH = 8, 96  # time steps
 CONTEXT_PATCHES, CONTEXT_SEASONS = 16, 4  # the wanted context: the longer of both
+TEST = 5  # the part for tests is at most a fifth
 ROOM = 0.45  # most of a series that the context may be
 ORIGINS = 4  # horizons in the part for tests, and in that for validation, where there is room
 MOST_ROLLOUT = 8  # patches
@@ -45,7 +47,7 @@ class Sizes:
         """For series of so many rows; ``asked``: the wanted horizon, which is cut where there is no room for it."""
         horizon = asked or min(max(season, 4 * patch), rows // 10)
         horizon = max(1, min(horizon, rows // 6))
-        test = min(ORIGINS * horizon, max(horizon, rows // 5))
+        test = min(ORIGINS * horizon, max(horizon, rows // TEST))
         return cls(horizon, test, min(max(ORIGINS * horizon, rows // 10), max(horizon, rows // 6)))
 
 
@@ -78,7 +80,7 @@ class Panel:
         name, step: of the table.
         histories: the series that are long enough, without the rows held back.
         parts: their values to train on; ``borders`` as :class:`Series` has them.
-        every: the seasons found, the shortest first; (1,) for none.
+        every: the seasons found before the part for tests, the shortest first; (1,) for none.
         rows: the length by which sizes are chosen, which three quarters of the series have.
         sizes: see :class:`Sizes`.
         shape: patch and context of a new model.
@@ -103,10 +105,17 @@ class Panel:
                 "it with a model that is there (--task_name predict)"
             )
         self.step = usable[0].step
+        own, *others = dict.fromkeys(frequency(one.step) or one.step for one in usable)
+        if others:
+            raise UserError(
+                f"{name}: its series are of different steps, {own} and {others[0]}: give a table for each, and fit each"
+            )
         lengths = np.array([len(one.values) for one in usable])
         self.rows = int(np.quantile(lengths, 0.25))
         longest_first = sorted(usable, key=lambda one: -len(one.values))[: seasons.COLUMNS]
-        found = seasons.find([one.values for one in longest_first], self.step, max(2, self.rows // seasons.SEASONS))
+        test = self.rows // TEST  # the part for tests decides nothing
+        known = [one.values[: len(one.values) - test] for one in longest_first if len(one.values) > 2 * test]
+        found = seasons.find(known, self.step, max(2, (self.rows - test) // seasons.SEASONS))
         self.every, self.told_season = found.every, found.told
         patch = patch_of(self.every[0], self.rows)
         self.shape = Shape(patch, context_of(self.every, patch, self.rows))
@@ -141,6 +150,11 @@ class Panel:
             made.parts.append(one)
         return made
 
+    def until(self) -> str:
+        """The last time stamp of the training part of any series, as text."""
+        pairs = zip(self.histories, self.parts, strict=True)
+        return str(max(one.times[part.borders["train"][1] - 1] for one, part in pairs))
+
     def shape_for(self, patch: int, most: int) -> Shape | None:
         """The shape for a given model, of this patch and longest context; None where the series are too short."""
         context = min(most, int(ROOM * self.rows)) // patch * patch
@@ -153,8 +167,10 @@ class Panel:
         Raises:
             UserError: every series is too short.
         """
-        longest = max(self.parts, key=lambda part: len(part.values)).values[-shape.context :].numpy()
-        lengths = seasons.of_profile(profile, [longest], self.step, shape.context)
+        longest = max(self.parts, key=lambda part: len(part.values))
+        end = longest.borders["train"][1]
+        trained = longest.values[max(0, end - shape.context) : end].numpy()
+        lengths = seasons.of_profile(profile, [trained], self.step, shape.context)
         given = shape.context, horizon, "a patch", SCALINGS[1], lengths
         pairs = zip(self.histories, self.parts, strict=True)
         found = [Windows(part, split, *given) for one, part in pairs if self.fits(one, shape, horizon)]

@@ -315,16 +315,17 @@ class ExpFit(ExpBasic):
     def write_target(self, path: Path, best: Start) -> None:
         """Export the target; its calibration holds for what it was before it was trained on to the end."""
         target = self.folder / checkpoint.TARGET_FOLDER
-        self.export(path, target, best.name)
+        trained = self.panel if path == self.weights(best) else self.panel.whole()
+        self.export(path, target, best.name, trained.until())
         if "calibration" in self.results:
             calibrations.write(self.folder, self.results.pop("calibration"), checkpoint.digest(target))
 
-    def export(self, path: Path, folder: Path, start: str) -> None:
+    def export(self, path: Path, folder: Path, start: str, until: str | None = None) -> None:
         """A checkpoint of this fit as a folder, with a record of training that names no temporary files."""
         content = checkpoint.read(path)
         args = chosen(build_parser(), Namespace(**content["training"]["args"]), LEARNED)
         args |= {"checkpoint": None if start == NOTHING else start}
-        training = content["training"] | {"args": args, "data": self.panel.name}
+        training = content["training"] | {"args": args, "data": self.panel.name, "until": until}
         model = checkpoint.load(path, torch.device("cpu"))
         checkpoint.save(path.with_name("exported.pth"), content["model"], model, training)
         checkpoint.export(path.with_name("exported.pth"), folder)
@@ -380,8 +381,8 @@ class ExpFit(ExpBasic):
         """For :func:`backtest_figure`: of each series shown, or of each column of a single one, the last origin."""
         horizon, found = self.panel.sizes.horizon, []
         season = judge.test.every[-1]
-        shown = [replace(one, values=one.values[:, :PANELS]) for one in shown]
         cut = [before(one, len(one.values) - horizon) for one in shown]
+        shown, cut = ([replace(one, values=one.values[:, :PANELS], gaps=None) for one in part] for part in (shown, cut))
         drawn, _ = forecaster.decode(cut, horizon, PATHS, forecaster.sigma, self.args.seed)
         means, _ = forecaster.decode(cut, horizon, 1, forecaster.sigma, self.args.seed)
         for i, (one, past) in enumerate(zip(shown, cut, strict=True)):

@@ -16,12 +16,13 @@ import torch
 from tqdm import tqdm
 
 from leapcast.backtest import Backtest
+from leapcast.data_provider.calendars import other_frequency
 from leapcast.data_provider.data_factory import user_table
 from leapcast.data_provider.histories import History, Table, short, told_filled
 from leapcast.exp.arguments import NO_DRAFT, build_parser
 from leapcast.exp.exp_decode import ExpDecode
 from leapcast.exp.identity import INPUTS, again, refuse_another
-from leapcast.exp.judged import PANELS, frequency_warning, panels, replaced, season_of
+from leapcast.exp.judged import PANELS, panels, replaced, season_of
 from leapcast.exp.pace import measured_slower, time_beside
 from leapcast.exp.ray_data import ray_decode
 from leapcast.forecaster import SpeculativeForecaster, check_names
@@ -31,7 +32,7 @@ from leapcast.models.errors import Interrupted, UserError, kept
 from leapcast.models.inference import for_inference
 from leapcast.utils.analysis import backtest
 from leapcast.utils.decoding.plan import Decision
-from leapcast.utils.io import calibrations
+from leapcast.utils.io import calibrations, checkpoint
 from leapcast.utils.io.files import Growing, alone_in, harmless, write_atomic, write_json
 from leapcast.utils.reporting.figures import prediction_figure
 from leapcast.utils.reporting.verdict import OWN, verdict
@@ -77,6 +78,8 @@ class ExpPredict(ExpDecode):
             if self.forecaster.itself is None and args.spec_adaptive == "stored":
                 self.forecaster.itself = self.untrained(UNTRAINED, tell=False)
         self.forecaster.amp, self.forecaster.data = args.amp, self.table.name
+        training = checkpoint.read(checkpoint.find(self.models["target"]["path"]), args)["training"]
+        self.forecaster.trained_step, self.forecaster.trained_until = training["step"], training["until"]
         if args.spec_plan and not (wanted and args.spec_adaptive == "stored"):
             raise UserError("--spec_plan is read with a draft and --spec_adaptive stored: leave out the others")
         self.decision: Decision | None = None
@@ -105,7 +108,7 @@ class ExpPredict(ExpDecode):
         args, folder = self.args, self.folder("forecast.json")
         path = folder / "forecast.csv"
         first = list(islice(self.table.histories(), args.batch_size))  # check inputs before writing anything
-        self.warning = frequency_warning(self.models["target"]["path"], args, first[0].step)
+        self.warning = self.checked(first)
         sigma = self.forecaster.spread(first, args.num_samples)
         for history in first:
             self.forecaster.check(history)
@@ -178,6 +181,20 @@ class ExpPredict(ExpDecode):
         if earlier and self.decision and (not self.args.spec_plan or earlier.use == self.decision.use):
             self.choose(folder, first, sigma, earlier)
 
+    def checked(self, batch: list[History]) -> str | None:
+        """A warning where series have another frequency than the target's training data; None where they have not.
+
+        Raises:
+            UserError: the frequencies differ, and ``--force`` was not given.
+        """
+        found = (other_frequency(self.forecaster.trained_step, history.step) for history in batch)
+        if (other := next(filter(None, found), None)) is None:
+            return None
+        if not self.args.force:
+            target = self.models["target"]["path"]
+            raise UserError(f"{target}: {other}: give a model for such data, or add `force` to forecast all the same")
+        return f"WARNING: {other}"
+
     def take(self, batch: list[History], sigma, made: Decision) -> None:
         """Forecast as another process decided; any batch will do."""
         self.forecaster.choose(batch, self.args.test_pred_len, self.args.num_samples, sigma, made)
@@ -203,6 +220,9 @@ class ExpPredict(ExpDecode):
         work = ray_decode(self, done, sigma) if args.backend == "ray" else self.serial(done, sigma)
         with tqdm(total=100, desc="predict", bar_format="{l_bar}{bar}| {postfix} [{elapsed}<{remaining}]") as bar:
             for histories, drawn, new in work:
+                if (other := self.checked(histories)) and not self.warning:
+                    self.warning = other
+                    self.say(other)
                 frame = self.forecaster.frame(self.table, histories, drawn)
                 next_two = [history.ahead(2) for history in histories]  # they determine the format of the others
                 written = self.table.written(next_two[0].append(next_two[1:]))

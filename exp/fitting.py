@@ -20,7 +20,6 @@ from leapcast.exp.exp_distill import ExpDistill
 from leapcast.exp.exp_forecast import ExpForecast
 from leapcast.exp.exp_plan import ExpPlan
 from leapcast.forecaster import SpeculativeForecaster
-from leapcast.utils.analysis import rivals
 from leapcast.utils.analysis.backtest import MODEL, ORIGINS
 
 REPORT_S, REPORT_SHARE = 8.0, 0.08  # kept for the report: seconds, or a share of the budget if that is less
@@ -103,9 +102,8 @@ class Judge:
         least = min(len(one.values) for one in chosen) - later - length
         cut = [last(before(one, len(one.values) - later), least + length) for one in chosen]
         every = tuple(season for season in panel.every if season < least) or (1,)
-        told = {MODEL: "model"} | {name: called(how, panel.step) for name, how in rivals.names(every).items()}
         numbered = [replace(one, number=i) for i, one in enumerate(cut)]
-        return cls(Backtest(told, every, least, count, sizes.horizon, 1, 0.5), numbered)
+        return cls(Backtest(called(every, least, panel.step), every, least, count, sizes.horizon, 1, 0.5), numbered)
 
     def forecaster(self, model, shape: Shape) -> SpeculativeForecaster:
         return SpeculativeForecaster(model, None, shape.context, 32 * self.test.count)

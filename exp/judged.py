@@ -8,31 +8,10 @@ import numpy as np
 
 from leapcast.backtest import last_seasons
 from leapcast.data_provider import seasons
-from leapcast.data_provider.calendars import other_frequency
 from leapcast.data_provider.histories import History, Table
-from leapcast.models.errors import UserError
 from leapcast.utils.decoding.plan import Decision
-from leapcast.utils.io import checkpoint
 
 PANELS = 8  # in the figure
-
-
-def frequency_warning(target: str, args, step) -> str | None:
-    """A warning where the table has another frequency than the target's training data; None where it has not.
-
-    Args:
-        target: path or name of the checkpoint.
-        args: of run.py.
-        step: of the table.
-
-    Raises:
-        UserError: the frequencies differ, and ``--force`` was not given.
-    """
-    trained = checkpoint.read(checkpoint.find(target), args)["training"]["step"]
-    other = other_frequency(trained, step)
-    if other and not args.force:
-        raise UserError(f"{target}: {other}: give a model for such data, or add `force` to forecast all the same")
-    return other and f"WARNING: {other}"
 
 
 def replaced(path: Path, now: Decision | None) -> str | None:

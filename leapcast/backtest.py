@@ -1,13 +1,15 @@
 """The backtest of a forecaster on users' series: what each forecast may read, and how its rivals are called."""
 
+import re
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from leapcast.data_provider import seasons
-from leapcast.data_provider.calendars import frequency
+from leapcast.data_provider.calendars import UNITS, frequency
 from leapcast.data_provider.histories import History, before
 from leapcast.inputs import batches
 from leapcast.utils.analysis import rivals
@@ -15,6 +17,7 @@ from leapcast.utils.analysis.backtest import MODEL, add, nothing, of_series, ori
 
 MOST_SERIES = 1000  # the first series of a table; more would cost more than they tell
 SPANS = {1: "day", 7: "week", 364: "year", 365: "year"}  # days of a season -> what it is called
+CALENDAR = {"M": (12, "year"), "SM": (24, "year"), "B": (5, "week")}  # unit -> how many are what
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Backtest:
         least: rows needed before an origin.
         count: most origins of a series.
         horizon, samples, sigma, seed: see :meth:`leapcast.forecaster.SpeculativeForecaster.decode`.
+        until: the last time stamp that the model was trained on, as text; None: unknown, or before every origin.
     """
 
     told: dict[str, str]
@@ -40,6 +44,7 @@ class Backtest:
     samples: int
     sigma: Any = None
     seed: int | None = None
+    until: str | None = None
 
     @classmethod
     def of(
@@ -56,23 +61,29 @@ class Backtest:
         rows = sorted(len(history.values) for history in first)[len(first) // 2]
         least = max(forecaster.least, min(forecaster.context, (rows - horizon) // 2))
         least += forecaster.patch_len * forecaster.calibrates(samples)
-        made = cls({MODEL: "model"}, (), least, count, horizon, samples, None, seed)
+        made = cls({MODEL: "model"}, (), least, count, horizon, samples, None, seed, forecaster.trained_until)
         if not (early := made.earliest(first)):
             return made
         longest = max(len(history.values) for history in early)
         every = seasons.find([history.values for history in early], first[0].step, longest).every
-        told = {MODEL: "model"} | {name: called(how, first[0].step) for name, how in rivals.names(every).items()}
-        made = replace(made, told=told, every=every, least=max(least, every[-1] + 1))
+        # the mean is of as many seasons before every origin as these series have
+        count = min(rivals.SEASONS, min(len(history.values) for history in early) // every[-1])
+        least = max(least, every[-1] + 1, count * every[-1])
+        made = replace(made, told=called(every, least, first[0].step), every=every, least=least)
         return replace(made, sigma=forecaster.spread(made.earliest(first), samples))
 
     @property
     def kinds(self) -> dict[str, tuple[int, int]]:
-        return rivals.names(self.every) if self.every else {}
+        return rivals.names(self.every, self.least) if self.every else {}
 
     def earliest(self, histories: list[History]) -> list[History]:
         """The series that have an origin, each cut at its first one."""
-        found = ((one, origins(len(one.values), self.least, self.horizon, self.count)) for one in histories)
+        found = ((one, self.origins(one)) for one in histories)
         return [before(one, at[0]) for one, at in found if at]
+
+    def origins(self, one: History) -> list[int]:
+        """The origins of a series, each with a known value of every column before it."""
+        return origins(len(one.values), max(self.least, one.known), self.horizon, self.count)
 
     def nothing(self, columns: int) -> dict:
         """The sums before the first batch."""
@@ -84,17 +95,18 @@ class Backtest:
         tested = [history for history in batch if history.number < MOST_SERIES]
         total["beyond"] = len(batch) - len(tested)
         for part in batches(tested, max(1, forecaster.batch_size // self.count)):
-            at = [origins(len(one.values), self.least, self.horizon, self.count) if self.every else [] for one in part]
-            total["short"] += at.count([])
-            cut = [before(one, origin) for one, own in zip(part, at, strict=True) for origin in own]
-            if not cut:
+            cut = [[before(one, origin) for origin in self.origins(one)] if self.every else [] for one in part]
+            total["short"] += cut.count([])
+            if not any(cut):
                 continue
-            drawn, _ = forecaster.decode(cut, self.horizon, self.samples, self.sigma, self.seed)
-            ends = np.cumsum([len(own) for own in at])
-            for one, own, paths in zip(part, at, np.split(drawn, ends[:-1]), strict=True):
+            drawn, _ = forecaster.decode([*chain(*cut)], self.horizon, self.samples, self.sigma, self.seed)
+            ends = np.cumsum([len(own) for own in cut])
+            for one, own, paths in zip(part, cut, np.split(drawn, ends[:-1]), strict=True):
                 if own:
-                    name = None if one.name is None else str(one.name)
-                    total = add(total, of_series(name, one.values, own, paths, self.kinds))
+                    name = f"series {one.number}" if one.name is None else str(one.name)
+                    pasts = [past.values for past in own]
+                    trained = sum(not later(one.times[len(past)], self.until) for past in pasts)
+                    total = add(total, of_series(name, one.values, pasts, paths, self.kinds, trained))
         return total
 
     def record(self, sums: dict, columns: list[str]) -> dict:
@@ -102,16 +114,33 @@ class Backtest:
         return record(sums, self.told, columns, self.horizon, self.count, self.least)
 
 
+def later(stamp, until: str | None) -> bool:
+    """Whether a time stamp, or a number, is later than another one given as text; True where that is unknown."""
+    number = isinstance(stamp, int | np.integer)
+    if until is None or number != (re.fullmatch(r"-?\d+", until) is not None):
+        return True
+    if number:
+        return int(stamp) > int(until)
+    try:
+        end = pd.Timestamp(until)
+    except ValueError:
+        return True
+    if stamp.tz is None or end.tz is None:  # by the clock
+        stamp, end = stamp.tz_localize(None), end.tz_localize(None)
+    return stamp > end
+
+
 def last_seasons(history: History, season: int, horizon: int) -> dict[str, np.ndarray]:
     """The last seasons in place of the forecast of a series, to compare it with: name -> ``[H or fewer, C]``.
 
-    As many real seasons as fit the horizon, at least one, and the mean of the last four; none where the series is
-    shorter than a season.
+    As many real seasons as fit the horizon, at least one, and the mean of the last four, or of as many as there are;
+    none where the series is shorter than a season.
     """
     if len(history.values) < season:
         return {}
-    mean = rivals.repeated(history.values, season, horizon, rivals.SEASONS)
-    found = {called((season, rivals.SEASONS), history.step): mean}
+    name, (_, averaged) = list(rivals.names((season,), len(history.values)).items())[-1]
+    mean = rivals.repeated(history.values, season, horizon, averaged)
+    found = {rivals.told(name, span(season, history.step)): mean}
     if season > 1:
         count = min(max(1, horizon // season), len(history.values) // season)
         name = span(season, history.step) or f"season of {season}"
@@ -125,18 +154,15 @@ def span(season: int, step) -> str | None:
     text = frequency(step)
     if season == 1 or text is None:
         return None if season > 1 else "value"
-    if text.endswith("M"):
-        return "year" if int(text[:-1]) * season == 12 else None
-    if text.endswith("B"):
-        return "week" if season == 5 else None
-    days = pd.Timedelta(text) * season / pd.Timedelta("1D") if text[-1] != "C" else 0
+    count, unit = re.fullmatch(r"(\d+)(\D+)", text).groups()  # type: ignore[union-attr]  # of every frequency
+    if unit not in UNITS:  # a rule of the calendar
+        length, name = CALENDAR.get(unit, (0, None))
+        return name if int(count) * season == length else None
+    days = pd.Timedelta(text) * season / pd.Timedelta("1D")
     return SPANS.get(int(days)) if days == int(days) else None
 
 
-def called(how: tuple[int, int], step) -> str:
-    """The name of a rival (its season, and how many of them are averaged) in messages."""
-    season, count = how
-    name = span(season, step)
-    if count == 1:
-        return "last value again" if season == 1 else f"seasonal naive ({season})"
-    return f"mean of the last four {name}s" if name else f"mean of the last four seasons ({season})"
+def called(every: tuple[int, ...], length: int, step) -> dict[str, str]:
+    """The names of the model and of its rivals in messages, for :func:`rivals.names` of these seasons."""
+    kinds = rivals.names(every, length).items()
+    return {MODEL: "model"} | {name: rivals.told(name, span(season, step)) for name, (season, _) in kinds}

@@ -160,6 +160,7 @@ class SpeculativeForecaster:
         self.stored = plan if isinstance(plan, Plan) else Plan() if plan is None else plans.pinned(plan)
         self.data: str | None = None  # the name of the data set, where it is known
         self.trained_step: str | list | None = None  # of the target's training data, see calendars.other_frequency
+        self.trained_until: str | None = None  # its last time stamp, where that may be later than a backtest's origin
         self.source: tuple[str, bool] = ("", True)  # sha256 of the draft; whether it was distilled from this target
         self.itself: Any = draft if isinstance(draft, itself.Model) else None
         self.drafting = draft  # what is used, see :meth:`choose`
@@ -213,7 +214,8 @@ class SpeculativeForecaster:
         made.source = digests[-1], related
         if made.sigma == "calibrated" and made.context == made.target.config.context:
             made.sigma = calibrations.stored(target, made.patch_len) or made.sigma
-        made.trained_step = checkpoint.read(paths[0])["training"]["step"]
+        training = checkpoint.read(paths[0])["training"]
+        made.trained_step, made.trained_until = training["step"], training["until"]
         return made
 
     def forecast(
@@ -270,16 +272,19 @@ class SpeculativeForecaster:
             for number, history in enumerate(chain.from_iterable(item.histories for item in items))
         )
         parts: list[tuple] = []
+        told: list[str] = []
         test, sums = None, None
         for batch, drawn, statistics in self.stream(histories, horizon, samples, seed):
-            if not parts and (other := other_frequency(self.trained_step, batch[0].step)):
-                warnings.warn(other, stacklevel=2)
+            check_kinds([*(parts[0][0][:1] if parts else ()), *batch])
+            for other in dict.fromkeys(other_frequency(self.trained_step, one.step) for one in batch):
+                if other and other not in told:
+                    told.append(other)
+                    warnings.warn(other, stacklevel=2)
             if backtest:
                 test = test or Backtest.of(self, batch, horizon, samples, backtest, seed)
                 more = test.sums(self, batch)
                 sums = more if sums is None else add(sums, more)
             parts.append(([history.end() for history in batch], drawn, statistics))
-        check_kinds(end for part in parts for end in part[0])
         ends, drawn = [end for part in parts for end in part[0]], np.concatenate([part[1] for part in parts])
         tell_filled(ends)
         if many:

@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 
 from leapcast import SpeculativeForecaster, backtest
-from leapcast.backtest import Backtest, called, last_seasons
+from leapcast.backtest import Backtest, called, last_seasons, later
 from leapcast.data_provider.calendars import frequency
-from leapcast.data_provider.histories import History, Table
+from leapcast.data_provider.histories import History, Table, before
+from leapcast.models.errors import UserError
 from tests.helpers import tiny
 
 HORIZON = 6
@@ -59,6 +60,43 @@ def test_forecasts_read_only_what_lies_before_their_origins(samples, monkeypatch
         assert np.array_equal(sigma.factor, other_sigma.factor)
 
 
+def gappy(begin: int, end: int, after: float) -> History:
+    """A series in which a gap before ``end`` and all values of a column before ``begin`` are filled in."""
+    values = waves()
+    values[:begin, 1] = values[100:118, 0] = np.nan
+    values[118:] += after
+    table = pd.DataFrame(values[:end], columns=["a", "b"])
+    table["date"] = pd.date_range("2024", periods=len(table), freq="h")
+    return next(Table(table, missing="interpolate").histories())
+
+
+def test_filled_gaps_do_not_tell_what_follows(monkeypatch):
+    given = []
+    decode = SpeculativeForecaster.decode
+
+    def watched(self, histories, *rest):
+        given.append([one.values for one in histories])
+        return decode(self, histories, *rest)
+
+    monkeypatch.setattr(SpeculativeForecaster, "decode", watched)
+    for after in (0, 50):
+        one = gappy(0, 120, after)
+        Backtest.of(forecaster(), [one], HORIZON, 1, 2).sums(forecaster(), [one])
+    assert [len(past) for past in given[0]] == [108, 114]
+    assert all(np.array_equal(past, other) for past, other in zip(*given, strict=True))
+    assert (given[0][1][100:, 0] == given[0][1][99, 0]).all()
+    whole = gappy(0, 120, 50)
+    assert np.array_equal(before(whole, 119).values, whole.values[:119])  # filled from what is known then
+
+
+def test_a_column_that_begins_late_is_tested_from_then_on():
+    one = gappy(112, 120, 0)
+    assert one.known == 113
+    assert Backtest.of(forecaster(), [one], HORIZON, 1, 4).origins(one) == [113, 114]
+    assert (before(one, 100).values[:, 1] == 0).all()
+    assert (before(one, 113).values[:, 1] == waves()[112, 1]).all()
+
+
 def test_python_reports(capsys):
     table = pd.DataFrame(waves(), columns=["a", "b"]).assign(date=pd.date_range("2024", periods=120, freq="h"))
     plain = forecaster().forecast(table, HORIZON, 3)
@@ -84,7 +122,7 @@ def test_of_many_series_the_first_are_tested_and_the_short_are_counted(monkeypat
     series[3] = series[3][:16]
     whole = forecaster(batch_size=4).forecast(series, HORIZON, report=True).report
     assert [whole[name] for name in ("series", "series_too_short", "series_not_tested")] == [4, 1, 3]
-    assert "the model is worse than it on 100 % of 4 series, worst on " in whole["line"]
+    assert "the model is worse than it on 100 % of 4 series, worst on series " in whole["line"]
     parts = forecaster(batch_size=1).forecast([series[0]], HORIZON, report=True).report
     assert parts["columns"]["0"]["model"]["mae"] > 0
 
@@ -123,14 +161,64 @@ def test_reports_are_the_same_for_scaled_and_shifted_series(scale, shift):
     assert other["line"] == one["line"]
 
 
+def mean_of(season: int, step, rows=10**6) -> str:
+    return list(called((season,), rows, step).values())[-1]
+
+
 def test_seasons_have_names():
     steps = {"h": pd.Timedelta("1h"), "q": pd.Timedelta("15min"), "d": pd.DateOffset(days=1), "m": "MS", "b": "B"}
-    found = [(key, n, called((n, 4), steps[key])) for key, n in [("h", 168), ("q", 96), ("d", 7), ("m", 12), ("b", 5)]]
-    assert [told.split()[-1] for *_, told in found] == ["weeks", "days", "weeks", "years", "weeks"]
-    assert called((13, 4), steps["h"]) == "mean of the last four seasons (13)"
-    assert called((24, 1), steps["h"]) == "seasonal naive (24)"
-    assert called((1, 1), 1) == "last value again"
-    assert called((7, 4), 1) == "mean of the last four seasons (7)"
+    found = [mean_of(n, steps[key]) for key, n in [("h", 168), ("q", 96), ("d", 7), ("m", 12), ("b", 5)]]
+    assert found == [f"mean of the last four {name}s" for name in ("week", "day", "week", "year", "week")]
+    assert mean_of(13, steps["h"]) == "mean of 4 seasons (13)"
+    assert list(called((24,), 100, steps["h"]).values())[:2] == ["model", "seasonal naive (24)"]
+    assert mean_of(1, 1, 1) == "last value again"
+    assert mean_of(7, 1) == "mean of 4 seasons (7)"
+    assert mean_of(24, "SMS-15") == "mean of the last four years"
+    assert mean_of(7, "SME-15") == "mean of 4 seasons (7)"
+    assert mean_of(4, "3MS") == "mean of the last four years"
+    assert mean_of(3, pd.offsets.CustomBusinessDay(weekmask="Mon Wed Sat")) == "mean of 4 seasons (3)"
+
+
+def test_a_mean_is_named_by_the_seasons_that_are_averaged():
+    test = Backtest.of(forecaster(), [history(waves(100))], HORIZON, 1, 4)
+    assert test.least == 72
+    assert list(test.told.values()) == ["model", "seasonal naive (24)", "mean of the last three days"]
+    assert test.kinds["mean_of_3_seasons_24"] == (24, 3)
+    assert Backtest.of(forecaster(), [history(waves(200))], HORIZON, 1, 4).least == 96  # whatever the model reads
+    assert list(last_seasons(history(waves(60)), 24, 10)) == ["last day again", "mean of the last two days"]
+    assert list(last_seasons(history(waves(40)), 24, 10)) == ["last day again", "seasonal naive (24)"]
+
+
+def test_semi_monthly_tables_are_reported():
+    dates = pd.date_range("2020-01-01", periods=120, freq="SMS")
+    report = forecaster().forecast(pd.DataFrame({"date": dates, "a": waves()[:, 0]}), HORIZON, report=True).report
+    assert report["origins"] == 4
+    assert "seasonal naive (24)" in report["line"]
+
+
+def test_series_of_other_columns_in_a_later_batch_are_refused():
+    series = [waves(columns=1), waves(columns=1), waves()]
+    with pytest.raises(UserError, match="different numbers of columns"):
+        forecaster(batch_size=2).forecast(series, HORIZON, report=True)
+
+
+@pytest.mark.parametrize(
+    ("stamp", "until", "expected"),
+    [
+        (pd.Timestamp("2024-01-02"), "2024-01-01", True),
+        (pd.Timestamp("2024-01-02"), "2024-01-02 00:00:00", False),
+        (pd.Timestamp("2024-01-02", tz="Asia/Tokyo"), "2024-01-01 20:00:00+00:00", False),
+        (pd.Timestamp("2024-01-02", tz="Asia/Tokyo"), "2024-01-01 20:00:00", True),
+        (np.int64(9), "9", False),
+        (10, "9", True),
+        (10, "2024-01-01", True),  # not known
+        (pd.Timestamp("2024-01-02"), "2500", True),
+        (pd.Timestamp("2024-01-02"), "soon", True),
+        (pd.Timestamp("2024-01-02"), None, True),
+    ],
+)
+def test_time_stamps_are_compared_where_they_can_be(stamp, until, expected):
+    assert later(stamp, until) == expected
 
 
 def test_the_last_seasons_stand_where_the_forecast_does():

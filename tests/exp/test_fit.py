@@ -100,6 +100,7 @@ def test_a_wide_table_becomes_a_folder_that_predict_and_python_take_whole(capsys
 
     config = json.loads(Path("out/target/config.json").read_text())
     assert config["training"]["step"] == "1h"
+    assert config["training"]["until"] == str(pd.to_datetime(table.index[-1])), "trained on to the end"
     assert config["config"]["channels"] == "independent"
     assert ".part" not in json.dumps(config), "no path of what was temporary"
     draft = json.loads(Path("out/draft/config.json").read_text())
@@ -112,6 +113,7 @@ def test_a_wide_table_becomes_a_folder_that_predict_and_python_take_whole(capsys
     assert forecaster.stored.figures
     ahead = forecaster.forecast(table, 30, num_samples=3).values
     assert ahead.shape == (30, 1 + 2 * 4)
+    assert "on rows that the model was trained on" in forecaster.forecast(table, 30, report=True).report["line"]
 
     given = ["--checkpoint", "out", "--test_pred_len", "30", "--num_samples", "3", "--backtest", "0"]
     assert run.main(["predict", "waves.csv", *given, "--setting", "ahead"]) == 0
@@ -277,6 +279,15 @@ def test_a_fitted_folder_is_replaced_where_it_is_asked_for(capsys):
     assert nothing_but("out", "waves.csv")
 
 
+def test_series_of_different_steps_are_refused(capsys):
+    parts = [
+        pd.DataFrame({"id": name, "date": pd.date_range("2024", periods=90, freq=name), "a": 1.0}) for name in "hD"
+    ]
+    pd.concat(parts).to_csv("mixed.csv", index=False)
+    assert fit("--id_column", "id", table="mixed.csv") == 2
+    assert "its series are of different steps, 1h and 1D" in capsys.readouterr().err
+
+
 def test_what_is_held_back_is_not_read():
     table = waves()
     table.to_csv("waves.csv")
@@ -365,6 +376,18 @@ def test_parts_follow_each_other_and_the_whole_ends_at_the_end():
     judge = fitting.Judge.of(panel, [panel.shape, Shape(12, 240)], "val")
     assert len(judge.histories[0].values) == 320, "validation ends where the tests begin"
     assert judge.test.least == 254
+
+
+def test_seasons_are_found_before_the_part_for_tests():
+    table = waves(500)
+    changed = table.copy()
+    own = Panel("waves", list(Table(table).histories()), 0, None)
+    changed.iloc[-own.sizes.test :] = 50 * np.sin(np.arange(own.sizes.test) * np.pi / 7)[:, None]
+    other = Panel("waves", list(Table(changed).histories()), 0, None)
+    assert (other.every, other.shape, other.sizes) == (own.every, own.shape, own.sizes)
+    assert other.told_season == own.told_season
+    uneven = [next(Table(waves(rows)).histories()) for rows in (1000, 1000, 1000, 150)]  # one is shorter than that part
+    assert Panel("waves", uneven, 0, None).every == own.every
 
 
 def test_stages_leave_time_for_the_report(monkeypatch):

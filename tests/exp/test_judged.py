@@ -143,6 +143,40 @@ def test_another_frequency_is_refused_or_with_force_warned_of(here, capsys, pict
     assert recorded("same")["warning"] is None
 
 
+def test_later_series_of_another_frequency_are_refused_too(here, capsys, undrawn):
+    times = {"first": pd.date_range("2024", periods=60, freq="h"), "other": pd.date_range("2024", periods=60, freq="D")}
+    parts = [pd.DataFrame({"id": name, "date": dates, "a": np.arange(60.0) % 4}) for name, dates in times.items()]
+    pd.concat(parts).to_csv("two.csv", index=False)
+    given = [*SELF, "--id_column", "id", "--batch_size", "1", "--backtest", "0"]
+    assert predict("two.csv", "two", *given) == 2
+    assert "this table's is 1D" in capsys.readouterr().err
+    assert not Path("results/two/forecast.csv").exists()
+    assert predict("two.csv", "two", *given, "--force") == 0
+    assert "this table's is 1D" in recorded("two")["warning"]
+    forecaster = SpeculativeForecaster.from_pretrained(TARGET, batch_size=1)
+    with pytest.warns(UserWarning, match="this table's is 1D"):
+        forecaster.forecast(pd.read_csv("two.csv", parse_dates=["date"]), 4, id_column="id")
+
+
+def test_a_backtest_on_rows_trained_on_says_so(here, capsys, pictures):
+    content = checkpoint.read(here / TARGET)
+    path = here / "checkpoints/until/checkpoint.pth"
+    path.parent.mkdir(exist_ok=True)
+    series_file(here, name="known.csv")
+    times = pd.read_csv("known.csv")["date"]
+    said = "on rows that the model was trained on"
+    for rows, share in ((len(times), 1.0), (len(times) - 24, 0.5), (len(times) - 48, 0.0)):
+        training = content["training"] | {"until": times[rows - 1]}
+        checkpoint.save(path, content["model"], checkpoint.load(here / TARGET, "cpu"), training)
+        assert predict("known.csv", "until", *SELF, "--checkpoint", str(path), "--overwrite") == 0
+        found = recorded("until")["backtest"]
+        assert found["trained_on"] == share
+        assert [said in text for text in (found["line"], found["short"], capsys.readouterr().out)] == 3 * [share > 0]
+        assert ("50 % of it on rows" in found["line"]) == (share == 0.5)
+        assert said in pictures[-1][1] or not share
+    path.unlink()
+
+
 @pytest.mark.parametrize(
     ("step", "warned"),
     [("1h", True), (["1h", "7D"], True), ("1D", False), (["1h", "1D"], False), ("any", False), (None, False)],
@@ -159,11 +193,12 @@ def test_python_warns_of_another_frequency(here, step, warned, recwarn):
     SpeculativeForecaster.from_pretrained(path, device="cpu").forecast(table["a"].to_numpy(), 4)  # unknown: no check
 
 
-def test_a_step_that_is_none_is_refused(here):
+@pytest.mark.parametrize("odd", [{"step": [3]}, {"until": 3}])
+def test_a_step_or_an_end_that_is_none_is_refused(here, odd):
     content = checkpoint.read(here / TARGET)
     path = here / "checkpoints/odd/checkpoint.pth"
     path.parent.mkdir(exist_ok=True)
-    checkpoint.save(path, content["model"], checkpoint.load(here / TARGET, "cpu"), content["training"] | {"step": [3]})
+    checkpoint.save(path, content["model"], checkpoint.load(here / TARGET, "cpu"), content["training"] | odd)
     with pytest.raises(ValueError, match="does not say in its training"):
         checkpoint.read(path)
     path.unlink()

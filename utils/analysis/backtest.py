@@ -45,6 +45,7 @@ def nothing(methods: list[str], columns: int) -> dict:
         "short": 0,  # series without an origin
         "beyond": 0,  # series that were not tested
         "origins": 0,  # over all series
+        "trained": 0,  # of these, those followed by rows that the model was trained on
         "most": 0,  # origins of one series
         "kept": [0] * columns,  # origins before which the column varies
         "compared": 0,  # series with such a column
@@ -106,31 +107,37 @@ def scales(past: np.ndarray, season: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def of_series(
-    name: str | None, values: np.ndarray, at: list[int], drawn: np.ndarray, kinds: dict[str, tuple[int, int]]
+    name: str | None,
+    values: np.ndarray,
+    pasts: list[np.ndarray],
+    drawn: np.ndarray,
+    kinds: dict[str, tuple[int, int]],
+    trained: int = 0,
 ) -> dict:
     """The sums of one series.
 
     Args:
         name: of the series.
         values: ``[L, C]``.
-        at: origins O, see :func:`origins`.
+        pasts: of O origins (see :func:`origins`), what was known before each, ``[origin, C]``.
         drawn: the model's paths ``[O, S, H, C]``; S is 1 for a point forecast.
         kinds: the rivals, see :func:`rivals.names`.
+        trained: of the origins, those followed by rows that the model was trained on.
     """
     horizon, columns = drawn.shape[2:]
     sums = nothing([MODEL, *kinds], columns)
     longest = max(season for season, _ in kinds.values())
     with np.errstate(over="ignore", invalid="ignore"):  # cut off below
-        raw, first = np.abs(values), values[:1]
-        values, drawn = values - first, drawn - first  # large values that vary little would cancel
-        unit = np.ldexp(1.0, np.frexp(np.abs(values).max(0))[1] - 1)  # keeps squares from underflow and overflow
-        values, drawn = values / unit, drawn / unit
-    for origin, paths in zip(at, drawn, strict=True):
-        past, truth = values[:origin], values[origin : origin + horizon]
+        first = values[:1]  # large values that vary little would cancel
+        unit = np.ldexp(1.0, np.frexp(np.abs(values - first).max(0))[1] - 1)  # keeps squares from under- and overflow
+        values, drawn = (values - first) / unit, (drawn - first) / unit
+    for known, paths in zip(pasts, drawn, strict=True):
+        truth = values[len(known) : len(known) + horizon]
         with np.errstate(over="ignore", invalid="ignore"):
+            past = (known - first) / unit
             scale, deviation = scales(past, longest)
             # less is rounding error
-            varied = (scale > 1e-12 * (raw[:origin].max(0) / unit)) & (deviation > 0) & np.isfinite(scale + deviation)
+            varied = (scale > 1e-12 * (np.abs(known).max(0) / unit)) & (deviation > 0) & np.isfinite(scale + deviation)
             forecasts = {MODEL: paths} | {
                 rival: rivals.members(past, season, horizon, count) for rival, (season, count) in kinds.items()
             }
@@ -145,7 +152,7 @@ def of_series(
                 own["mae_scaled"] += float(over(absolute, deviation, varied).sum())
                 own["crps_scaled"] += float(over(each, deviation, varied).sum())
         sums["kept"] = [count + int(one) for count, one in zip(sums["kept"], varied, strict=True)]
-    sums |= {"series": 1, "origins": len(at), "most": len(at)}
+    sums |= {"series": 1, "origins": len(pasts), "trained": trained, "most": len(pasts)}
     if kept := sum(sums["kept"]):
         mase = {method: sum(own["mase"]) / kept for method, own in sums["errors"].items()}
         sums["compared"] = 1
@@ -215,6 +222,7 @@ def record(sums: dict, told: dict[str, str], columns: list[str], horizon: int, a
         "horizon": horizon,
         "origins": sums["most"],
         "origins_asked": asked,
+        "trained_on": sums["trained"] / seen if seen else 0.0,  # share of origins followed by rows trained on
         "series": sums["series"],
         "series_too_short": sums["short"],
         "series_not_tested": sums["beyond"],
@@ -239,10 +247,14 @@ def judged(found: dict) -> str:
     best = found["methods"][found["best_rival"]]["told"]
     own, rival = (found["methods"][name]["mase"] for name in (MODEL, found["best_rival"]))
     if found["warning"]:
-        return f"the {best} is {100 * (1 - rival / own):.0f} % better than the model"
-    if not worse(rival, own):
-        return f"the model is as good as the best rival, the {best}"
-    return f"the model is {100 * found['better']:.0f} % better than the best rival"
+        text = f"the {best} is {100 * (1 - rival / own):.0f} % better than the model"
+    elif not worse(rival, own):
+        text = f"the model is as good as the best rival, the {best}"
+    else:
+        text = f"the model is {100 * found['better']:.0f} % better than the best rival"
+    if share := found["trained_on"]:
+        text += f"{f', {100 * share:.0f} % of it' * (share < 1)} on rows that the model was trained on"
+    return text
 
 
 def line(found: dict, least: int) -> str:

@@ -3,6 +3,7 @@
 import numpy as np
 
 SEASONS = 4  # averaged
+COUNTS = ("no", "one", "two", "three", "four")
 
 
 def repeated(past: np.ndarray, season: int, horizon: int, count: int = 1) -> np.ndarray:
@@ -39,7 +40,15 @@ def names(seasons: tuple[int, ...], length: int | None = None) -> dict[str, tupl
     return rivals | ({f"mean_of_{count}_seasons_{seasons[-1]}": (seasons[-1], count)} if count > 1 else {})
 
 
-def told(name: str) -> str:
-    """A rival's name in words: "seasonal naive (24)", "mean of 4 seasons (168)"."""
+def told(name: str, span: str | None = None) -> str:
+    """A rival's name in words: "seasonal naive (24)", "mean of 4 seasons (168)".
+
+    ``span``: what a season is called, such as a week, for "mean of the last four weeks".
+    """
     *words, season = name.split("_")
+    last = season == "1"
+    if words[0] != "mean":
+        return "last value again" if last else f"seasonal naive ({season})"
+    if span or last:
+        return f"mean of the last {COUNTS[int(words[2])]} {span or 'value'}s"
     return f"{' '.join(words)} ({season})"

@@ -27,7 +27,7 @@ FORMAT = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 OURS = "speculative_forecasting"  # model_type in the config.json of an exported folder
 # training record of a public model, of which nothing is known
-PUBLIC: dict[str, Any] = {"data": None, "inputs": [], "args": {"checkpoint": None}, "step": None}
+PUBLIC: dict[str, Any] = {"data": None, "inputs": [], "args": {"checkpoint": None}, "step": None, "until": None}
 EMBEDDED = "embedded"  # the name of the pair that comes with this package
 TARGET_FOLDER, DRAFT_FOLDER = "target", "draft"  # in a model folder
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)  # allowed for weights
@@ -45,7 +45,8 @@ def save(path: Path, name: str, model, training: dict) -> None:
         name: the model's key in the registry.
         model: the module; its ``configs`` and state dict are stored.
         training: plain values that describe the training: ``data`` (name of the data set), ``step`` (the frequency of
-            the data, see :func:`data_provider.calendars.frequency`; several: a list) and others.
+            the data, see :func:`data_provider.calendars.frequency`; several: a list), ``until`` (the last time stamp
+            trained on, as text, where it may be later than a forecast's past) and others.
     """
     content = {
         "format": FORMAT,
@@ -212,6 +213,7 @@ def whole(path: Path, content: dict) -> dict:
         and isinstance(inputs, list)
         and all(isinstance(digest, str) for digest in inputs)
         and all(isinstance(one, str | None) for one in (step if isinstance(step, list) else [step]))
+        and isinstance(training["until"], str | None)
         and isinstance(args, dict)
         and isinstance(dict.get(args, "checkpoint"), str | None)
     ):

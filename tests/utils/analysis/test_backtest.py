@@ -41,13 +41,20 @@ def sums_of(values, paths=1, name=None, drawn=None, at=(40, 50)) -> dict:
     if drawn is None:
         truth = np.stack([values[origin : origin + HORIZON] for origin in at])[:, None]
         drawn = truth + 0.3 * rng.normal(size=(len(at), paths, *truth.shape[2:])) * np.ptp(values, 0)
-    return of_series(name, values, list(at), drawn, KINDS)
+    return of_series(name, values, [values[:origin] for origin in at], drawn, KINDS)
 
 
 def found(sums, columns=("a", "b")) -> dict:
     made = record(sums, TOLD, list(columns), HORIZON, 4, 12)
     json.dumps(made, allow_nan=False)
     return made
+
+
+def test_rivals_read_what_was_known():
+    values, drawn = series(), np.zeros((1, 1, HORIZON, 2))
+    known = values[:40] + np.where(np.arange(40) >= 34, 3, 0)[:, None]
+    own = of_series(None, values, [known], drawn, KINDS)["errors"]["seasonal_naive_6"]["mae"]
+    assert own == pytest.approx(np.abs(known[34:39] - values[40:45]).mean(0))
 
 
 def test_errors_are_as_by_hand():
