@@ -6,6 +6,7 @@ import os
 import shutil
 from argparse import Namespace
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,11 @@ ROLLOUT = 8  # patches along which a draft is distilled, at most
 PANELS = 4  # in the picture
 BATCH = 32  # rows of a training step
 WORK, REPORT = ".work", "report.json"
+MOST_REPORT = 2**26  # bytes
+MODELS = (checkpoint.TARGET_FOLDER, checkpoint.DRAFT_FOLDER)
+MADE = {REPORT, "report.md", "report.png", calibrations.FILE, *MODELS, f"{checkpoint.TARGET_FOLDER}/plan.json"} | {
+    f"{model}/{name}" for model in MODELS for name in (checkpoint.CONFIG, checkpoint.WEIGHTS)
+}  # paths in a folder
 NOT_FOR_FIT = (
     "is_training",
     "reference_ckpt",
@@ -488,5 +494,12 @@ class ExpFit(ExpBasic):
 
 
 def ours(folder: Path) -> bool:
-    """Whether a folder is what fit makes."""
-    return checkpoint.model_folder(folder) is not None and os.path.isfile(folder / REPORT)
+    """Whether a folder is what fit makes, with the target of its report, and nothing else."""
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+        found = {str(path.relative_to(folder)) for path in folder.rglob("*")}
+        if not found <= MADE or not (folder / REPORT).is_file() or (folder / REPORT).stat().st_size > MOST_REPORT:
+            return False
+        record = json.loads((folder / REPORT).read_text())
+        sha256 = checkpoint.digest(folder / checkpoint.TARGET_FOLDER)
+        return record["schema"] == SCHEMA and record["target"]["sha256"] == sha256
+    return False

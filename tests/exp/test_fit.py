@@ -277,6 +277,36 @@ def test_a_fitted_folder_is_replaced_where_it_is_asked_for(capsys):
     assert nothing_but("out", "waves.csv")
 
 
+def other_report(content: str) -> None:
+    Path("out/report.json").write_text(content)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda: Path("out/diary.txt").write_text("dear"),
+        lambda: Path("out/target/notes.md").write_text("dear"),
+        lambda: Path("out/draft/older").mkdir(parents=True),
+        lambda: other_report("[" * 100_000),
+        lambda: other_report("{}"),
+        lambda: other_report(json.dumps(report() | {"schema": 0})),
+        lambda: other_report(json.dumps(report() | {"target": {"sha256": "0"}})),
+        lambda: other_report(json.dumps(report()) + " " * exp_fit.MOST_REPORT),
+        lambda: Path("out/target/model.safetensors").write_bytes(b"mine"),
+    ],
+)
+def test_a_folder_that_is_not_as_it_was_made_is_not_replaced(change, monkeypatch, capsys):
+    waves().to_csv("waves.csv")
+    interrupt(monkeypatch, ExpForecast, "loss", 12)  # in the least time
+    assert fit() == 0
+    assert exp_fit.ours(Path("out"))
+    change()
+    before = sorted(map(str, Path("out").rglob("*")))
+    assert fit("--overwrite") == 2
+    assert "is not replaced" in capsys.readouterr().err
+    assert sorted(map(str, Path("out").rglob("*"))) == before
+
+
 def test_what_is_held_back_is_not_read():
     table = waves()
     table.to_csv("waves.csv")
