@@ -29,7 +29,7 @@ from leapcast.inputs import batches
 from leapcast.models import DRAFT, TARGET, UNTRAINED, name_of
 from leapcast.models.errors import UserError, counted, flagged
 from leapcast.models.inference import for_inference
-from leapcast.utils.analysis.backtest import ADVICE, MODEL, add
+from leapcast.utils.analysis.backtest import MODEL, add
 from leapcast.utils.decoding.covariance import Calibration, calibrate, next_patch_errors
 from leapcast.utils.decoding.rules import MEANS
 from leapcast.utils.io import calibrations, checkpoint, plans
@@ -41,6 +41,7 @@ from leapcast.utils.reporting.record import SCHEMA, environment, now
 # the shares of the budget at which stages end
 ENDS = {"probe": 0.20, "training": 0.60, "backtest": 0.68, "training on": 0.76, "draft": 0.88, "plan": 0.98}
 LATEST = {"probe": ENDS["training"], "backtest": 1.0}  # when stages that must not be left out still begin
+NEEDED = ("probe", "training")  # stages that make the model
 NOTHING = "nothing"  # the start of a model with random weights
 PATHS = 20  # of the backtest that gives CRPS
 RATES = {"new": 1e-3, "known": 3e-4, "training on": 1e-4, "draft": 2e-3}  # learning rates
@@ -52,10 +53,10 @@ ROLLED = 0.5  # of the steps of a target follow its own rollout
 ROLLOUT = 8  # patches along which a draft is distilled, at most
 PANELS = 4  # in the picture
 BATCH = 32  # rows of a training step
-WORK, REPORT = ".work", "report.json"
+WORK, REPORT, PICTURE = ".work", "report.json", "report.png"
 MOST_REPORT = 2**26  # bytes
 MODELS = (checkpoint.TARGET_FOLDER, checkpoint.DRAFT_FOLDER)
-MADE = {REPORT, "report.md", "report.png", calibrations.FILE, *MODELS, f"{checkpoint.TARGET_FOLDER}/plan.json"} | {
+MADE = {REPORT, "report.md", PICTURE, calibrations.FILE, *MODELS, f"{checkpoint.TARGET_FOLDER}/plan.json"} | {
     f"{model}/{name}" for model in MODELS for name in (checkpoint.CONFIG, checkpoint.WEIGHTS)
 }  # paths in a folder
 NOT_FOR_FIT = (
@@ -103,7 +104,8 @@ class Start:
 class ExpFit(ExpBasic):
     """Makes ``--output``: ``target/``, ``draft/``, ``calibration.safetensors``, ``report.json``, ``.md`` and ``.png``.
 
-    Ctrl-C leaves out the stages that are left and writes what is there; another one leaves nothing.
+    Ctrl-C leaves out the stages that are left and writes what is there; another one leaves nothing. It ends a stage at
+    once; what lies between stages, and writes, is finished.
 
     Args:
         args: of run.py.
@@ -123,7 +125,7 @@ class ExpFit(ExpBasic):
         check_free(self.output, args.overwrite, ours)  # before anything is read
         super().__init__(args)
         self.panel = self.parts[0]
-        self.stopped = False
+        self.stopped, self.within = False, False  # by Ctrl-C; a stage
         self.spent: dict[str, float] = {}  # stage -> seconds
         self.skipped: dict[str, str] = {}  # stage -> why
         self.results: dict[str, Any] = {}  # for the report
@@ -160,7 +162,7 @@ class ExpFit(ExpBasic):
             self.say(
                 f"series of {panel.rows:,} steps have no room for tests {asked} steps ahead: {sizes.horizon} are tested"
             )
-        with built(self.output, self.args.overwrite, ours) as folder, counted() as self.heard:
+        with counted(lambda: self.within) as self.heard, built(self.output, self.args.overwrite, ours) as folder:
             self.folder, self.work = folder, folder / WORK
             with Progress(60 * self.args.minutes, self.begun) as self.progress:
                 try:
@@ -185,13 +187,15 @@ class ExpFit(ExpBasic):
         self.stage("draft", self.distil, best)
         self.stage("plan", self.choose, best)
         self.progress.stage("report")
+        self.draw()
         self.report(best)
 
     def stage(self, name: str, call: Callable, *given) -> Any:
         """The result of a stage; None where it is left out: after Ctrl-C, for want of time, or by an error of its own.
 
-        Stages of LATEST are left out for want of time only then.
+        Stages of LATEST are left out for want of time only then. Once there is a model, no error costs it.
         """
+        self.stopped = self.stopped or bool(self.heard)
         if self.stopped:
             self.skipped[name] = "stopped by Ctrl-C"
         elif self.clock() > self.progress.at(LATEST.get(name, ENDS[name])):
@@ -201,6 +205,7 @@ class ExpFit(ExpBasic):
         begun = self.clock()
         self.progress.stage(name)
         try:
+            self.within = True
             return call(*given)
         except KeyboardInterrupt:
             if self.stopped or len(self.heard) > 1:
@@ -208,7 +213,12 @@ class ExpFit(ExpBasic):
             self.stopped, self.skipped[name] = True, "stopped by Ctrl-C"
         except (UserError, RuntimeError, MemoryError) as error:
             self.skipped[name] = " ".join(str(error).split())
+        except Exception as error:
+            if name in NEEDED:
+                raise
+            self.skipped[name] = " ".join(f"{type(error).__name__}: {error}".split())
         finally:
+            self.within = False
             self.spent[name] = self.spent.get(name, 0.0) + self.clock() - begun
         return None
 
@@ -333,7 +343,8 @@ class ExpFit(ExpBasic):
         training = content["training"] | {"args": args, "data": self.panel.name}
         model = checkpoint.load(path, torch.device("cpu"))
         checkpoint.save(path.with_name("exported.pth"), content["model"], model, training)
-        checkpoint.export(path.with_name("exported.pth"), folder)
+        checkpoint.export(path.with_name("exported.pth"), path.with_name("exported"))
+        os.rename(path.with_name("exported"), folder)  # whole, or not at all
 
     # ---------------------------------------------------------------- what it is worth
 
@@ -367,8 +378,7 @@ class ExpFit(ExpBasic):
             untested = test.nothing(len(columns)) | {"beyond": len(batch)}
             sums = add(sums, untested if late else test.sums(forecaster, batch))
             self.progress.update()
-        found = test.record(sums, columns)
-        return found | {"line": found["line"].replace(ADVICE, "give fit more --minutes")}
+        return test.record(sums, columns, "give fit more --minutes")
 
     def calibrated(self, model, shape: Shape) -> torch.Tensor:
         """The covariance of the next patch's errors ``[1, P, P]``, in standard deviations of the context."""
@@ -443,6 +453,16 @@ class ExpFit(ExpBasic):
 
     # ---------------------------------------------------------------- report
 
+    def draw(self) -> None:
+        """The picture; without it the model is as good."""
+        panels, tested = self.results.get("panels"), self.results.get("backtest")
+        heading, alarm = (tested["short"], tested["warning"]) if tested else ("", False)
+        try:
+            if panels:
+                write_atomic(self.folder / PICTURE, lambda to: backtest_figure(to, panels, heading, alarm))
+        except Exception as error:
+            self.skipped["picture"] = " ".join(f"{type(error).__name__}: {error}".split())
+
     def report(self, best: Start) -> None:
         panel, found = self.panel, self.results
         total = self.clock() - self.begun
@@ -480,13 +500,9 @@ class ExpFit(ExpBasic):
             "plan": found.get("plan"),
             "figures": found.get("figures", []),
             "skipped": self.skipped,
-            "picture": "panels" in found,
+            "picture": (self.folder / PICTURE).is_file(),
             "environment": environment(self.device),
         }
-        if record["picture"]:
-            pictures, heading = found["panels"], tested["short"] if tested else ""
-            alarm = bool(tested and tested["warning"])
-            write_atomic(self.folder / "report.png", lambda to: backtest_figure(to, pictures, heading, alarm))
         write_json(self.folder / REPORT, record)
         write_atomic(self.folder / "report.md", lambda to: to.write_text(markdown(record)))
         if record["plan"]:

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 from itertools import count
 from pathlib import Path
 
@@ -228,6 +229,82 @@ def test_a_second_ctrl_c_leaves_nothing(monkeypatch, capsys, owner, name):
     assert fit() == 130
     assert "nothing was written" in capsys.readouterr().err
     assert nothing_but("waves.csv")
+
+
+@pytest.mark.parametrize("at", ["scores", "write_target", "draw", "report", "rename"])
+def test_ctrl_c_between_stages_waits_for_what_is_written(monkeypatch, capsys, at):
+    """One signal, sent where no stage runs: what is there is written all the same."""
+    waves().to_csv("waves.csv")
+    owner, name = {"scores": (fitting.Judge, "scores"), "rename": (os, "rename")}.get(at, (exp_fit.ExpFit, at))
+    method, sent = getattr(owner, name), []
+
+    def signalled(*given, **options):
+        outside = at != "scores" or not fitted[0].within
+        if outside and (at != "rename" or str(given[1]).endswith("/out")) and not sent:
+            sent.append(signal.raise_signal(signal.SIGINT))
+        return method(*given, **options)
+
+    fitted, init = [], exp_fit.ExpFit.__init__
+
+    def begun(self, *given):
+        fitted.append(self)
+        init(self, *given)
+
+    monkeypatch.setattr(exp_fit.ExpFit, "__init__", begun)
+    monkeypatch.setattr(owner, name, signalled)
+    assert fit() == 0
+    assert sent
+    assert "target" in os.listdir("out")
+    assert nothing_but("out", "waves.csv")
+    late = {"scores": {"backtest", "training on", "draft", "plan"}, "write_target": {"draft", "plan"}}.get(at, set())
+    assert {name for name, why in report()["skipped"].items() if why == "stopped by Ctrl-C"} == late
+
+
+@pytest.mark.parametrize(
+    ("name", "stage"),
+    [
+        ("judge_at_the_end", "backtest"),
+        ("train_on", "training on"),
+        ("distil", "draft"),
+        ("choose", "plan"),
+        ("backtest_figure", "picture"),
+    ],
+)
+def test_no_error_of_a_later_stage_costs_the_model(monkeypatch, capsys, name, stage):
+    waves().to_csv("waves.csv")
+
+    def broken(*given):
+        raise KeyError("odd")
+
+    monkeypatch.setattr(exp_fit if stage == "picture" else exp_fit.ExpFit, name, broken)
+    assert fit(minutes=1) == 0
+    assert report()["skipped"][stage] == "KeyError: 'odd'"
+    assert report()["picture"] == ("report.png" in os.listdir("out"))
+    assert f"skipped: {stage}: KeyError: 'odd'" in capsys.readouterr().out
+    assert SpeculativeForecaster.from_pretrained("out").forecast(waves(), 5).values.shape[0] == 5
+
+
+def test_a_draft_is_there_whole_or_not_at_all(monkeypatch):
+    waves().to_csv("waves.csv")
+    write = checkpoint.write_json
+
+    def failing(path, record):
+        if record.get("training", {}).get("args", {}).get("model") == "timer_xl_draft":
+            raise ValueError("odd")
+        write(path, record)
+
+    monkeypatch.setattr(checkpoint, "write_json", failing)
+    assert fit(minutes=1) == 0
+    assert report()["skipped"]["draft"] == "ValueError: odd"
+    assert "draft" not in os.listdir("out")
+
+
+def test_where_a_rival_is_better_more_minutes_are_advised(monkeypatch):
+    waves().to_csv("waves.csv")
+    monkeypatch.setitem(exp_fit.RATES, "new", 1e-6)
+    assert fit() == 0
+    assert report()["backtest"]["warning"]
+    assert "use it, or give fit more --minutes" in report()["backtest"]["line"]
 
 
 def test_an_error_leaves_nothing(monkeypatch, capsys):
