@@ -59,15 +59,6 @@ MODELS = (checkpoint.TARGET_FOLDER, checkpoint.DRAFT_FOLDER)
 MADE = {REPORT, "report.md", PICTURE, calibrations.FILE, *MODELS, f"{checkpoint.TARGET_FOLDER}/plan.json"} | {
     f"{model}/{name}" for model in MODELS for name in (checkpoint.CONFIG, checkpoint.WEIGHTS)
 }  # paths in a folder
-NOT_FOR_FIT = (
-    "is_training",
-    "reference_ckpt",
-    "max_windows",
-    "baselines",
-    "data_weights",
-    "distill",
-    "use_speculative",
-)
 
 
 @dataclass
@@ -118,9 +109,6 @@ class ExpFit(ExpBasic):
         self.begun = self.clock() if begun is None else begun
         if not args.output:
             raise UserError("fit makes a model folder: say where, by --output FOLDER")
-        for name in NOT_FOR_FIT:
-            if vars(args)[name]:
-                raise UserError(f"--{name} is not for --task_name fit: leave it out")
         self.output = Path(args.output)
         check_free(self.output, args.overwrite, ours)  # before anything is read
         super().__init__(args)

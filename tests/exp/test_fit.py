@@ -332,7 +332,12 @@ def test_what_is_refused_is_told_in_a_line(capsys):
         ("fit", "no.csv", "--output", "out"): "no data file no.csv",
         ("fit", "waves.csv", "--output", "mine"): "is there already",
         ("fit", "waves.csv", "--output", "mine", "--overwrite"): "is not replaced",
-        ("fit", "waves.csv", "--output", "out", "--distill"): "--distill is not for --task_name fit",
+        ("fit", "waves.csv", "--output", "out", "--distill"): "--distill is not for --task_name fit: leave it out",
+        ("fit", "waves.csv", "--output", "out", "--d_model", "64", "--setting", "mine"): "--setting, --d_model are not",
+        ("fit", "waves.csv", "--output", "out", "--num_samples", "20"): "--num_samples is not",
+        ("fit", "waves.csv", "--output", "out", "--seq_len", "96"): "--seq_len is not",
+        ("fit", "waves.csv", "--output", "out", "--spec_config", "best.json"): "--spec_config is not",
+        ("fit", "waves.csv", "--output", "out", "--force"): "--force is not",
         ("fit", "waves.csv", "--output", "out", "--checkpoint", "gone"): "no checkpoint gone",
     }.items():
         assert run.main(list(given)) == 2
