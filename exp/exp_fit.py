@@ -19,7 +19,7 @@ from leapcast.backtest import last_seasons
 from leapcast.data_provider.calendars import frequency
 from leapcast.data_provider.data_factory import user_table
 from leapcast.data_provider.histories import History, before, short, told_filled
-from leapcast.data_provider.panel import Panel, Shape
+from leapcast.data_provider.panel import TOLD, Panel, Shape
 from leapcast.exp.arguments import build_parser
 from leapcast.exp.exp_basic import ExpBasic
 from leapcast.exp.fitting import VALIDATED, DraftOnPanel, Judge, PlanOnPanel, Progress, TargetOnPanel
@@ -29,6 +29,7 @@ from leapcast.inputs import batches
 from leapcast.models import DRAFT, TARGET, UNTRAINED, name_of
 from leapcast.models.errors import UserError, counted, flagged
 from leapcast.models.inference import for_inference
+from leapcast.models.timer_xl import LEAST
 from leapcast.utils.analysis.backtest import MODEL, add
 from leapcast.utils.decoding.covariance import Calibration, calibrate, next_patch_errors
 from leapcast.utils.decoding.rules import MEANS
@@ -126,6 +127,7 @@ class ExpFit(ExpBasic):
         table = user_table(self.args)
         self.table, histories = table, list(table.histories())
         self.filled = sum(gap.values for one in histories for gap in one.filled.values())
+        self.rows = [(one.name, len(one.values)) for one in histories]
         for line in told_filled(histories[0].filled) if not table.id else ():
             self.say(line)
         if table.id and self.filled:
@@ -320,6 +322,15 @@ class ExpFit(ExpBasic):
         """Export the target; its calibration holds for what it was before it was trained on to the end."""
         target = self.folder / checkpoint.TARGET_FOLDER
         self.export(path, target, best.name)
+        config = checkpoint.read(target)["config"]
+        least = LEAST * config["input_token_len"] if config["any_length"] else config["seq_len"]
+        self.results["least"] = least
+        if brief := [name for name, rows in self.rows if rows < least]:
+            names = ", ".join(short(name) for name in brief[:TOLD]) + ", …" * (len(brief) > TOLD)
+            self.say(
+                f"{len(brief):,} series of fewer than {least} rows are too short to be forecast by this model: leave "
+                f"them out in predict ({names})"
+            )
         if "calibration" in self.results:
             calibrations.write(self.folder, self.results.pop("calibration"), checkpoint.digest(target))
 
@@ -466,6 +477,7 @@ class ExpFit(ExpBasic):
                 "series": len(panel.histories),
                 "rows": sum(len(one.values) for one in panel.histories),
                 "too_short": [None if name is None else short(name) for name in panel.short],
+                "least_rows": found["least"],
                 "filled": self.filled,
                 "held_back": self.args.holdout,
                 "step": frequency(panel.step),

@@ -147,6 +147,19 @@ def test_a_long_table_with_missing_days_is_trained_on(capsys):
     assert "filled by --missing interpolate: 6 values in 2 of 4 series" in told
     assert "2 are too short to train on (s2, s3)" in told
     assert found["backtest"]["series"] == 2
+    least = found["data"]["least_rows"]
+    assert least == 2 * found["sizes"]["patch"]
+    assert (
+        f"1 series of fewer than {least} rows are too short to be forecast by this model: leave them out in predict "
+        "(s3)" in told
+    )
+    rest = pd.read_csv(table).query("store != 's3'")
+    rest.to_csv("rest.csv", index=False)
+    ahead = ["--checkpoint", "out", "--test_pred_len", "7", "--setting", "ahead"]
+    assert run.main(["predict", "rest.csv", *given, *ahead]) == 0, "the 40 rows of s2 are read as they are"
+    made = pd.read_csv("results/ahead/forecast.csv")
+    assert set(made["store"]) == {"s0", "s1", "s2"}
+    assert np.isfinite(made["sales"]).all()
 
 
 def test_without_missing_interpolate_gaps_are_refused(capsys):
@@ -486,6 +499,27 @@ def test_stages_leave_time_for_the_report(monkeypatch):
     assert progress.left() == 270.0
     assert progress.at(1.0) == pytest.approx(100 + 300 - fitting.REPORT_S)
     assert list(exp_fit.ENDS.values()) == sorted(exp_fit.ENDS.values())
+
+
+def test_a_model_of_any_length_is_trained_on_contexts_of_many_lengths():
+    (history,) = Table(waves(400)).histories()
+    panel = Panel("waves", [history], 0, None)
+    patch, longest = panel.shape.patch, panel.shape.context
+    windows = panel.windows("train", panel.shape, patch, "none")
+    numbers = [torch.tensor([i, 3]) for i in range(100)]
+    whole = [windows.batch(index) for index in numbers]
+    assert {x.shape[1] for x, _ in whole} == {longest}
+    windows.patch = patch
+    cut = [windows.batch(index) for index in numbers]
+    lengths = [x.shape[1] for x, _ in cut]
+    assert set(lengths) == set(range(2 * patch, longest + 1, patch))
+    assert 0.6 < lengths.count(longest) / len(lengths) < 0.95
+    for index, before, after in zip(numbers, whole, cut, strict=True):
+        torch.testing.assert_close(windows.batch(index), after, rtol=0, atol=0)
+        context = after[0].shape[1]
+        same = torch.cat(before, 1)[:, longest - context :]
+        scale, level = torch.std_mean(same[:, :context], 1, correction=0, keepdim=True)
+        torch.testing.assert_close(torch.cat(after, 1), (same - level) / scale, rtol=1e-4, atol=1e-4)
 
 
 def test_series_of_uneven_lengths_are_trained_on_where_they_have_room():
