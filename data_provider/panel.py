@@ -1,6 +1,7 @@
 """The series of one table as data to train on: which parts are trained on, validated and tested on, in which sizes."""
 
 import hashlib
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -14,6 +15,7 @@ from leapcast.data_provider.calendars import frequency
 from leapcast.data_provider.data_loader import SCALINGS, Mixture, Series, Windows
 from leapcast.data_provider.histories import History, before, short
 from leapcast.models.errors import UserError
+from leapcast.models.timer_xl import LEAST
 
 LEAST_ROWS = 32  # of a series to train on
 MOST_CONTEXT = 1024  # time steps, about
@@ -23,6 +25,7 @@ TEST = 5  # the part for tests is at most a fifth
 ROOM = 0.45  # most of a series that the context may be
 ORIGINS = 4  # horizons in the part for tests, and in that for validation, where there is room
 MOST_ROLLOUT = 8  # patches
+SHORTENED = 0.25  # of the batches, where contexts have any length
 TOLD = 3  # names of series left out
 
 
@@ -203,12 +206,35 @@ class Panel:
         return text
 
 
+def shortened(windows: Windows, context: int) -> Windows:
+    """The same windows with only the last ``context`` steps of their contexts, by which they are standardised."""
+    made = copy(windows)
+    made.first, made.context = windows.first + windows.context - context, context
+    return made
+
+
 class Sampled(Mixture):
-    """Univariate windows of many series, each series drawn in proportion to the number of its windows."""
+    """Univariate windows of many series, each series drawn in proportion to the number of its windows.
+
+    Attributes:
+        epoch: windows in an epoch.
+        patch: for a model that reads contexts of any length: SHORTENED of the batches have a shorter context, of at
+            least two such patches. The number of its first window determines a batch. None: all have the same.
+    """
 
     def __init__(self, parts: list[Windows], epoch: int | None = None):
         super().__init__(parts, [float(len(part) * part.values.shape[1]) for part in parts])
         self.epoch = epoch or int(self.sizes.sum())
+        self.patch: int | None = None
+
+    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        if self.patch is None:
+            return super().batch(index)
+        random, most = np.random.default_rng(int(index[0])), self.parts[0].context // self.patch
+        patches = int(random.integers(LEAST, most + 1)) if random.uniform() < SHORTENED else most
+        made = copy(self)
+        made.patch, made.parts = None, [shortened(part, patches * self.patch) for part in self.parts]
+        return made.batch(index)
 
     def __len__(self) -> int:
         return self.epoch

@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from leapcast.data_provider.data_factory import EMBEDDED, NAMES
@@ -17,6 +18,11 @@ from leapcast.utils.decoding.rules import MEANS, ORIGINAL, PATHS, RULES
 
 MINUTES = 5.0  # of a fit
 TASKS = ("forecast", "pretrain", "predict", "fit")
+FOR_FIT = (  # what a fit reads: of data, machine and result; everything about models and training it chooses itself
+    *("task_name", "data", "root_path", "data_path", "columns", "time_column", "id_column", "missing"),
+    *("seed", "device", "threads", "amp", "checkpoint"),
+    *("test_pred_len", "backtest", "output", "minutes", "holdout", "overwrite"),
+)
 NO_DRAFT = "none"
 # arguments that are only for these tasks
 ONLY = {
@@ -138,6 +144,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     if args.task_name == "fit":
         parser.set_defaults(spec_sigma="calibrated", spec_mode=MEANS, test_pred_len=None, minutes=MINUTES)
         args = parser.parse_args(argv)
+        refuse(name for name, value in vars(args).items() if name not in FOR_FIT and value != parser.get_default(name))
     if args.task_name == "predict":
         mode = PATHS if args.num_samples > 1 else MEANS
         parser.set_defaults(spec_sigma="calibrated", spec_mode=mode, spec_adaptive="stored")
@@ -160,6 +167,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         raise UserError(f"--spec_config {path} sets unknown arguments: make it again with this version")
     parser.set_defaults(**known)
     return settled(parser.parse_args(argv))
+
+
+def refuse(others: Iterable[str]) -> None:
+    """Raise UserError where arguments are given that a fit does not read."""
+    if given := [f"--{name}" for name in others]:
+        are, them = ("is", "it") if len(given) == 1 else ("are", "them")
+        raise UserError(f"{', '.join(given)} {are} not for --task_name fit: leave {them} out")
 
 
 def named(argv: list[str]) -> list[str]:

@@ -6,6 +6,7 @@ import os
 import shutil
 from argparse import Namespace
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from leapcast.backtest import last_seasons
 from leapcast.data_provider.calendars import frequency
 from leapcast.data_provider.data_factory import user_table
 from leapcast.data_provider.histories import History, before, short, told_filled
-from leapcast.data_provider.panel import Panel, Shape
+from leapcast.data_provider.panel import TOLD, Panel, Shape
 from leapcast.exp.arguments import build_parser
 from leapcast.exp.exp_basic import ExpBasic
 from leapcast.exp.fitting import VALIDATED, DraftOnPanel, Judge, PlanOnPanel, Progress, TargetOnPanel
@@ -28,7 +29,8 @@ from leapcast.inputs import batches
 from leapcast.models import DRAFT, TARGET, UNTRAINED, name_of
 from leapcast.models.errors import UserError, counted, flagged
 from leapcast.models.inference import for_inference
-from leapcast.utils.analysis.backtest import ADVICE, MODEL, add
+from leapcast.models.timer_xl import LEAST
+from leapcast.utils.analysis.backtest import MODEL, add
 from leapcast.utils.decoding.covariance import Calibration, calibrate, next_patch_errors
 from leapcast.utils.decoding.rules import MEANS
 from leapcast.utils.io import calibrations, checkpoint, plans
@@ -40,6 +42,7 @@ from leapcast.utils.reporting.record import SCHEMA, environment, now
 # the shares of the budget at which stages end
 ENDS = {"probe": 0.20, "training": 0.60, "backtest": 0.68, "training on": 0.76, "draft": 0.88, "plan": 0.98}
 LATEST = {"probe": ENDS["training"], "backtest": 1.0}  # when stages that must not be left out still begin
+NEEDED = ("probe", "training")  # stages that make the model
 NOTHING = "nothing"  # the start of a model with random weights
 PATHS = 20  # of the backtest that gives CRPS
 RATES = {"new": 1e-3, "known": 3e-4, "training on": 1e-4, "draft": 2e-3}  # learning rates
@@ -51,16 +54,12 @@ ROLLED = 0.5  # of the steps of a target follow its own rollout
 ROLLOUT = 8  # patches along which a draft is distilled, at most
 PANELS = 4  # in the picture
 BATCH = 32  # rows of a training step
-WORK, REPORT = ".work", "report.json"
-NOT_FOR_FIT = (
-    "is_training",
-    "reference_ckpt",
-    "max_windows",
-    "baselines",
-    "data_weights",
-    "distill",
-    "use_speculative",
-)
+WORK, REPORT, PICTURE = ".work", "report.json", "report.png"
+MOST_REPORT = 2**26  # bytes
+MODELS = (checkpoint.TARGET_FOLDER, checkpoint.DRAFT_FOLDER)
+MADE = {REPORT, "report.md", PICTURE, calibrations.FILE, *MODELS, f"{checkpoint.TARGET_FOLDER}/plan.json"} | {
+    f"{model}/{name}" for model in MODELS for name in (checkpoint.CONFIG, checkpoint.WEIGHTS)
+}  # paths in a folder
 
 
 @dataclass
@@ -97,7 +96,8 @@ class Start:
 class ExpFit(ExpBasic):
     """Makes ``--output``: ``target/``, ``draft/``, ``calibration.safetensors``, ``report.json``, ``.md`` and ``.png``.
 
-    Ctrl-C leaves out the stages that are left and writes what is there; another one leaves nothing.
+    Ctrl-C leaves out the stages that are left and writes what is there; another one leaves nothing. It ends a stage at
+    once; what lies between stages, and writes, is finished.
 
     Args:
         args: of run.py.
@@ -110,14 +110,11 @@ class ExpFit(ExpBasic):
         self.begun = self.clock() if begun is None else begun
         if not args.output:
             raise UserError("fit makes a model folder: say where, by --output FOLDER")
-        for name in NOT_FOR_FIT:
-            if vars(args)[name]:
-                raise UserError(f"--{name} is not for --task_name fit: leave it out")
         self.output = Path(args.output)
         check_free(self.output, args.overwrite, ours)  # before anything is read
         super().__init__(args)
         self.panel = self.parts[0]
-        self.stopped = False
+        self.stopped, self.within = False, False  # by Ctrl-C; a stage
         self.spent: dict[str, float] = {}  # stage -> seconds
         self.skipped: dict[str, str] = {}  # stage -> why
         self.results: dict[str, Any] = {}  # for the report
@@ -130,6 +127,7 @@ class ExpFit(ExpBasic):
         table = user_table(self.args)
         self.table, histories = table, list(table.histories())
         self.filled = sum(gap.values for one in histories for gap in one.filled.values())
+        self.rows = [(one.name, len(one.values)) for one in histories]
         for line in told_filled(histories[0].filled) if not table.id else ():
             self.say(line)
         if table.id and self.filled:
@@ -154,7 +152,7 @@ class ExpFit(ExpBasic):
             self.say(
                 f"series of {panel.rows:,} steps have no room for tests {asked} steps ahead: {sizes.horizon} are tested"
             )
-        with built(self.output, self.args.overwrite, ours) as folder, counted() as self.heard:
+        with counted(lambda: self.within) as self.heard, built(self.output, self.args.overwrite, ours) as folder:
             self.folder, self.work = folder, folder / WORK
             with Progress(60 * self.args.minutes, self.begun) as self.progress:
                 try:
@@ -179,13 +177,15 @@ class ExpFit(ExpBasic):
         self.stage("draft", self.distil, best)
         self.stage("plan", self.choose, best)
         self.progress.stage("report")
+        self.draw()
         self.report(best)
 
     def stage(self, name: str, call: Callable, *given) -> Any:
         """The result of a stage; None where it is left out: after Ctrl-C, for want of time, or by an error of its own.
 
-        Stages of LATEST are left out for want of time only then.
+        Stages of LATEST are left out for want of time only then. Once there is a model, no error costs it.
         """
+        self.stopped = self.stopped or bool(self.heard)
         if self.stopped:
             self.skipped[name] = "stopped by Ctrl-C"
         elif self.clock() > self.progress.at(LATEST.get(name, ENDS[name])):
@@ -195,6 +195,7 @@ class ExpFit(ExpBasic):
         begun = self.clock()
         self.progress.stage(name)
         try:
+            self.within = True
             return call(*given)
         except KeyboardInterrupt:
             if self.stopped or len(self.heard) > 1:
@@ -202,7 +203,12 @@ class ExpFit(ExpBasic):
             self.stopped, self.skipped[name] = True, "stopped by Ctrl-C"
         except (UserError, RuntimeError, MemoryError) as error:
             self.skipped[name] = " ".join(str(error).split())
+        except Exception as error:
+            if name in NEEDED:
+                raise
+            self.skipped[name] = " ".join(f"{type(error).__name__}: {error}".split())
         finally:
+            self.within = False
             self.spent[name] = self.spent.get(name, 0.0) + self.clock() - begun
         return None
 
@@ -317,6 +323,15 @@ class ExpFit(ExpBasic):
         target = self.folder / checkpoint.TARGET_FOLDER
         trained = self.panel if path == self.weights(best) else self.panel.whole()
         self.export(path, target, best.name, trained.until())
+        config = checkpoint.read(target)["config"]
+        least = LEAST * config["input_token_len"] if config["any_length"] else config["seq_len"]
+        self.results["least"] = least
+        if brief := [name for name, rows in self.rows if rows < least]:
+            names = ", ".join(short(name) for name in brief[:TOLD]) + ", …" * (len(brief) > TOLD)
+            self.say(
+                f"{len(brief):,} series of fewer than {least} rows are too short to be forecast by this model: leave "
+                f"them out in predict ({names})"
+            )
         if "calibration" in self.results:
             calibrations.write(self.folder, self.results.pop("calibration"), checkpoint.digest(target))
 
@@ -328,7 +343,8 @@ class ExpFit(ExpBasic):
         training = content["training"] | {"args": args, "data": self.panel.name, "until": until}
         model = checkpoint.load(path, torch.device("cpu"))
         checkpoint.save(path.with_name("exported.pth"), content["model"], model, training)
-        checkpoint.export(path.with_name("exported.pth"), folder)
+        checkpoint.export(path.with_name("exported.pth"), path.with_name("exported"))
+        os.rename(path.with_name("exported"), folder)  # whole, or not at all
 
     # ---------------------------------------------------------------- what it is worth
 
@@ -362,8 +378,7 @@ class ExpFit(ExpBasic):
             untested = test.nothing(len(columns)) | {"beyond": len(batch)}
             sums = add(sums, untested if late else test.sums(forecaster, batch))
             self.progress.update()
-        found = test.record(sums, columns)
-        return found | {"line": found["line"].replace(ADVICE, "give fit more --minutes")}
+        return test.record(sums, columns, "give fit more --minutes")
 
     def calibrated(self, model, shape: Shape) -> torch.Tensor:
         """The covariance of the next patch's errors ``[1, P, P]``, in standard deviations of the context."""
@@ -438,6 +453,16 @@ class ExpFit(ExpBasic):
 
     # ---------------------------------------------------------------- report
 
+    def draw(self) -> None:
+        """The picture; without it the model is as good."""
+        panels, tested = self.results.get("panels"), self.results.get("backtest")
+        heading, alarm = (tested["short"], tested["warning"]) if tested else ("", False)
+        try:
+            if panels:
+                write_atomic(self.folder / PICTURE, lambda to: backtest_figure(to, panels, heading, alarm))
+        except Exception as error:
+            self.skipped["picture"] = " ".join(f"{type(error).__name__}: {error}".split())
+
     def report(self, best: Start) -> None:
         panel, found = self.panel, self.results
         total = self.clock() - self.begun
@@ -453,6 +478,7 @@ class ExpFit(ExpBasic):
                 "series": len(panel.histories),
                 "rows": sum(len(one.values) for one in panel.histories),
                 "too_short": [None if name is None else short(name) for name in panel.short],
+                "least_rows": found["least"],
                 "filled": self.filled,
                 "held_back": self.args.holdout,
                 "step": frequency(panel.step),
@@ -475,13 +501,9 @@ class ExpFit(ExpBasic):
             "plan": found.get("plan"),
             "figures": found.get("figures", []),
             "skipped": self.skipped,
-            "picture": "panels" in found,
+            "picture": (self.folder / PICTURE).is_file(),
             "environment": environment(self.device),
         }
-        if record["picture"]:
-            pictures, heading = found["panels"], tested["short"] if tested else ""
-            alarm = bool(tested and tested["warning"])
-            write_atomic(self.folder / "report.png", lambda to: backtest_figure(to, pictures, heading, alarm))
         write_json(self.folder / REPORT, record)
         write_atomic(self.folder / "report.md", lambda to: to.write_text(markdown(record)))
         if record["plan"]:
@@ -489,5 +511,12 @@ class ExpFit(ExpBasic):
 
 
 def ours(folder: Path) -> bool:
-    """Whether a folder is what fit makes."""
-    return checkpoint.model_folder(folder) is not None and os.path.isfile(folder / REPORT)
+    """Whether a folder is what fit makes, with the target of its report, and nothing else."""
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+        found = {str(path.relative_to(folder)) for path in folder.rglob("*")}
+        if not found <= MADE or not (folder / REPORT).is_file() or (folder / REPORT).stat().st_size > MOST_REPORT:
+            return False
+        record = json.loads((folder / REPORT).read_text())
+        sha256 = checkpoint.digest(folder / checkpoint.TARGET_FOLDER)
+        return record["schema"] == SCHEMA and record["target"]["sha256"] == sha256
+    return False

@@ -170,6 +170,7 @@ class OnPanel:
             each = self.seconds_of_a_step(windows)
             steps = max(LEAST_STEPS, int((self.ends - self.clock()) / LOOKS / each))
             windows.epoch = self.args.batch_size * steps
+            windows.patch = self.shape.patch if self.model.config.any_length else None
         return windows
 
     def seconds_of_a_step(self, windows: Sampled) -> float:
@@ -204,6 +205,9 @@ class TargetOnPanel(OnPanel, ExpForecast):
     def build(self):
         return self.reshaped(super().build())
 
+    def sizes(self) -> dict:
+        return super().sizes() | {"any_length": True}  # predict reads series too short to be trained on
+
     def windows(self, split: str, horizon: int) -> Any:
         if split == "train":
             return super().windows(split, horizon)
@@ -226,6 +230,9 @@ class DraftOnPanel(OnPanel, ExpDistill):
 
     def build(self):
         return self.reshaped(super().build())
+
+    def sizes(self) -> dict:
+        return super().sizes() | {"any_length": self.teacher.config.any_length}
 
     def validated(self, windows) -> Tensor:
         self.progress.update()

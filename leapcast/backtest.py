@@ -13,7 +13,7 @@ from leapcast.data_provider.calendars import UNITS, frequency
 from leapcast.data_provider.histories import History, before
 from leapcast.inputs import batches
 from leapcast.utils.analysis import rivals
-from leapcast.utils.analysis.backtest import MODEL, add, nothing, of_series, origins, record
+from leapcast.utils.analysis.backtest import ADVICE, MODEL, add, nothing, of_series, origins, record
 
 MOST_SERIES = 1000  # the first series of a table; more would cost more than they tell
 SPANS = {1: "day", 7: "week", 364: "year", 365: "year"}  # days of a season -> what it is called
@@ -109,9 +109,9 @@ class Backtest:
                     total = add(total, of_series(name, one.values, pasts, paths, self.kinds, trained))
         return total
 
-    def record(self, sums: dict, columns: list[str]) -> dict:
+    def record(self, sums: dict, columns: list[str], advice: str = ADVICE) -> dict:
         """See :func:`leapcast.utils.analysis.backtest.record`."""
-        return record(sums, self.told, columns, self.horizon, self.count, self.least)
+        return record(sums, self.told, columns, self.horizon, self.count, self.least, advice)
 
 
 def later(stamp, until: str | None) -> bool:

@@ -89,8 +89,8 @@ def undisturbed() -> Iterator[list]:
 
 
 @contextmanager
-def counted() -> Iterator[list]:
-    """Count Ctrl-C: each is appended to the yielded list before it takes effect."""
+def counted(at_once: Callable[[], bool]) -> Iterator[list]:
+    """Count Ctrl-C: each is appended to the yielded list; the first takes effect only where ``at_once()`` holds."""
     previous = signal.getsignal(signal.SIGINT)
     received: list[bool] = []
     if threading.current_thread() is not threading.main_thread() or not callable(previous):  # cannot set handlers
@@ -99,7 +99,8 @@ def counted() -> Iterator[list]:
 
     def handle(number, frame) -> None:
         received.append(True)
-        previous(number, frame)
+        if at_once() or len(received) > 1:
+            previous(number, frame)
 
     signal.signal(signal.SIGINT, handle)
     try:

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 from itertools import count
 from pathlib import Path
 
@@ -148,6 +149,19 @@ def test_a_long_table_with_missing_days_is_trained_on(capsys):
     assert "filled by --missing interpolate: 6 values in 2 of 4 series" in told
     assert "2 are too short to train on (s2, s3)" in told
     assert found["backtest"]["series"] == 2
+    least = found["data"]["least_rows"]
+    assert least == 2 * found["sizes"]["patch"]
+    assert (
+        f"1 series of fewer than {least} rows are too short to be forecast by this model: leave them out in predict "
+        "(s3)" in told
+    )
+    rest = pd.read_csv(table).query("store != 's3'")
+    rest.to_csv("rest.csv", index=False)
+    ahead = ["--checkpoint", "out", "--test_pred_len", "7", "--setting", "ahead"]
+    assert run.main(["predict", "rest.csv", *given, *ahead]) == 0, "the 40 rows of s2 are read as they are"
+    made = pd.read_csv("results/ahead/forecast.csv")
+    assert set(made["store"]) == {"s0", "s1", "s2"}
+    assert np.isfinite(made["sales"]).all()
 
 
 def test_without_missing_interpolate_gaps_are_refused(capsys):
@@ -232,6 +246,82 @@ def test_a_second_ctrl_c_leaves_nothing(monkeypatch, capsys, owner, name):
     assert nothing_but("waves.csv")
 
 
+@pytest.mark.parametrize("at", ["scores", "write_target", "draw", "report", "rename"])
+def test_ctrl_c_between_stages_waits_for_what_is_written(monkeypatch, capsys, at):
+    """One signal, sent where no stage runs: what is there is written all the same."""
+    waves().to_csv("waves.csv")
+    owner, name = {"scores": (fitting.Judge, "scores"), "rename": (os, "rename")}.get(at, (exp_fit.ExpFit, at))
+    method, sent = getattr(owner, name), []
+
+    def signalled(*given, **options):
+        outside = at != "scores" or not fitted[0].within
+        if outside and (at != "rename" or str(given[1]).endswith("/out")) and not sent:
+            sent.append(signal.raise_signal(signal.SIGINT))
+        return method(*given, **options)
+
+    fitted, init = [], exp_fit.ExpFit.__init__
+
+    def begun(self, *given):
+        fitted.append(self)
+        init(self, *given)
+
+    monkeypatch.setattr(exp_fit.ExpFit, "__init__", begun)
+    monkeypatch.setattr(owner, name, signalled)
+    assert fit() == 0
+    assert sent
+    assert "target" in os.listdir("out")
+    assert nothing_but("out", "waves.csv")
+    late = {"scores": {"backtest", "training on", "draft", "plan"}, "write_target": {"draft", "plan"}}.get(at, set())
+    assert {name for name, why in report()["skipped"].items() if why == "stopped by Ctrl-C"} == late
+
+
+@pytest.mark.parametrize(
+    ("name", "stage"),
+    [
+        ("judge_at_the_end", "backtest"),
+        ("train_on", "training on"),
+        ("distil", "draft"),
+        ("choose", "plan"),
+        ("backtest_figure", "picture"),
+    ],
+)
+def test_no_error_of_a_later_stage_costs_the_model(monkeypatch, capsys, name, stage):
+    waves().to_csv("waves.csv")
+
+    def broken(*given):
+        raise KeyError("odd")
+
+    monkeypatch.setattr(exp_fit if stage == "picture" else exp_fit.ExpFit, name, broken)
+    assert fit(minutes=1) == 0
+    assert report()["skipped"][stage] == "KeyError: 'odd'"
+    assert report()["picture"] == ("report.png" in os.listdir("out"))
+    assert f"skipped: {stage}: KeyError: 'odd'" in capsys.readouterr().out
+    assert SpeculativeForecaster.from_pretrained("out").forecast(waves(), 5).values.shape[0] == 5
+
+
+def test_a_draft_is_there_whole_or_not_at_all(monkeypatch):
+    waves().to_csv("waves.csv")
+    write = checkpoint.write_json
+
+    def failing(path, record):
+        if record.get("training", {}).get("args", {}).get("model") == "timer_xl_draft":
+            raise ValueError("odd")
+        write(path, record)
+
+    monkeypatch.setattr(checkpoint, "write_json", failing)
+    assert fit(minutes=1) == 0
+    assert report()["skipped"]["draft"] == "ValueError: odd"
+    assert "draft" not in os.listdir("out")
+
+
+def test_where_a_rival_is_better_more_minutes_are_advised(monkeypatch):
+    waves().to_csv("waves.csv")
+    monkeypatch.setitem(exp_fit.RATES, "new", 1e-6)
+    assert fit() == 0
+    assert report()["backtest"]["warning"]
+    assert "use it, or give fit more --minutes" in report()["backtest"]["line"]
+
+
 def test_an_error_leaves_nothing(monkeypatch, capsys):
     waves().to_csv("waves.csv")
 
@@ -257,7 +347,12 @@ def test_what_is_refused_is_told_in_a_line(capsys):
         ("fit", "no.csv", "--output", "out"): "no data file no.csv",
         ("fit", "waves.csv", "--output", "mine"): "is there already",
         ("fit", "waves.csv", "--output", "mine", "--overwrite"): "is not replaced",
-        ("fit", "waves.csv", "--output", "out", "--distill"): "--distill is not for --task_name fit",
+        ("fit", "waves.csv", "--output", "out", "--distill"): "--distill is not for --task_name fit: leave it out",
+        ("fit", "waves.csv", "--output", "out", "--d_model", "64", "--setting", "mine"): "--setting, --d_model are not",
+        ("fit", "waves.csv", "--output", "out", "--num_samples", "20"): "--num_samples is not",
+        ("fit", "waves.csv", "--output", "out", "--seq_len", "96"): "--seq_len is not",
+        ("fit", "waves.csv", "--output", "out", "--spec_config", "best.json"): "--spec_config is not",
+        ("fit", "waves.csv", "--output", "out", "--force"): "--force is not",
         ("fit", "waves.csv", "--output", "out", "--checkpoint", "gone"): "no checkpoint gone",
     }.items():
         assert run.main(list(given)) == 2
@@ -286,6 +381,36 @@ def test_series_of_different_steps_are_refused(capsys):
     pd.concat(parts).to_csv("mixed.csv", index=False)
     assert fit("--id_column", "id", table="mixed.csv") == 2
     assert "its series are of different steps, 1h and 1D" in capsys.readouterr().err
+
+
+def other_report(content: str) -> None:
+    Path("out/report.json").write_text(content)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda: Path("out/diary.txt").write_text("dear"),
+        lambda: Path("out/target/notes.md").write_text("dear"),
+        lambda: Path("out/draft/older").mkdir(parents=True),
+        lambda: other_report("[" * 100_000),
+        lambda: other_report("{}"),
+        lambda: other_report(json.dumps(report() | {"schema": 0})),
+        lambda: other_report(json.dumps(report() | {"target": {"sha256": "0"}})),
+        lambda: other_report(json.dumps(report()) + " " * exp_fit.MOST_REPORT),
+        lambda: Path("out/target/model.safetensors").write_bytes(b"mine"),
+    ],
+)
+def test_a_folder_that_is_not_as_it_was_made_is_not_replaced(change, monkeypatch, capsys):
+    waves().to_csv("waves.csv")
+    interrupt(monkeypatch, ExpForecast, "loss", 12)  # in the least time
+    assert fit() == 0
+    assert exp_fit.ours(Path("out"))
+    change()
+    before = sorted(map(str, Path("out").rglob("*")))
+    assert fit("--overwrite") == 2
+    assert "is not replaced" in capsys.readouterr().err
+    assert sorted(map(str, Path("out").rglob("*"))) == before
 
 
 def test_what_is_held_back_is_not_read():
@@ -397,6 +522,27 @@ def test_stages_leave_time_for_the_report(monkeypatch):
     assert progress.left() == 270.0
     assert progress.at(1.0) == pytest.approx(100 + 300 - fitting.REPORT_S)
     assert list(exp_fit.ENDS.values()) == sorted(exp_fit.ENDS.values())
+
+
+def test_a_model_of_any_length_is_trained_on_contexts_of_many_lengths():
+    (history,) = Table(waves(400)).histories()
+    panel = Panel("waves", [history], 0, None)
+    patch, longest = panel.shape.patch, panel.shape.context
+    windows = panel.windows("train", panel.shape, patch, "none")
+    numbers = [torch.tensor([i, 3]) for i in range(100)]
+    whole = [windows.batch(index) for index in numbers]
+    assert {x.shape[1] for x, _ in whole} == {longest}
+    windows.patch = patch
+    cut = [windows.batch(index) for index in numbers]
+    lengths = [x.shape[1] for x, _ in cut]
+    assert set(lengths) == set(range(2 * patch, longest + 1, patch))
+    assert 0.6 < lengths.count(longest) / len(lengths) < 0.95
+    for index, before, after in zip(numbers, whole, cut, strict=True):
+        torch.testing.assert_close(windows.batch(index), after, rtol=0, atol=0)
+        context = after[0].shape[1]
+        same = torch.cat(before, 1)[:, longest - context :]
+        scale, level = torch.std_mean(same[:, :context], 1, correction=0, keepdim=True)
+        torch.testing.assert_close(torch.cat(after, 1), (same - level) / scale, rtol=1e-4, atol=1e-4)
 
 
 def test_series_of_uneven_lengths_are_trained_on_where_they_have_room():

@@ -181,7 +181,15 @@ def worse(ours: float, other: float) -> bool:
     return ours > other * (1 + SAME)
 
 
-def record(sums: dict, told: dict[str, str], columns: list[str], horizon: int, asked: int, least: int) -> dict:
+def record(
+    sums: dict,
+    told: dict[str, str],
+    columns: list[str],
+    horizon: int,
+    asked: int,
+    least: int,
+    advice: str = ADVICE,
+) -> dict:
     """The results, for JSON. Errors that are not known are None.
 
     Args:
@@ -190,6 +198,7 @@ def record(sums: dict, told: dict[str, str], columns: list[str], horizon: int, a
         columns: names.
         horizon, asked: time steps of each forecast, and origins asked for.
         least: rows that an origin needs before it.
+        advice: what to do where a rival is better.
 
     Returns:
         ``methods`` has, for each, the mean MASE over columns, series and origins, and MAE and CRPS divided by the
@@ -235,7 +244,7 @@ def record(sums: dict, told: dict[str, str], columns: list[str], horizon: int, a
         "series_worse": mean(sums["worse"][best], sums["compared"]) if best else None,
         "worst_series": worst and {"series": worst[1], "mase": worst[2], "mase_rival": worst[3]},
     }
-    return found | {"line": line(found, least), "short": short(found)}
+    return found | {"line": line(found, least, advice), "short": short(found)}
 
 
 def shown(mase: float) -> str:
@@ -257,7 +266,7 @@ def judged(found: dict) -> str:
     return text
 
 
-def line(found: dict, least: int) -> str:
+def line(found: dict, least: int, advice: str = ADVICE) -> str:
     if not found["series"]:
         needed = least + found["horizon"]
         return (
@@ -276,7 +285,7 @@ def line(found: dict, least: int) -> str:
     text += ", ".join(f"{methods[name]['told']} {shown(methods[name]['mase'])}" for name in others)
     text += f": {judged(found)}"
     if found["warning"]:
-        text = f"WARNING: {text}: use it, or {ADVICE}"
+        text = f"WARNING: {text}: use it, or {advice}"
     parts, tested = [text], found["series"] + found["series_too_short"] + found["series_not_tested"]
     if tested > 1 and found["series_worse"] is not None:
         parts.append(f"the model is worse than it on {100 * found['series_worse']:.0f} % of {found['series']:,} series")

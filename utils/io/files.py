@@ -79,11 +79,18 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def check_free(folder: Path, overwrite: bool, replaceable: Callable[[Path], bool]) -> None:
-    """Refuse a folder that :func:`built` would not make.
+    """Refuse a folder that :func:`built` would not make; what a killed run has moved aside is put back first.
 
     Raises:
         UserError: there is something that is not to be replaced.
+        Interrupted: what was moved aside cannot be put back.
     """
+    for old in _left(folder, "old"):
+        if not os.path.lexists(folder) and replaceable(old):
+            try:
+                os.rename(old, folder)
+            except OSError as error:
+                raise Interrupted(f"cannot move {old} back to {folder}: {error.strerror}; move it") from error
     if os.path.lexists(folder) and not overwrite:
         raise UserError(f"{folder} is there already: give another folder, or add --overwrite")
     if os.path.lexists(folder) and (folder.is_symlink() or not replaceable(folder)):
@@ -94,6 +101,8 @@ def check_free(folder: Path, overwrite: bool, replaceable: Callable[[Path], bool
 def built(folder: Path, overwrite: bool, replaceable: Callable[[Path], bool]) -> Iterator[Path]:
     """A new folder that appears under its name only when it is complete; until then it is a hidden neighbour.
 
+    What it replaces is moved aside first, and removed when the new folder has its name; else it is moved back.
+
     Args:
         folder: its path.
         overwrite: whether to replace what has this name, if ``replaceable`` says that it is such a folder.
@@ -102,23 +111,40 @@ def built(folder: Path, overwrite: bool, replaceable: Callable[[Path], bool]) ->
         UserError: see :func:`check_free`.
         Interrupted: the folder cannot be written.
     """
-    check_free(folder, overwrite, replaceable)
     folder = folder.absolute()
+    check_free(folder, overwrite, replaceable)
     hidden, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{kind}") for kind in ("part", "old"))
     try:
-        for left in folder.parent.glob(f".{folder.name}.*.part"):
-            if not _running(left.name.split(".")[-2]):
-                shutil.rmtree(left)
+        for left in [*_left(folder, "part"), *filter(replaceable, _left(folder, "old"))]:
+            shutil.rmtree(left)
         hidden.mkdir(parents=True)
         yield hidden
-        if os.path.lexists(folder) and overwrite:
-            os.rename(folder, old)
-        os.rename(hidden, folder)
+        check_free(folder, overwrite, replaceable)  # it may have changed meanwhile
+        try:
+            if os.path.lexists(folder):
+                os.rename(folder, old)
+            os.rename(hidden, folder)
+        finally:
+            if not os.path.lexists(folder) and os.path.lexists(old):
+                os.rename(old, folder)
     except OSError as error:
         raise Interrupted(f"cannot write {folder}: {error.strerror}; free or unlock it") from error
     finally:
-        for left in (hidden, old):
-            shutil.rmtree(left, ignore_errors=True)
+        shutil.rmtree(hidden, ignore_errors=True)
+        if os.path.lexists(folder):
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _left(folder: Path, kind: str) -> list[Path]:
+    """What ended processes have left of :func:`built`; ``kind``: part or old."""
+    form = re.compile(re.escape(f".{folder.name}.") + rf"(\d+)\.{kind}", re.ASCII)
+    parent, found = folder.absolute().parent, []
+    for name in sorted(os.listdir(parent)) if parent.is_dir() else ():
+        match = form.fullmatch(name)
+        # this process has begun nothing yet: what has its number is of an earlier one
+        if match and (int(match[1]) == os.getpid() or not _running(match[1])) and not (parent / name).is_symlink():
+            found.append(parent / name)
+    return found
 
 
 def _running(process: str) -> bool:

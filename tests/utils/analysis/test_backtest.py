@@ -178,3 +178,10 @@ def test_sums_survive_a_file_and_others_are_not_taken_for_them():
         assert not sound(odd, like)
     assert not sound(again | {"errors": {}}, like)
     assert not sound(again, nothing(list(TOLD), 3))
+
+
+def test_the_advice_of_a_warning_is_given():
+    sums = sums_of(series(), drawn=np.full((2, 1, HORIZON, 2), 50.0))
+    made = record(sums, TOLD, ["a", "b"], HORIZON, 4, 12, "ask for more")
+    assert made["line"].startswith("WARNING")
+    assert "use it, or ask for more" in made["line"]

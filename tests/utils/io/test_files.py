@@ -10,8 +10,17 @@ import stat
 
 import pytest
 
-from leapcast.models.errors import Interrupted
-from leapcast.utils.io.files import Growing, alone_in, append_text, harmless, write_atomic, write_json
+from leapcast.models.errors import Interrupted, UserError
+from leapcast.utils.io.files import (
+    Growing,
+    alone_in,
+    append_text,
+    built,
+    check_free,
+    harmless,
+    write_atomic,
+    write_json,
+)
 
 IDENTITY = {"data": "waves", "K": [7]}
 
@@ -343,3 +352,86 @@ def test_cells_that_spreadsheets_would_run_are_quoted(cell):
 @pytest.mark.parametrize("cell", ["", "a", "a=b", "1", "-1", "+1.5", "-.5e-3", "2.", "s-1", "'=1"])
 def test_other_cells_stay(cell):
     assert harmless(cell) == cell
+
+
+# ---------------------------------------------------------------- a folder that is built
+
+ENDED = 2**22 + 1  # no process has this number
+
+
+def made(folder, text, overwrite=True, meanwhile=None):
+    with built(folder, overwrite, lambda found: (found / "made").is_file()) as part:
+        (part / "made").write_text(text)
+        if meanwhile:
+            meanwhile.mkdir()
+            (meanwhile / "diary.txt").write_text("dear")
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), KeyboardInterrupt()])
+def test_a_folder_is_as_it_was_where_the_new_one_cannot_take_its_place(tmp_path, monkeypatch, error):
+    made(tmp_path / "m", "old")
+    rename = os.rename
+
+    def failing(source, to):
+        if str(source).endswith(".part"):
+            raise error
+        rename(source, to)
+
+    monkeypatch.setattr(os, "rename", failing)
+    with pytest.raises(Interrupted if isinstance(error, OSError) else KeyboardInterrupt):
+        made(tmp_path / "m", "new")
+    assert (tmp_path / "m/made").read_text() == "old"
+    assert os.listdir(tmp_path) == ["m"]
+
+
+def test_nothing_is_lost_where_neither_folder_can_be_renamed(tmp_path, monkeypatch):
+    made(tmp_path / "m", "old")
+    rename = os.rename
+
+    def failing(source, to):
+        if str(to).endswith("/m"):
+            raise OSError(5, "Input/output error")
+        rename(source, to)
+
+    monkeypatch.setattr(os, "rename", failing)
+    with pytest.raises(Interrupted):
+        made(tmp_path / "m", "new")
+    (left,) = tmp_path.iterdir()
+    assert (left / "made").read_text() == "old"
+    monkeypatch.undo()
+    with pytest.raises(UserError, match="there already"):
+        check_free(tmp_path / "m", False, lambda found: True)
+    assert (tmp_path / "m/made").read_text() == "old"
+
+
+@pytest.mark.parametrize("process", [ENDED, os.getpid()])
+def test_what_a_killed_run_moved_aside_is_put_back(tmp_path, process):
+    made(tmp_path / "m", "old")
+    os.rename(tmp_path / "m", tmp_path / f".m.{process}.old")
+    (tmp_path / f".m.{process}.part").mkdir()
+    with pytest.raises(UserError, match="there already"):
+        made(tmp_path / "m", "new", overwrite=False)
+    assert (tmp_path / "m/made").read_text() == "old"
+    made(tmp_path / "m", "new")
+    assert (tmp_path / "m/made").read_text() == "new"
+    assert os.listdir(tmp_path) == ["m"]
+
+
+def test_only_what_such_a_run_left_is_removed(tmp_path):
+    for name in (".m.notes.part", f".m.{ENDED}.parts", f".m.x.{ENDED}.part", f".mm.{ENDED}.part", f".m.{ENDED}.old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "diary.txt").write_text("dear")
+    others = sorted(os.listdir(tmp_path))
+    (tmp_path / f".m.{ENDED}.part").mkdir()
+    made(tmp_path / "m", "new")
+    assert sorted(os.listdir(tmp_path)) == [*others, "m"]
+    (tmp_path / f".[m]*.{ENDED}.part").mkdir()
+    made(tmp_path / "[m]*", "new")
+    assert sorted(os.listdir(tmp_path)) == [*others, "[m]*", "m"]
+
+
+def test_what_appeared_meanwhile_is_not_replaced(tmp_path):
+    with pytest.raises(UserError, match="is not replaced"):
+        made(tmp_path / "m", "new", meanwhile=tmp_path / "m")
+    assert (tmp_path / "m/diary.txt").read_text() == "dear"
+    assert os.listdir(tmp_path) == ["m"]
