@@ -311,7 +311,7 @@ class ExpFit(ExpBasic):
         """Train up to the end of the data; the test part is then trained on, and validated on."""
         whole = self.panel.whole()
         judge = Judge.of(whole, [best.shape], "test")
-        changes = best.changes | {"checkpoint": str(path), "learning_rate": RATES["training on"]}
+        changes = best.changes | {"checkpoint": str(path), "profile": "none", "learning_rate": RATES["training on"]}
         given = self.own("training_on", **changes), whole, best.shape, self.progress
         last = Start(best.name, best.shape, {})
         found = self.run(TargetOnPanel(judge, *given, self.progress.at(ENDS["training on"])), last)
