@@ -170,7 +170,7 @@ class OnPanel:
             each = self.seconds_of_a_step(windows)
             steps = max(LEAST_STEPS, int((self.ends - self.clock()) / LOOKS / each))
             windows.epoch = self.args.batch_size * steps
-            windows.patch = self.shape.patch if self.model.config.any_length else None
+            windows.patch = self.shape.patch if self.model.config.any_length and self.panel.short else None
         return windows
 
     def seconds_of_a_step(self, windows: Sampled) -> float:
@@ -206,7 +206,8 @@ class TargetOnPanel(OnPanel, ExpForecast):
         return self.reshaped(super().build())
 
     def sizes(self) -> dict:
-        return super().sizes() | {"any_length": True}  # predict reads series too short to be trained on
+        # predict reads the series that are too short to be trained on; without them all steps are for the full context
+        return super().sizes() | {"any_length": bool(self.panel.short)}
 
     def windows(self, split: str, horizon: int) -> Any:
         if split == "train":

@@ -103,6 +103,7 @@ def test_a_wide_table_becomes_a_folder_that_predict_and_python_take_whole(capsys
     assert config["training"]["step"] == "1h"
     assert config["training"]["until"] == str(pd.to_datetime(table.index[-1])), "trained on to the end"
     assert config["config"]["channels"] == "independent"
+    assert not config["config"]["any_length"], "no series is short: all steps are for the full context"
     assert ".part" not in json.dumps(config), "no path of what was temporary"
     draft = json.loads(Path("out/draft/config.json").read_text())
     assert draft["training"]["inputs"][-1] == checkpoint.digest(Path("out/target")), "distilled from what was written"
@@ -155,6 +156,7 @@ def test_a_long_table_with_missing_days_is_trained_on(capsys):
         f"1 series of fewer than {least} rows are too short to be forecast by this model: leave them out in predict "
         "(s3)" in told
     )
+    assert all(checkpoint.read(Path("out", part))["config"]["any_length"] for part in ("target", "draft"))
     rest = pd.read_csv(table).query("store != 's3'")
     rest.to_csv("rest.csv", index=False)
     ahead = ["--checkpoint", "out", "--test_pred_len", "7", "--setting", "ahead"]
