@@ -404,7 +404,7 @@ def test_nothing_is_lost_where_neither_folder_can_be_renamed(tmp_path, monkeypat
     assert (tmp_path / "m/made").read_text() == "old"
 
 
-@pytest.mark.parametrize("process", [ENDED, os.getpid()])
+@pytest.mark.parametrize("process", [ENDED, os.getpid()], ids=["gone", "reused"])
 def test_what_a_killed_run_moved_aside_is_put_back(tmp_path, process):
     made(tmp_path / "m", "old")
     os.rename(tmp_path / "m", tmp_path / f".m.{process}.old")
