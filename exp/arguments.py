@@ -147,7 +147,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         refuse(name for name, value in vars(args).items() if name not in FOR_FIT and value != parser.get_default(name))
     if args.task_name == "predict":
         mode = PATHS if args.num_samples > 1 else MEANS
-        parser.set_defaults(spec_sigma="calibrated", spec_mode=mode, spec_adaptive="stored")
+        parser.set_defaults(spec_sigma="calibrated", spec_mode=mode, spec_adaptive="stored", test_pred_len=None)
         args = parser.parse_args(argv)
     if args.calibrate_plan:
         parser.set_defaults(spec_sigma="calibrated", spec_mode=MEANS)
@@ -275,7 +275,11 @@ def build_parser() -> Parser:
         changes=BOTH,
     )
     g.add_argument(
-        "--test_pred_len", type=whole(1), default=720, help="horizon in time steps (fit: found)", changes=DECODED
+        "--test_pred_len",
+        type=whole(1),
+        default=720,
+        help="horizon in time steps (predict and fit: found)",
+        changes=DECODED,
     )
     g.add_argument(
         "--split", choices=["val", "test"], default="test", help="split to forecast in testing", changes=DECODED

@@ -22,7 +22,7 @@ from leapcast.data_provider.histories import History, Table, short, told_filled
 from leapcast.exp.arguments import NO_DRAFT, build_parser
 from leapcast.exp.exp_decode import ExpDecode
 from leapcast.exp.identity import INPUTS, again, refuse_another
-from leapcast.exp.judged import PANELS, panels, replaced, season_of
+from leapcast.exp.judged import PANELS, panels, replaced, season_of, usual_horizon
 from leapcast.exp.pace import measured_slower, time_beside
 from leapcast.exp.ray_data import ray_decode
 from leapcast.forecaster import SpeculativeForecaster, check_names
@@ -52,6 +52,9 @@ class ExpPredict(ExpDecode):
     def __init__(self, args):
         super().__init__(args)
         self.table = self.series
+        if args.test_pred_len is None:
+            args.test_pred_len, told = usual_horizon(args.checkpoint, *self.past())
+            self.say(f"horizon {told}; --test_pred_len chooses")
         self.longest: tuple = (0,)
         wanted = args.spec_draft_model != NO_DRAFT
         if args.use_speculative and not wanted:

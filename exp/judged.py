@@ -10,8 +10,10 @@ from leapcast.backtest import last_seasons
 from leapcast.data_provider import seasons
 from leapcast.data_provider.histories import History, Table
 from leapcast.utils.decoding.plan import Decision
+from leapcast.utils.io import checkpoint
 
 PANELS = 8  # in the figure
+LONG, SHORT_SEASONS = 12, 4  # the usual horizon is a season of at least 12 steps, or four shorter ones
 
 
 def replaced(path: Path, now: Decision | None) -> str | None:
@@ -23,6 +25,26 @@ def replaced(path: Path, now: Decision | None) -> str | None:
             if before and now and before.use != now.use:
                 return f"the forecast of {record['created']} in {path.parent} is replaced: its {before}"
     return None
+
+
+def usual_horizon(target: str | None, past: list[np.ndarray], step) -> tuple[int, str]:
+    """The horizon where none is given, and where it is from: what a model folder was tested on, else by the season.
+
+    Args:
+        target: path or name of the checkpoint, if given.
+        past: values of the first series, each ``[rows, C]``.
+        step: time between their rows.
+    """
+    if target and (folder := checkpoint.model_folder(target)):
+        with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+            horizon = json.loads((folder / "report.json").read_text())["sizes"]["horizon"]
+            if type(horizon) is int and horizon > 0:
+                return horizon, f"{horizon}, as {target} was fitted for"
+    rows = max(map(len, past))
+    season = seasons.find(past, step, max(2, rows // 2)).length
+    horizon = season if season >= LONG else SHORT_SEASONS * season if season > 1 else LONG
+    horizon = max(1, min(horizon, rows // 4))
+    return horizon, f"{horizon}" + (f", by the season of {season}" if season > 1 else ", as no season was found")
 
 
 def season_of(series: list[History]) -> int:

@@ -106,7 +106,7 @@ class Backtest:
                     name = f"series {one.number}" if one.name is None else str(one.name)
                     pasts = [past.values for past in own]
                     trained = sum(not later(one.times[len(past)], self.until) for past in pasts)
-                    total = add(total, of_series(name, one.values, pasts, paths, self.kinds, trained))
+                    total = add(total, of_series(name, one.values, pasts, paths, self.kinds, trained, one.gaps))
         return total
 
     def record(self, sums: dict, columns: list[str], advice: str = ADVICE) -> dict:

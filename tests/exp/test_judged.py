@@ -9,7 +9,7 @@ import pytest
 
 import run
 from leapcast import SpeculativeForecaster
-from leapcast.exp import exp_predict
+from leapcast.exp import exp_predict, judged
 from leapcast.utils.analysis.backtest import MODEL
 from leapcast.utils.decoding.plan import Decision
 from leapcast.utils.io import checkpoint
@@ -265,3 +265,15 @@ def test_a_forecast_of_another_plan_that_is_replaced_is_told(here, monkeypatch, 
     assert predict("waves.csv", "changes", *SELF) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "is replaced" in line]
     assert line.startswith(f"the forecast of {created} in results/changes is replaced: its plan: self (next, season 4)")
+
+
+@pytest.mark.parametrize(
+    ("season", "step", "rows", "expected"),
+    [(24, "1h", 900, 24), (7, "1D", 300, 28), (12, "MS", 96, 12), (24, "1h", 80, 20), (1, "1D", 300, 12)],
+)
+def test_the_usual_horizon_follows_the_season(season, step, rows, expected):
+    values = np.arange(rows)[:, None] % season + np.random.default_rng(0).normal(0, 0.1, (rows, 1))
+    step = pd.Timedelta(step) if step[0] == "1" else f"1{step}"
+    horizon, told = judged.usual_horizon(None, [values], step)
+    assert horizon == expected
+    assert (f"season of {season}" in told) == (season > 1)

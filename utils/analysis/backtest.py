@@ -47,6 +47,7 @@ def nothing(methods: list[str], columns: int) -> dict:
         "origins": 0,  # over all series
         "trained": 0,  # of these, those followed by rows that the model was trained on
         "most": 0,  # origins of one series
+        "known": [0] * columns,  # origins after which the column has values that were not filled
         "kept": [0] * columns,  # origins before which the column varies
         "compared": 0,  # series with such a column
         "worse": dict.fromkeys(methods[1:], 0),  # series on which the model is worse than the rival
@@ -113,6 +114,7 @@ def of_series(
     drawn: np.ndarray,
     kinds: dict[str, tuple[int, int]],
     trained: int = 0,
+    gaps: np.ndarray | None = None,
 ) -> dict:
     """The sums of one series.
 
@@ -123,8 +125,10 @@ def of_series(
         drawn: the model's paths ``[O, S, H, C]``; S is 1 for a point forecast.
         kinds: the rivals, see :func:`rivals.names`.
         trained: of the origins, those followed by rows that the model was trained on.
+        gaps: ``[L, C]``, which values were filled, and so are no truth; None where none is.
     """
     horizon, columns = drawn.shape[2:]
+    real = np.ones(values.shape) if gaps is None else 1.0 - gaps
     sums = nothing([MODEL, *kinds], columns)
     longest = max(season for season, _ in kinds.values())
     with np.errstate(over="ignore", invalid="ignore"):  # cut off below
@@ -132,25 +136,29 @@ def of_series(
         unit = np.ldexp(1.0, np.frexp(np.abs(values - first).max(0))[1] - 1)  # keeps squares from under- and overflow
         values, drawn = (values - first) / unit, (drawn - first) / unit
     for known, paths in zip(pasts, drawn, strict=True):
-        truth = values[len(known) : len(known) + horizon]
+        truth, share = (part[len(known) : len(known) + horizon] for part in (values, real))
+        count = share.sum(0)
+        share = share * horizon / np.maximum(count, 1)  # weights with a mean of 1
         with np.errstate(over="ignore", invalid="ignore"):
             past = (known - first) / unit
             scale, deviation = scales(past, longest)
             # less is rounding error
             varied = (scale > 1e-12 * (np.abs(known).max(0) / unit)) & (deviation > 0) & np.isfinite(scale + deviation)
+            varied &= count > 0
             forecasts = {MODEL: paths} | {
-                rival: rivals.members(past, season, horizon, count) for rival, (season, count) in kinds.items()
+                rival: rivals.members(past, season, horizon, many) for rival, (season, many) in kinds.items()
             }
             for method, members in forecasts.items():
                 errors = members - truth
-                absolute = np.abs(errors[0] + (errors - errors[:1]).mean(0)).mean(0)  # exact where all are equal
-                each = absolute if len(members) == 1 else crps(np.zeros_like(truth), errors, 0).mean(0)
+                absolute = (share * np.abs(errors[0] + (errors - errors[:1]).mean(0))).mean(0)  # exact where equal
+                each = absolute if len(members) == 1 else (share * crps(np.zeros_like(truth), errors, 0)).mean(0)
                 own = sums["errors"][method]
                 own["mae"] = plus(own["mae"], absolute * unit)
                 own["crps"] = plus(own["crps"], each * unit)
                 own["mase"] = plus(own["mase"], over(absolute, scale, varied))
                 own["mae_scaled"] += float(over(absolute, deviation, varied).sum())
                 own["crps_scaled"] += float(over(each, deviation, varied).sum())
+        sums["known"] = [before + int(one) for before, one in zip(sums["known"], count > 0, strict=True)]
         sums["kept"] = [count + int(one) for count, one in zip(sums["kept"], varied, strict=True)]
     sums |= {"series": 1, "origins": len(pasts), "trained": trained, "most": len(pasts)}
     if kept := sum(sums["kept"]):
@@ -218,8 +226,8 @@ def record(
     }
     by_column = {
         column: {
-            name: {"mae": mean(own["mae"][i], seen), "mase": mean(own["mase"][i], sums["kept"][i])}
-            | {"crps": mean(own["crps"][i], seen)}
+            name: {"mae": mean(own["mae"][i], sums["known"][i]), "mase": mean(own["mase"][i], sums["kept"][i])}
+            | {"crps": mean(own["crps"][i], sums["known"][i])}
             for name, own in sums["errors"].items()
         }
         for i, column in enumerate(columns if seen else ())
@@ -235,7 +243,7 @@ def record(
         "series": sums["series"],
         "series_too_short": sums["short"],
         "series_not_tested": sums["beyond"],
-        "constant": seen * len(columns) - kept,  # columns before an origin, left out of scaled errors
+        "constant": sum(sums["known"]) - kept,  # columns before an origin, left out of scaled errors
         "methods": methods,
         "columns": by_column,
         "best_rival": best,

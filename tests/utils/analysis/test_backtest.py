@@ -185,3 +185,19 @@ def test_the_advice_of_a_warning_is_given():
     made = record(sums, TOLD, ["a", "b"], HORIZON, 4, 12, "ask for more")
     assert made["line"].startswith("WARNING")
     assert "use it, or ask for more" in made["line"]
+
+
+def test_filled_values_are_no_truth():
+    values = np.arange(40.0)[:, None] % 6 + np.sin(np.arange(40.0))[:, None]
+    gaps = np.zeros(values.shape, bool)
+    gaps[30:33] = True
+    drawn = np.zeros((1, 1, 6, 1))
+    wrong = values.copy()
+    wrong[30:33] = 99
+    own, other = (
+        of_series(None, v, [values[:30]], drawn, KINDS, 0, gaps)["errors"]["model"]["mae"] for v in (values, wrong)
+    )
+    assert own == pytest.approx(other)
+    assert own == pytest.approx([np.abs(values[33:36]).mean()])
+    gaps[30:] = True
+    assert of_series(None, values, [values[:30]], drawn, KINDS, 0, gaps)["known"] == [0]
