@@ -440,7 +440,7 @@ def test_proposals_are_compared_with_the_patch_they_are_meant_for(experiment, re
     exp.model, exp.teacher, exp.args = (
         Counting(reads_target),
         CountingTeacher(),
-        SimpleNamespace(distill_loss="mse", train_loss="mse"),
+        SimpleNamespace(distill_loss="mse", train_loss="mse", rollout_share=1.0),
     )
     context, steps = 3, 4
     read = ramp(context + steps - 1)
@@ -455,7 +455,7 @@ def test_one_pass_of_a_causal_target_teaches_what_separate_passes_do(model, chan
     full, steps = to_patches(walk(3, 28, 2 if channels == "joint" else 1), 4), 4
     exp = object.__new__(ExpDistill)
     exp.device = torch.device("cpu")
-    exp.teacher, exp.args = target, SimpleNamespace(distill_loss="mse", train_loss="mse")
+    exp.teacher, exp.args = target, SimpleNamespace(distill_loss="mse", train_loss="mse", rollout_share=1.0)
     if model == "timer_xl_draft":
         exp.model = tiny(2, channels=channels, d_model=8)
     else:
