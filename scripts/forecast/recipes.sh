@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What makes a target better, on validation: Auckland's pedestrians and ETTh1 with and without a seasonal profile, rollouts,
-# a robust loss and a longer context, each of the same size and number of steps. About a quarter of an hour of one core.
+# a robust loss and a longer context, each of the same size and number of steps. About half an hour of one core.
 # Usage: recipes.sh ROOT_PATH (of ETTh1)
 source "$(dirname "$0")/../setup.sh"
 ROOT=$1
