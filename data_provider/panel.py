@@ -143,12 +143,10 @@ class Panel:
 
     def whole(self) -> Self:
         """A copy in which the training part is everything, and the test part is validated on."""
-        made = type(self).__new__(type(self))
-        vars(made).update(vars(self))
+        made = copy(self)
         made.parts = []
         for part in self.parts:
-            one = type(part).__new__(type(part))
-            vars(one).update(vars(part))
+            one = copy(part)
             one.borders = {"train": (0, len(part.values)), "val": part.borders["test"], "test": part.borders["test"]}
             made.parts.append(one)
         return made

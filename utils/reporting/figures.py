@@ -99,14 +99,7 @@ def prediction_figure(file: Path, panels: list[tuple], heading: str = "", alarm:
         heading: what is to be known of all panels.
         alarm: whether the heading warns.
     """
-    across = min(2, len(panels))
-    figure, all_axes = plt.subplots(
-        -(-len(panels) // across),
-        across,
-        figsize=(7 * across, 0.8 + 2.4 * -(-len(panels) // across)),
-        layout="constrained",
-        squeeze=False,
-    )
+    figure, all_axes, across = _grid(len(panels))
     for axes, (title, times, past, ahead, drawn, beside) in zip(all_axes.flat, panels, strict=False):
         axes.plot(times, past, color="#888888", linewidth=1, label="past")
         for number, (name, values) in enumerate(beside.items(), 1):
@@ -118,18 +111,38 @@ def prediction_figure(file: Path, panels: list[tuple], heading: str = "", alarm:
             axes.fill_between(
                 ahead, low, high, color=COLOURS["speculative"], alpha=0.25, linewidth=0, label="80 % interval"
             )
-        axes.set_title(short(title), fontsize=10, parse_math=False)  # a name may contain dollar signs
-        axes.margins(x=0.01)
-        axes.tick_params(labelsize=8)
-        if isinstance(times, pd.DatetimeIndex):
-            axes.xaxis.set_major_locator(locator := AutoDateLocator(tz=times.tz, maxticks=8))
-            axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=times.tz))
-    for axes in list(all_axes.flat)[len(panels) :]:
+        _dress(axes, title, times)
+    _save(file, figure, all_axes, 1 + 2 * across, heading, alarm)
+
+
+def _grid(count: int) -> tuple:
+    """A figure, its axes and how many stand side by side, for so many panels; the axes left over are taken out."""
+    across = min(2, count)
+    down = -(-count // across)
+    size = 7 * across, 0.8 + 2.4 * down
+    figure, all_axes = plt.subplots(down, across, figsize=size, layout="constrained", squeeze=False)
+    for axes in list(all_axes.flat)[count:]:
         axes.remove()
+    return figure, all_axes, across
+
+
+def _dress(axes, title: str, times) -> None:
+    """Title and time axis of a panel."""
+    axes.set_title(short(title), fontsize=10, parse_math=False)  # a name may contain dollar signs
+    axes.margins(x=0.01)
+    axes.tick_params(labelsize=8)
+    if isinstance(times, pd.DatetimeIndex):
+        axes.xaxis.set_major_locator(locator := AutoDateLocator(tz=times.tz, maxticks=8))
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=times.tz))
+
+
+def _save(file: Path, figure, all_axes, columns: int, heading: str, alarm: bool) -> None:
+    """Add the legend in so many columns and the heading, and write the image."""
     labels = all_axes[0, 0].get_legend_handles_labels()
-    figure.legend(*labels, loc="outside lower center", ncols=1 + 2 * across, frameon=False)
+    figure.legend(*labels, loc="outside lower center", ncols=columns, frameon=False)
     if heading:
-        text = "\n".join(textwrap.fill(line, 45 * across + 30) for line in heading.splitlines())
+        width = 45 * all_axes.shape[1] + 30
+        text = "\n".join(textwrap.fill(line, width) for line in heading.splitlines())
         style = {"color": ALARM, "fontweight": "bold"} if alarm else {}
         figure.suptitle(text, fontsize=11, parse_math=False, **style)
     figure.savefig(file, dpi=120)
@@ -222,14 +235,7 @@ def backtest_figure(file: Path, panels: list[tuple], heading: str, alarm: bool) 
         heading: of all panels.
         alarm: whether it warns.
     """
-    across = min(2, len(panels))
-    figure, all_axes = plt.subplots(
-        -(-len(panels) // across),
-        across,
-        figsize=(7 * across, 0.8 + 2.4 * -(-len(panels) // across)),
-        layout="constrained",
-        squeeze=False,
-    )
+    figure, all_axes, _ = _grid(len(panels))
     for axes, (title, times, truth, horizon, lines, (name, rival)) in zip(all_axes.flat, panels, strict=False):
         ahead, forecast = times[-horizon:], COLOURS["speculative"]
         axes.plot(times, truth, color=COLOURS["truth"], linewidth=0.9, label="truth")
@@ -238,16 +244,5 @@ def backtest_figure(file: Path, panels: list[tuple], heading: str, alarm: bool) 
         axes.fill_between(
             ahead, lines["low"], lines["high"], color=forecast, alpha=0.25, linewidth=0, label="80 % interval"
         )
-        axes.set_title(short(title), fontsize=10, parse_math=False)
-        axes.margins(x=0.01)
-        axes.tick_params(labelsize=8)
-        if isinstance(times, pd.DatetimeIndex):
-            axes.xaxis.set_major_locator(locator := AutoDateLocator(tz=times.tz, maxticks=8))
-            axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=times.tz))
-    for axes in list(all_axes.flat)[len(panels) :]:
-        axes.remove()
-    figure.legend(*all_axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
-    style = {"color": ALARM, "fontweight": "bold"} if alarm else {}
-    figure.suptitle(textwrap.fill(heading, 45 * across + 30), fontsize=11, parse_math=False, **style)
-    figure.savefig(file, dpi=120)
-    plt.close(figure)
+        _dress(axes, title, times)
+    _save(file, figure, all_axes, 4, heading, alarm)
