@@ -104,6 +104,7 @@ class Model(nn.Module):
 
     one_call, at_once = False, 1  # as a draft it proposes one patch per call
     reads_target = False
+    tokens = 1  # per patch and variable
     biased = True  # whether embedding and head have biases
     layer: type[nn.Module] = Block
     statistics = staticmethod(window_statistics)  # for norm='window'

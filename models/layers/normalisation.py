@@ -57,3 +57,29 @@ def running_statistics(moments: Tensor, window: int, first: Tensor | None = None
     between = (means - mean.unsqueeze(-1)).square() * exists
     variance = ((variances * exists).sum(-1) + between.sum(-1)) / count
     return mean, (variance + CAUSAL_EPS).sqrt()
+
+
+def cumulative_sums(tokens: Tensor, before: Tensor | None = None) -> Tensor:
+    """Number, sum and sum of squares of all values up to and including each token; NaN is padding.
+
+    They are float64: in float32 the variance of values far from 0 would be lost.
+
+    Args:
+        tokens: ``[B, T, values]``.
+        before: ``[B, 1, 3]``, the sums before the first token.
+
+    Returns:
+        ``[B, T, 3]`` float64.
+    """
+    values = tokens.double()
+    sums = torch.stack(((~values.isnan()).double().sum(-1), values.nansum(-1), values.square().nansum(-1)), -1)
+    sums = sums.cumsum(1)
+    return sums if before is None else sums + before
+
+
+def statistics_of_sums(sums: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Mean and population standard deviation from :func:`cumulative_sums` ``[B, T, 3]``, 0 before the first value."""
+    number, total, squares = sums.unbind(-1)
+    number = number.clamp(min=1)
+    mean = total / number
+    return mean.to(dtype), (squares / number - mean.square()).clamp(min=0).sqrt().to(dtype)

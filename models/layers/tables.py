@@ -1,7 +1,11 @@
 """Precomputed tables by position: rotary embeddings, attention masks and attention biases."""
 
+from copy import copy
+
 import torch
 from torch import Tensor
+
+from leapcast.models.layers.rotary import turns
 
 
 class Tables:
@@ -15,7 +19,7 @@ class Tables:
     """
 
     def __init__(self, model, capacity: int, variables: int, attention_window: int):
-        like = model.blocks.norm.weight
+        self.like = like = model.blocks.norm.weight  # of the dtype and on the device of keys and values
         time = torch.arange(capacity)
         index = time.unsqueeze(1).expand(-1, variables)
         if model.config.rope_index == "flat":  # variable-major token index
@@ -54,3 +58,56 @@ class Tables:
             return rows if queries == 1 else rows.flip(0)
         first = self.capacity - 1 - index[..., -queries:].unsqueeze(-1)
         return self.seen[first + torch.arange(keys, device=index.device)]
+
+
+class TokenTables:
+    """Angles and mask of tokens whose positions do not count the padding before them, for rotary embeddings in halves.
+
+    Args:
+        model: has ``stacked_xf`` and ``head_dim`` as ``models/timesfm.py``.
+        capacity: most patches per row.
+        tokens: per patch.
+    """
+
+    def __init__(self, model, capacity: int, tokens: int):
+        self.like = like = model.stacked_xf[0].pre_attn_ln.scale  # of the dtype and on the device of keys and values
+        count = capacity * tokens
+        self.index = torch.arange(count, device=like.device)
+        turn = turns(torch.arange(count), model.head_dim, model.head_dim).to(like.device)
+        precise = torch.float64 if like.dtype == torch.float64 else torch.float32
+        self.cos, self.sin = (part.to(precise).unsqueeze(1) for part in (turn.real, turn.imag))
+        self.before: Tensor | None = None  # [B, 1], padded tokens of each row; None without
+
+    def padded(self, before: Tensor) -> "TokenTables":
+        """These tables for rows that begin with so many padded tokens, ``[B]``."""
+        if not before.any():
+            return self
+        tables = copy(self)
+        tables.before = before.unsqueeze(1)
+        return tables
+
+    def of(self, rows: Tensor) -> "TokenTables":
+        """The tables of these rows."""
+        if self.before is None:
+            return self
+        tables = copy(self)
+        tables.before = self.before[rows]
+        return tables
+
+    def turns(self, place: slice | Tensor) -> tuple[Tensor, Tensor]:
+        """Cosine and sine at tokens ``place`` (a slice, or ``[B, T]``): ``[1 or B, T, 1, D / 2]`` each."""
+        index = self.index[place] if self.before is None else (self.index[place] - self.before).clamp(min=0)
+        cos, sin = self.cos[index], self.sin[index]
+        return (cos, sin) if index.ndim > 1 else (cos[None], sin[None])
+
+    def mask(self, place: slice | Tensor, keys: int) -> Tensor:
+        """Whether tokens see each of the first ``keys`` tokens: ``[1 or B, 1, T, keys]``.
+
+        Padding is seen by padding only, so that no row of the attention is empty.
+        """
+        query, key = self.index[place].unsqueeze(-1), self.index[:keys]
+        seen = query >= key
+        if self.before is not None:
+            before = self.before.unsqueeze(-1)
+            seen = seen & ((key >= before) | (query < before))
+        return seen.unsqueeze(-3) if seen.ndim == 3 else seen[None, None]

@@ -12,11 +12,14 @@ class CachedSession(BaseSession):
     """Keys, values and statistics of all past patches in preallocated tensors; a pass computes new patches only.
 
     Args:
-        model: a Timer-XL network (``models/timer_xl.py``).
+        model: has ``tables``, ``tokens`` (per patch and variable), ``run`` and ``emit`` as the Timer-XL network
+            (``models/timer_xl.py``).
         context: ``[B, N, C, P]``. It is not processed, but with ``norm='window'`` it sets the statistics.
         capacity: most patches per row, proposals included.
         attention_window: how many patches back a query sees; 0 means all.
     """
+
+    statistics_held: tuple[str, ...] = ("moments", "level", "scale")  # names of tensors with an entry per row
 
     def __init__(self, model, context: Tensor, capacity: int, attention_window: int = 0):
         batch, _, variables, _ = context.shape
@@ -25,15 +28,21 @@ class CachedSession(BaseSession):
         self.lengths = self.features_end = self.features_at = torch.zeros(batch, dtype=torch.long)
         self.even: int | None = 0  # the common length of all rows; None where they differ
         # zeros, because masked entries have weight 0 in the attention, and 0 times an uninitialised value may be NaN
-        size = (batch, model.n_heads, capacity * variables, model.head_dim)
-        self.keys = [self.tables.seen.new_zeros(size) for _ in model.blocks.attn_layers]
-        self.values = [self.tables.seen.new_zeros(size) for _ in model.blocks.attn_layers]
+        self.width = variables * model.tokens  # tokens per patch
+        size = (batch, model.n_heads, capacity * self.width, model.head_dim)
+        self.keys = [self.tables.like.new_zeros(size) for _ in range(config.e_layers)]
+        self.values = [self.tables.like.new_zeros(size) for _ in range(config.e_layers)]
         self.window = config.seq_len // config.input_token_len
         self.static = model.compiled_pass is not None
-        self.moments = context.new_zeros(batch, self.window - 1 + capacity, variables, 2)
+        self.open_statistics(context)
+
+    def open_statistics(self, context: Tensor) -> None:
+        """Make the tensors of ``statistics_held``."""
+        batch, _, variables, _ = context.shape
+        self.moments = context.new_zeros(batch, self.window - 1 + self.capacity, variables, 2)
         self.level, self.scale = context.new_zeros(batch, 1, variables), context.new_ones(batch, 1, variables)
-        if config.norm == "window":
-            self.level, self.scale = model.statistics(context)
+        if self.model.config.norm == "window":
+            self.level, self.scale = self.model.statistics(context)
 
     def restart(self, context: Tensor, rows: Tensor) -> None:
         """Empty these rows and set their statistics from this context ``[len(rows), N, C, P]``."""
@@ -94,20 +103,29 @@ class CachedSession(BaseSession):
             first: see :func:`running_statistics`.
             whole: whether all rows are processed.
         """
-        count, variables, before = patches.shape[1], patches.shape[2], self.window - 1
+        width = self.width
 
         def store(layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
             held = []
             for buffer, new in ((self.keys[layer], key), (self.values[layer], value)):
                 if isinstance(patch, slice):
-                    buffer[:, :, patch.start * variables : patch.stop * variables] = new
+                    buffer[:, :, patch.start * width : patch.stop * width] = new
                 else:
-                    by_time = buffer.unflatten(2, (-1, variables)).permute(0, 2, 3, 1, 4)
-                    by_time[row, patch] = new.unflatten(2, (-1, variables)).permute(0, 2, 3, 1, 4)
-                buffer = buffer[:, :, : keys * variables]
+                    by_time = buffer.unflatten(2, (-1, width)).permute(0, 2, 3, 1, 4)
+                    by_time[row, patch] = new.unflatten(2, (-1, width)).permute(0, 2, 3, 1, 4)
+                buffer = buffer[:, :, : keys * width]
                 held.append(buffer if whole or row is None else buffer[row.squeeze(1)])
             return held[0], held[1]
 
+        level, scale = self.statistics(patches, row, patch, first, whole)
+        features = self.model.run(patches, level, scale, self.tables, patch, keys, want, store)
+        return features, self.emit(features)
+
+    def statistics(
+        self, patches: Tensor, row: Tensor | None, patch: slice | Tensor, first: Tensor | None, whole: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Level and scale of new patches; arguments as in :meth:`advance`."""
+        count, before = patches.shape[1], self.window - 1
         if self.model.config.norm == "causal":
             if isinstance(patch, slice):
                 self.moments[:, before + patch.start : before + patch.stop] = patch_moments(patches)
@@ -115,20 +133,24 @@ class CachedSession(BaseSession):
             else:
                 self.moments[row, before + patch] = patch_moments(patches)
                 moments = self.moments[row, patch[:, :1] + torch.arange(before + count, device=patches.device)]
-            level, scale = running_statistics(moments, self.window, first)
-        else:
-            level, scale = (s if whole or row is None else s[row.squeeze(1)] for s in (self.level, self.scale))
-        features = self.model.run(patches, level, scale, self.tables, patch, keys, want, store)
-        return features, self.model.emit(*features)
+            return running_statistics(moments, self.window, first)
+        if whole or row is None:
+            return self.level, self.scale
+        return self.level[row.squeeze(1)], self.scale[row.squeeze(1)]
+
+    def emit(self, features: tuple[Tensor, ...]) -> Moments:
+        """Mean and log-variance from the inputs of the heads."""
+        return self.model.emit(*features)
 
     def keep(self, rows: Tensor) -> None:
         self.lengths = self.lengths[rows]
         self.even = shared(self.lengths)
         self.features_end, self.features_at = self.features_end[rows], self.features_at[rows]
         self.static = False  # another number of rows would need recompilation
-        rows = rows.to(self.level.device)
+        rows = rows.to(self.keys[0].device)
         self.keys = [k[rows] for k in self.keys]
         self.values = [v[rows] for v in self.values]
-        self.moments, self.level, self.scale = self.moments[rows], self.level[rows], self.scale[rows]
+        for name in self.statistics_held:
+            setattr(self, name, getattr(self, name)[rows])
         self.features = tuple(f[rows] for f in self.features)
         self.moments_out = chosen(self.moments_out, rows)
