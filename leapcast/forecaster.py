@@ -19,26 +19,27 @@ from leapcast.data_provider import seasons
 from leapcast.data_provider.calendars import other_frequency
 from leapcast.data_provider.histories import History, Table, told_filled
 from leapcast.inputs import Item, batches, is_series, profile_of, standardise, whole
-from leapcast.models import UNTRAINED
-from leapcast.models import self_draft as itself
+from leapcast.models import FREE, MODELS, UNTRAINED
 from leapcast.models.errors import UserError, flagged
 from leapcast.models.inference import find_device, for_inference
-from leapcast.models.layers.patches import row_series, windows_together
-from leapcast.models.timer_xl import LEAST
+from leapcast.models.layers.patches import padded, paths, quantiles, row_series, windows_together
+from leapcast.models.self_draft import untrained
 from leapcast.utils.analysis.backtest import ORIGINS, add
 from leapcast.utils.decoding.adaptive import AdaptiveDecoder, make_decoder
 from leapcast.utils.decoding.checks import check_draft, check_rollout, check_room, check_width
 from leapcast.utils.decoding.config import SpeculativeConfig, tolerance
 from leapcast.utils.decoding.covariance import Calibration, calibrate, next_patch_errors
-from leapcast.utils.decoding.plan import ADAPTIVE, Case, Decision, Machine, Plan, candidates, decide, weights
+from leapcast.utils.decoding.plan import ADAPTIVE, LARGE, Case, Decision, Machine, Plan, candidates, decide, weights
 from leapcast.utils.decoding.rules import MEANS, PATHS, RULES
 from leapcast.utils.decoding.statistics import Statistics
-from leapcast.utils.decoding.target_alone import target_forecast
+from leapcast.utils.decoding.target_alone import target_rollout
 from leapcast.utils.io import calibrations, checkpoint, plans
 
-QUANTILES = {"q10": 0.1, "q50": 0.5, "q90": 0.9}
+QUANTILES = {"q10": 0.1, "q50": 0.5, "q90": 0.9}  # beside each column of a frame
+OPTIONS = "flip_invariance", "nonnegative", "fix_quantile_crossing", "long_head_quantiles"
 CALIBRATED_ON = 1024  # last rows of a series on whose errors σ is calibrated
-MOST_WINDOWS = 512  # windows used for calibration, over all series
+MOST_WINDOWS = 512  # windows used for calibration, over all series; of a LARGE target
+FEW_WINDOWS = 64
 MOST_ROWS = 4096  # paths decoded together at most, on any device
 
 
@@ -52,6 +53,10 @@ class Forecast:
             if several paths were drawn.
         paths: for ``num_samples`` S > 1: ``[S, H]`` or ``[S, H, C]``, or ``[B, S, H, C]`` for several series; columns
             of a frame are in the order of the table, without time and id. Otherwise None.
+        quantiles: for one forecast by a target that has quantiles of its own, these, with one more dimension than
+            ``paths`` without S, at ``levels``: ``[H, levels]``, ``[H, C, levels]`` or ``[B, H, C, levels]``; a frame
+            has some of them, as after paths. Otherwise None.
+        levels: of the quantiles, such as 0.1.
         statistics: see :class:`utils.decoding.statistics.Statistics`; empty without a draft.
         seed: seed of the noise. The same seed, data, arguments and plan give the same paths.
         plan: the draft and K that were used, and why, in one line as text; None unless ``adaptive`` is stored.
@@ -65,6 +70,8 @@ class Forecast:
     seed: int
     plan: Decision | None = None
     report: dict | None = None
+    quantiles: np.ndarray | list | None = None
+    levels: tuple[float, ...] = ()
 
 
 class SpeculativeForecaster:
@@ -75,9 +82,11 @@ class SpeculativeForecaster:
 
     Args:
         target: target model in evaluation mode.
-        draft: draft model in evaluation mode; ``self`` for self-drafting, which needs none; None runs the target alone.
+        draft: draft model in evaluation mode; the name of one that needs no training (``self`` for self-drafting,
+            ``long_head`` for a target with such a head); None runs the target alone.
         context: time steps of the context (default: as in the target's training). A target of any length
-            (``any_length`` of its configuration) reads shorter series whole, down to two patches.
+            (``any_length`` of its configuration) reads shorter series whole, down to two patches, or to one value where
+            it knows padding.
         batch_size: series decoded together.
         mode: ``point`` (means), ``coupled`` (paths near the target's own), ``sample`` (paths with the target's own
             distribution), or another acceptance rule of ``leapcast/utils/decoding/rules``; default: coupled if
@@ -96,6 +105,13 @@ class SpeculativeForecaster:
             number of proposals of each round (0 to k) follows what is measured meanwhile; ``off``: the draft is used.
         plan: a ``plan.json``, or a record of ``predict`` that holds its plan, in place of what is stored; or a
             :class:`utils.decoding.plan.Plan`.
+        flip_invariance: forecast x and -x together and give (f(x) - f(-x)) / 2, for means; None: as the target's public
+            code does (TimesFM: True), else False.
+        nonnegative: where no value of a column's context is below 0, raise the forecast to 0; None: as above.
+        fix_quantile_crossing: of a target's own quantiles, raise those above the median, and lower those below it, to
+            the one before.
+        long_head_quantiles: take them from the target's long head, moved to the median of the rollout, up to its
+            length.
 
     Raises:
         UserError: an argument is invalid, or the draft does not fit the target.
@@ -125,18 +141,23 @@ class SpeculativeForecaster:
         adaptive: str = "stored",
         plan: str | Path | Plan | None = None,
         season: int | None = None,
+        flip_invariance: bool | None = None,
+        nonnegative: bool | None = None,
+        fix_quantile_crossing: bool = False,
+        long_head_quantiles: bool = False,
     ):
         if adaptive not in ADAPTIVE:
             raise UserError(f"`adaptive` {adaptive!r}: give {', '.join(ADAPTIVE)}")
-        if isinstance(draft, str) and draft != UNTRAINED:
+        if isinstance(draft, str) and draft not in FREE:
+            names = ", ".join(map(repr, FREE))
             raise UserError(
-                f"`draft` {draft!r}: give a model, {UNTRAINED!r} or None; from_pretrained loads checkpoints"
+                f"`draft` {draft!r}: give a model, one of {names}, or None; from_pretrained loads checkpoints"
             )
         self.target, self.draft = target, draft
         self.season = None if season is None else whole("season", season)
         self.patch_len, self.channels = target.config.input_token_len, target.config.channels
         self.context = target.config.context if context is None else whole("context", context)
-        if self.context % self.patch_len:
+        if self.context % self.patch_len and not target.config.pads:
             raise UserError(
                 f"a context of {self.context} must be a multiple of the checkpoint's patch, {self.patch_len}"
             )
@@ -156,13 +177,19 @@ class SpeculativeForecaster:
             "renorm_every": renorm_every,
             "attention_window": attention_window,
         }
+        given = {"flip_invariance": flip_invariance, "nonnegative": nonnegative}
+        usual = type(target).usual
+        self.flip, self.nonnegative = (usual.get(name, False) if on is None else on for name, on in given.items())
+        self.fix_quantile_crossing, self.long_head_quantiles = fix_quantile_crossing, long_head_quantiles
+        if (fix_quantile_crossing or long_head_quantiles) and not target.config.levels:
+            raise UserError("`fix_quantile_crossing` and `long_head_quantiles` are for targets with own quantiles")
         self.adaptive = adaptive
         self.stored = plan if isinstance(plan, Plan) else Plan() if plan is None else plans.pinned(plan)
         self.data: str | None = None  # the name of the data set, where it is known
         self.trained_step: str | list | None = None  # of the target's training data, see calendars.other_frequency
         self.trained_until: str | None = None  # its last time stamp, where that may be later than a backtest's origin
         self.source: tuple[str, bool] = ("", True)  # sha256 of the draft; whether it was distilled from this target
-        self.itself: Any = draft if isinstance(draft, itself.Model) else None
+        self.itself: Any = draft if type(draft) is MODELS[UNTRAINED].Model else None
         self.drafting = draft  # what is used, see :meth:`choose`
         self.k: int | None = self.options["k"]
         self.amp = "off"
@@ -170,7 +197,9 @@ class SpeculativeForecaster:
         self.plan: Decision | None = None
         self.decoder: Any = None  # made by :meth:`prepare`, for this draft:
         self.drafted: Any = None
-        if draft is not None and draft != UNTRAINED:
+        if isinstance(draft, str) and not MODELS[draft].suits(target.config):
+            raise UserError(f"`draft` {draft}: this target has none; give {UNTRAINED!r}")
+        if draft is not None and not isinstance(draft, str):
             check_draft(target, draft)
         if target.config.stochastic_head and sigma == "calibrated":
             self.sigma = 0.5  # unused: the head's learned variances apply
@@ -184,25 +213,26 @@ class SpeculativeForecaster:
 
         Args:
             target: path or name.
-            draft: path or name; ``self`` for self-drafting, for which nothing is trained; None runs the target alone;
-                ``auto``: the draft of a model folder, as ``fit`` makes it, else self-drafting.
+            draft: path or name; ``self`` or ``long_head`` (see :class:`SpeculativeForecaster`), for which nothing is
+                trained; None runs the target alone; ``auto``: the draft of a model folder, as ``fit`` makes it, else
+                the long head where the target has one, else self-drafting.
             device: ``cpu``, ``cuda``, or ``auto`` (CUDA if available).
             options: see :class:`SpeculativeForecaster`.
 
         Raises:
             UserError: a checkpoint cannot be read, or the draft is not for this target.
         """
-        if draft == "auto":
-            draft = checkpoint.own_draft(target) or UNTRAINED
-        trained = () if draft in (None, UNTRAINED) else (draft,)
+        auto = draft == "auto"
+        draft = checkpoint.own_draft(target) if auto else draft
+        trained = () if draft in (None, *FREE) else (draft,)
         paths = [checkpoint.find(path) for path in (target, *trained)]
         loaded: list[Any] = [for_inference(checkpoint.load(path, find_device(device))) for path in paths]
         digests = [checkpoint.digest(path) for path in paths]
         related = bool(trained) and digests[0] in checkpoint.read(paths[-1])["training"].get("inputs", [])
         if trained and loaded[-1].reads_target and not related:
             raise UserError(f"{paths[-1]} holds heads of another target: give the one that they were distilled from")
-        if draft is not None and not trained:
-            loaded.append(UNTRAINED)
+        if not trained:
+            loaded.append(type(loaded[0]).draft_itself if auto else draft)
         plan = options.pop("plan", None)
         if plan is None:
             plan, ignored = plans.stored(paths[0], digests[0])
@@ -266,7 +296,7 @@ class SpeculativeForecaster:
             raise UserError("a list has a series in each item: give [L] or [L, C] for each, or one array [B, L, C]")
         for item in items:
             if item.table:
-                check_names(item.table, samples)
+                check_names(item.table, self.spreads(samples))
         histories = (
             replace(history, number=number)
             for number, history in enumerate(chain.from_iterable(item.histories for item in items))
@@ -287,22 +317,32 @@ class SpeculativeForecaster:
             parts.append(([history.end() for history in batch], drawn, statistics))
         ends, drawn = [end for part in parts for end in part[0]], np.concatenate([part[1] for part in parts])
         tell_filled(ends)
+        known = [part[2].quantiles for part in parts]
+        own = None if known[0] is None else np.concatenate(known)
         if many:
-            shaped = [self.shaped(items[i], ends[i : i + 1], drawn[i : i + 1]) for i in range(len(items))]
-            values, sampled = (list(side) for side in zip(*shaped, strict=True))
+            each = [slice(i, i + 1) for i in range(len(items))]
+            shaped = [
+                self.shaped(item, ends[i], drawn[i], None if own is None else own[i])
+                for item, i in zip(items, each, strict=True)
+            ]
+            values, sampled, deciles = (list(side) for side in zip(*shaped, strict=True))
         else:
-            values, sampled = self.shaped(items[0], ends, drawn)
+            values, sampled, deciles = self.shaped(items[0], ends, drawn, own)
         names = items[0].table.columns if items[0].table else [str(i) for i in range(parts[0][1].shape[-1])]
         found = test.record(sums, names) if test and sums else None
-        return Forecast(values, sampled if samples > 1 else None, total(parts), seed, self.plan, found)
+        levels = () if own is None else self.target.config.levels
+        drawn_paths = sampled if samples > 1 else None
+        return Forecast(values, drawn_paths, total(parts), seed, self.plan, found, deciles if levels else None, levels)
 
-    def shaped(self, item: "Item", histories: list[History], drawn: np.ndarray) -> tuple:
-        """Values and paths in the form of the input, from paths ``[series, S, H, C]``."""
+    def shaped(self, item: "Item", histories: list[History], drawn: np.ndarray, own: np.ndarray | None) -> tuple:
+        """Values, paths and own quantiles in the form of the input, from paths ``[series, S, H, C]`` and ``own``."""
         if item.table:
-            return self.frame(item.table, histories, drawn), drawn if item.table.id else drawn[0]
+            frame = self.frame(item.table, histories, drawn, own)
+            return frame, *(part if part is None or item.table.id else part[0] for part in (drawn, own))
         series = slice(None) if item.dimensions == 3 else 0
         columns = 0 if item.dimensions == 1 else slice(None)
-        return average(drawn)[series, ..., columns], drawn[series, ..., columns]
+        values, sampled = average(drawn)[series, ..., columns], drawn[series, ..., columns]
+        return values, sampled, None if own is None else own[series, :, columns]
 
     # ---------------------------------------------------------------- batches of series
 
@@ -317,13 +357,28 @@ class SpeculativeForecaster:
                 self.choose(batch, horizon, num_samples, sigma)
             yield batch, *self.decode(batch, horizon, num_samples, sigma, seed)
 
-    def draft_itself(self, histories: list[History]) -> Any:
-        """The self-draft with the season of these series, or the given one."""
-        if self.itself is not None:
+    def draft_itself(self, histories: list[History], name: str = UNTRAINED) -> Any:
+        """The draft of this name, one that needs no training, with the season of these series; or a given one."""
+        if self.itself is not None and name == UNTRAINED:
             return self.itself
         values = [history.values for history in histories]
-        season = self.season or seasons.find(values, histories[0].step, self.context).length
-        return itself.self_draft(self.target.config, self.context, season)
+        context = min(self.context, max(map(len, values)))
+        season = min(self.season or seasons.find(values, histories[0].step, self.context).length, context)
+        return untrained(MODELS[name], self.target.config, context, season)
+
+    def spreads(self, num_samples: int) -> bool:
+        """Whether a forecast has quantiles: of several paths, or the target's own."""
+        return num_samples > 1 or self.recorded(self.mode_of(num_samples)) != "none"
+
+    def recorded(self, mode: str) -> str:
+        """Which of the target's own quantiles are recorded in this mode, see :class:`SpeculativeConfig`."""
+        if not self.target.config.levels or RULES[mode].draws:
+            return "none"
+        return "long" if self.long_head_quantiles else "own"
+
+    def flips(self, num_samples: int) -> bool:
+        """Whether x and -x are forecast together, for means."""
+        return self.flip and not RULES[self.mode_of(num_samples)].draws
 
     def choose(
         self,
@@ -347,11 +402,11 @@ class SpeculativeForecaster:
             UserError: a pinned decision is for a draft that is not at hand.
         """
         self.plan, self.k = None, self.options["k"]
-        self.drafting = self.draft_itself(histories) if self.draft == UNTRAINED else self.draft
+        self.drafting = self.draft_itself(histories, self.draft) if isinstance(self.draft, str) else self.draft
         config = self.configuration(self.mode_of(num_samples), sigma)
         if self.draft is None or self.adaptive != "stored" or config.steered:
             return None
-        own = self.drafting if self.draft == UNTRAINED else self.draft_itself(histories)
+        own = self.drafting if type(self.drafting) is MODELS[UNTRAINED].Model else self.draft_itself(histories)
         at_hand = dict(candidates(self.drafting, own, *self.source))
         models: dict = {candidate.draft: model for candidate, model in at_hand.items()} | {None: None}
         pinned = self.stored.decision
@@ -365,8 +420,10 @@ class SpeculativeForecaster:
         if decision is None:
             variables = histories[0].values.shape[1]
             wide = variables if self.channels == "independent" else 1
+            wide *= 1 + self.flips(num_samples)
             steps = math.ceil(horizon / self.patch_len)
-            x = torch.empty(len(histories) * wide, self.context, variables // wide, device=self.device)
+            columns = 1 if self.channels == "independent" else variables
+            x = torch.empty(len(histories) * wide, self.context, columns, device=self.device)
             rows = self.together(x, steps, num_samples) * x.shape[2] * num_samples
             case = Case.of(config, self.context, num_samples, self.target.config.stochastic_head)
             machine = Machine.here(self.device, self.amp)
@@ -410,6 +467,8 @@ class SpeculativeForecaster:
     ) -> tuple[np.ndarray, Statistics]:
         """Paths ``[series, S, H, C]`` in the units of the data (S is 1 in point mode), and the decoder's statistics.
 
+        Their ``quantiles`` are in these units, too: ``[series, H, C, levels]``.
+
         Raises:
             UserError: a series is too short or too wide, or the forecast is not finite.
         """
@@ -420,25 +479,34 @@ class SpeculativeForecaster:
         check_kinds(histories)
         alike: dict[tuple[int, tuple[int, ...]], list[int]] = {}  # decoded together: of the same context and seasons
         for i, history in enumerate(histories):
-            alike.setdefault(self.read_by(history), []).append(i)
+            alike.setdefault(self.read_by(history, horizon), []).append(i)
         parts = [
             self._decode_alike([histories[i] for i in which], context, lengths, horizon, num_samples, sigma, seed)
             for (context, lengths), which in alike.items()
         ]
-        values = np.concatenate([part[0] for part in parts])[np.argsort(np.concatenate(list(alike.values())))]
+        order = np.argsort(np.concatenate(list(alike.values())))
+        values, counts = np.concatenate([part[0] for part in parts])[order], total(parts)
+        if parts[0][1].quantiles is not None:
+            counts.quantiles = np.concatenate([part[1].quantiles for part in parts])[order]
         if not np.isfinite(values).all():
             bad = histories[int(np.argwhere(~np.isfinite(values))[0][0])]
             raise UserError(f"the forecast{_of(bad)} is not finite: its values are too large for this model")
-        return values, total(parts)
+        return values, counts
 
-    def read_by(self, history: History, rows: int | None = None) -> tuple[int, tuple[int, ...]]:
+    def read_by(self, history: History, horizon: int, rows: int | None = None) -> tuple[int, tuple[int, ...]]:
         """The context that the target reads of a series of so many rows (default: all), and the seasons of its profile.
 
-        Both in time steps. A target of any length reads what there is, in whole patches.
+        Both in time steps. A target of any length reads what there is, in whole patches unless it knows padding.
+
+        Raises:
+            UserError: the horizon leaves no room for a context.
         """
-        rows, context = rows or len(history.values), self.context
-        if self.target.config.any_length:
-            context = min(context, rows // self.patch_len * self.patch_len)
+        config, rows = self.target.config, rows or len(history.values)
+        context = config.reads(self.context, horizon)
+        if context < 1:
+            raise UserError(f"a `horizon` of {horizon} is beyond this model, which knows {config.seq_len} time steps")
+        if config.any_length:
+            context = min(context, rows if config.pads else rows // self.patch_len * self.patch_len)
         profile, values = self.target.config.profile, [history.values[-context:]]
         return context, seasons.of_profile(profile, values, history.step, context)
 
@@ -458,15 +526,26 @@ class SpeculativeForecaster:
         # of the context alone at first: whether there is room for the horizon is checked in decoding
         x = torch.from_numpy((scaled - profile_of(scaled, context, lengths, 0)).astype(np.float32)).to(self.device)
         numbers = torch.tensor([history.number for history in histories], device=self.device)
-        patches, statistics = self._decode(x, numbers, horizon, num_samples, sigma, seed)
-        drawn = patches.cpu().double().numpy() + profile_of(scaled, context, lengths, horizon)[:, None, context:]
-        with np.errstate(over="ignore", invalid="ignore"):  # refused by the caller
-            return drawn * scale[:, None] + level[:, None], statistics
+        patches, statistics = self._decode(padded(x, self.patch_len), numbers, horizon, num_samples, sigma, seed)
+        profile = profile_of(scaled, context, lengths, horizon)[:, None, context:]
+        least = np.where(contexts.min(1, keepdims=True) >= 0, 0, -np.inf) if self.nonnegative else None
+
+        def in_units(values: np.ndarray) -> np.ndarray:
+            """Of ``[series, any number, H, C]``."""
+            with np.errstate(over="ignore", invalid="ignore"):  # refused by the caller
+                values = (values + profile) * scale[:, None] + level[:, None]
+                return values if least is None else np.maximum(values, least[:, None])
+
+        if statistics.quantiles is not None:
+            own = in_units(statistics.quantiles.cpu().double().numpy().transpose(0, 3, 1, 2))
+            statistics.quantiles = (uncrossed(own) if self.fix_quantile_crossing else own).transpose(0, 2, 3, 1)
+        return in_units(patches.cpu().double().numpy()), statistics
 
     @property
     def least(self) -> int:
         """Time steps that a series must have."""
-        return min(self.context, LEAST * self.patch_len) if self.target.config.any_length else self.context
+        config = self.target.config
+        return min(self.context, config.shortest) if config.any_length else self.context
 
     def check(self, history: History) -> None:
         """Check the length and the number of columns of a series.
@@ -483,10 +562,12 @@ class SpeculativeForecaster:
             )
         check_width(self.channels, variables, self.context // self.patch_len)
 
-    def frame(self, table: Table, histories: list[History], drawn: np.ndarray) -> pd.DataFrame:
-        """The forecast as rows of the table: its columns in order, each followed by its quantiles if S > 1.
+    def frame(
+        self, table: Table, histories: list[History], drawn: np.ndarray, own: np.ndarray | None = None
+    ) -> pd.DataFrame:
+        """The forecast as rows of the table: its columns in order, each followed by its quantiles, if there are any.
 
-        ``drawn``: paths ``[series, S, H, C]``.
+        ``drawn``: paths ``[series, S, H, C]``; ``own``: the target's own quantiles ``[series, H, C, levels]``.
         """
         horizon = drawn.shape[2]
         times = [history.ahead(horizon) for history in histories]
@@ -498,6 +579,9 @@ class SpeculativeForecaster:
         quantiles = None
         if drawn.shape[1] > 1:
             quantiles = np.quantile(drawn, list(QUANTILES.values()), axis=1).reshape(len(QUANTILES), *mean.shape)
+        elif own is not None:
+            quantiles = np.stack([own[..., self.target.config.levels.index(level)] for level in QUANTILES.values()])
+            quantiles = quantiles.reshape(len(QUANTILES), *mean.shape)
         columns = {}
         for name in table.all:
             if name in others:
@@ -515,20 +599,34 @@ class SpeculativeForecaster:
         if self.channels == "independent":  # variables become rows
             x, numbers = x.transpose(1, 2).flatten(0, 1).unsqueeze(2), row_series(numbers, self.channels, variables)
         config, steps = self.prepare(samples, sigma, x.shape[2], seed), math.ceil(horizon / self.patch_len)
+        if config.quantiles == "long" and steps > self.target.config.long_head:
+            most = self.target.config.long_head * self.patch_len
+            raise UserError(f"`long_head_quantiles` reach {most} time steps: lower `horizon`, or leave them out")
+        if self.flips(samples):
+            x, numbers = torch.cat((x, -x)), torch.cat((numbers, numbers))
         together = self.together(x, steps, samples)
         check_room(self.target.config, config, x, steps, samples, together, config.k or 0)
         parts = []
         for rows, keys in zip(x.split(together), numbers.split(together), strict=True):
             if self.drafting is None:
-                alone = target_forecast(self.target, config, rows, steps, keys, samples)
-                parts.append((alone, Statistics.empty()))
+                patches, own = target_rollout(self.target, config, rows, steps, keys, samples)
+                alone = replace(Statistics.empty(), quantiles=quantiles(own, self.channels, x.shape[2]))
+                parts.append((paths(patches, samples, self.channels, x.shape[2]), alone))
             else:
                 parts.append(self.decoder.generate(rows, steps, keys, samples))
         drawn, statistics = torch.cat([part[0] for part in parts]), total(parts)
-        drawn = drawn[:, None] if samples == 1 else drawn
+        drawn = (drawn[:, None] if samples == 1 else drawn)[:, :, :horizon]
+        own = None
+        if config.quantiles != "none":
+            own = torch.cat([part[1].quantiles for part in parts])[:, :horizon]
+        if self.flips(samples):
+            drawn = half_difference(drawn)
+            own = None if own is None else half_difference(own, -1)
         if self.channels == "independent":
             drawn = drawn.squeeze(-1).unflatten(0, (-1, variables)).movedim(1, -1)
-        return drawn[:, :, :horizon], statistics
+            own = None if own is None else own.squeeze(2).unflatten(0, (-1, variables)).transpose(1, 2)
+        statistics.quantiles = own
+        return drawn, statistics
 
     def prepare(
         self, samples: int, sigma: float | Calibration, variables: int, seed: int | None = None
@@ -553,7 +651,7 @@ class SpeculativeForecaster:
 
     def configuration(self, mode: str, sigma: float | Calibration, seed: int = 0) -> SpeculativeConfig:
         allowed = tolerance(mode, self.accept_mse_tol)
-        options = self.options | {"k": self.k}
+        options = self.options | {"k": self.k, "quantiles": self.recorded(mode)}
         return SpeculativeConfig(mode=mode, sigma=sigma, accept_mse_tol=allowed, seed=seed, **options)
 
     @torch.inference_mode()
@@ -567,11 +665,13 @@ class SpeculativeForecaster:
             UserError: every series is too short.
         """
         errors, generator = [], torch.Generator().manual_seed(0)
-        each, joint = max(1, MOST_WINDOWS // len(histories)), self.channels == "joint"
+        most = FEW_WINDOWS if weights(self.target) >= LARGE else MOST_WINDOWS
+        each, joint = max(1, most // len(histories)), self.channels == "joint"
         for history in histories:
             self.check(history)
             # of a short series for a target of any length, contexts of two thirds of it
-            context, lengths = self.read_by(history, max(self.least, len(history.values) * 2 // 3))
+            rows = max(self.least, len(history.values) * 2 // 3)
+            context, lengths = self.read_by(history, self.patch_len, rows)
             length = context + self.patch_len
             recent = torch.from_numpy(history.values[-context - CALIBRATED_ON :])
             if len(recent) < length:
@@ -588,7 +688,8 @@ class SpeculativeForecaster:
             scaled[:, context:][np.broadcast_to(scale == 0, scaled[:, context:].shape)] = np.nan
             windows = torch.from_numpy(scaled.astype(np.float32))  # [chosen, length, C or 1]
             for part in windows.split(windows_together(windows, self.patch_len, 0)):
-                errors.append(next_patch_errors(self.target, part[:, :context], part[:, context:]))
+                before, after = part[:, :context], part[:, context:]
+                errors.append(next_patch_errors(self.target, padded(before, self.patch_len), after))
         if not errors:
             raise UserError(
                 f"quantiles need a spread, and no series is longer than the context, {self.context}, by a patch: give "
@@ -624,7 +725,21 @@ def average(drawn: np.ndarray) -> np.ndarray:
     return drawn[:, 0] + (drawn - drawn[:, :1]).mean(1)
 
 
-def check_names(table: Table, num_samples: int) -> None:
+def half_difference(both: Tensor, levels: int | None = None) -> Tensor:
+    """(f(x) - f(-x)) / 2 of the forecasts of x and those of -x after them; quantiles change places along ``levels``."""
+    one, other = both.chunk(2)
+    return (one - (other if levels is None else other.flip(levels))) / 2
+
+
+def uncrossed(own: np.ndarray) -> np.ndarray:
+    """Quantiles ``[series, levels, H, C]``, of which none is on the wrong side of one nearer to the median."""
+    own, median = own.copy(), own.shape[1] // 2
+    own[:, median:] = np.maximum.accumulate(own[:, median:], 1)
+    own[:, : median + 1] = np.minimum.accumulate(own[:, median::-1], 1)[:, ::-1]
+    return own
+
+
+def check_names(table: Table, spread: bool) -> None:
     """Refuse columns whose names clash with those of the quantiles in the output.
 
     Raises:
@@ -632,13 +747,13 @@ def check_names(table: Table, num_samples: int) -> None:
     """
     quantiles = {f"{name}_{q}" for name in table.columns for q in QUANTILES}
     doubled = quantiles & {*table.columns, table.time, table.id}
-    if num_samples > 1 and doubled:
+    if spread and doubled:
         raise UserError(f"column {doubled.pop()!r} is called as a quantile will be: rename it, or choose by `columns`")
 
 
 def total(parts: list[tuple]) -> Statistics:
     """The sum of the statistics, which are the last entry of each part."""
-    summed = replace(parts[0][-1], accepted_patches=None)
+    summed = parts[0][-1].counts()
     for *_, other in parts[1:]:
         summed.add(other)
     return summed

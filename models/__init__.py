@@ -7,7 +7,7 @@ and never compare names.
 from dataclasses import dataclass
 from types import ModuleType
 
-from leapcast.models import dlinear, multi_patch, self_draft, timer_hf, timer_xl, timer_xl_draft
+from leapcast.models import dlinear, long_head, multi_patch, self_draft, timer_hf, timer_xl, timer_xl_draft, timesfm
 
 
 @dataclass(frozen=True)
@@ -51,17 +51,29 @@ class Entry:
         """``(config.json, weights) -> (configuration, state dict)`` of a public checkpoint; None if unsupported."""
         return getattr(self.module, "from_public", None)
 
+    def suits(self, target) -> bool:
+        """Whether a draft can propose for a target with this configuration."""
+        return bool(target.long_head) or not getattr(self.Model, "reads_long_head", False)
+
 
 MODELS: dict[str, Entry] = {
     "timer_xl": Entry(timer_xl, target=True, draft=False),
     "timer_hf": Entry(timer_hf, target=True, draft=False, ours=False),
+    "timesfm": Entry(timesfm, target=True, draft=False, ours=False),
     "timer_xl_draft": Entry(timer_xl_draft),
     "multi_patch": Entry(multi_patch),
     "dlinear": Entry(dlinear),
     "self": Entry(self_draft, trainable=False),
+    "long_head": Entry(long_head, trainable=False),
 }
 TARGET, DRAFT = "timer_xl", "timer_xl_draft"  # defaults
-UNTRAINED = "self"  # default draft where none was trained
+UNTRAINED = "self"  # the draft of any target, for which nothing is trained
+FREE = tuple(name for name, entry in MODELS.items() if entry.draft and not entry.trainable)  # all such drafts
+
+
+def family(weights) -> str | None:
+    """The model of a public checkpoint with these weights, known by the name of one of them; None if unknown."""
+    return next((name for name, entry in MODELS.items() if entry.from_public and entry.module.MARK in weights), None)
 
 
 def name_of(model) -> str:

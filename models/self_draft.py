@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from types import SimpleNamespace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -19,7 +19,10 @@ GUESSES = "season", "mean", "next"
 class Config(Target):
     """The target's context, patch and channels; its other sizes are not used."""
 
-    activation: str = choice("relu", "gelu", "silu")  # accepts the activations of all targets; not used
+    # these accept what any target has, and are not used
+    activation: str = choice("relu", "gelu", "silu")
+    norm: str = choice("causal", "window", "none", "running")
+    head_multiple: ClassVar[int] = 1
     guess: str = choice(*GUESSES)
     season: int = whole(24, 2**24)  # time steps
 
@@ -38,17 +41,20 @@ def usual_guess(channels: str, patch: int, season: int) -> str:
     return "next" if patch % season == 0 else "season"
 
 
-def self_draft(target: Target, context: int, season: int, guess: str | None = None) -> "Model":
-    """The self-draft of a target with this configuration.
+def untrained(kind: Any, target: Target, context: int, season: int, guess: str | None = None) -> Any:
+    """A draft without weights for a target with this configuration.
 
     Args:
+        kind: has ``Config`` and ``Model``, derived from those here.
         context: time steps of the context.
         season: in time steps, at most the context.
         guess: see :class:`Model`; default: :func:`usual_guess`.
     """
     guess = guess or usual_guess(target.channels, target.input_token_len, season)
+    patch = target.input_token_len
+    context = -(-context // patch) * patch  # of a padded one
     changes = {"seq_len": context, "stochastic_head": False, "season": season, "guess": guess}
-    return Model(Config.of(SimpleNamespace(**(asdict(target) | changes))))
+    return kind.Model(kind.Config.of(SimpleNamespace(**(asdict(target) | changes))))
 
 
 class Model(nn.Module):
@@ -61,6 +67,7 @@ class Model(nn.Module):
     one_call: ClassVar[bool] = True
     at_once = 0  # any number of patches, without a call
     reads_target = False
+    reads_long_head = False
 
     def __init__(self, configs: Config):
         super().__init__()

@@ -28,6 +28,7 @@ FIELDS = {  # name in a public config.json -> field of Config
     "hidden_act": "activation",
     "rope_theta": "rope_theta",
 }
+MARK = "model.embed_layer.emb.weight"  # a name by which the public weights are known
 NAMES = {  # pattern of a parameter name in a public file -> name in Model
     r"model\.embed_layer\.emb\.": "embedding.",
     r"model\.layers\.": "blocks.attn_layers.",
@@ -76,6 +77,7 @@ def from_public(config: dict, weights: dict[str, Tensor]) -> tuple[dict, dict[st
     head = heads.index(values["input_token_len"])
     values["output_token_len"] = patch = values["input_token_len"]
     values["seq_len"] = max(1, Config.seq_len // patch) * patch
+    values["any_length"] = True
     state = {}
     for name, value in weights.items():
         if name.startswith("lm_heads."):

@@ -45,6 +45,11 @@ class Config:
     any_length: bool = flag(False, late=True)  # trained on contexts from LEAST patches up to seq_len
     usual_len: int = whole(2**24, 2**24, late=True)  # longest context that is read unless another is asked for
     head_multiple: ClassVar[int] = 4  # of the width of a head: half of its rotary pairs rotate
+    # what a family may offer beside: contexts of any number of time steps, padded on the left by NaN; decoding by a
+    # sliding window and other variants of the rollout; levels of own quantiles
+    pads: ClassVar[bool] = False
+    slides: ClassVar[bool] = True
+    levels: ClassVar[tuple[float, ...]] = ()
 
     def __post_init__(self):
         for field in fields(self):  # as built-in types, for checkpoints
@@ -65,6 +70,25 @@ class Config:
     def context(self) -> int:
         """Time steps of context that are read unless others are asked for."""
         return min(self.seq_len, self.usual_len // self.input_token_len * self.input_token_len)
+
+    @property
+    def long_head(self) -> int:
+        """Patches that a second head forecasts in one pass; 0 without."""
+        return 0
+
+    @property
+    def tested(self) -> int:
+        """Time steps of context in tests on a data set, unless others are asked for."""
+        return self.context
+
+    @property
+    def shortest(self) -> int:
+        """Time steps that a model of any length needs at least."""
+        return LEAST * self.input_token_len
+
+    def reads(self, context: int, horizon: int) -> int:
+        """How many of these time steps of context are read for a forecast of ``horizon``."""
+        return context
 
     def cacheable(self, variables: int) -> bool:
         """Whether cached keys stay valid: not with a rotary index that depends on the length of the sequence."""
@@ -104,6 +128,8 @@ class Model(nn.Module):
 
     one_call, at_once = False, 1  # as a draft it proposes one patch per call
     reads_target = False
+    draft_itself = "self"  # the draft that is used where none is named and none was trained
+    usual: ClassVar[dict[str, bool]] = {}  # options of the forecaster whose default is True for this model
     tokens = 1  # per patch and variable
     biased = True  # whether embedding and head have biases
     layer: type[nn.Module] = Block

@@ -1,4 +1,4 @@
-"""TimesFM 2.5 (Das et al. 2024, https://arxiv.org/abs/2310.10688) for univariate series, in its public checkpoint's layout.
+"""TimesFM 2.5 (Das et al. 2024, https://arxiv.org/abs/2310.10688) for univariate series, in its public layout.
 
 The checkpoint is Hugging Face's ``google/timesfm-2.5-200m-pytorch``. A token is 32 values; the output at a token is
 the 128 values after it, their mean and deciles. The decoder's patch is that output: four tokens. A second, long head
@@ -20,11 +20,14 @@ from leapcast.models.errors import UserError
 from leapcast.models.fields import checked, choice, flag, real, shown, whole
 from leapcast.models.layers.normalisation import cumulative_sums, statistics_of_sums
 from leapcast.models.layers.tables import TokenTables
-from leapcast.models.sessions.base import Rollout
+from leapcast.models.sessions.base import Rollout, TargetSession
 from leapcast.models.sessions.running import RunningSession
 
-LEVELS = tuple(tenths / 10 for tenths in range(1, 10))  # of the deciles, columns 1 to 9 of an output; column 0: the mean
+LEVELS = tuple(
+    tenths / 10 for tenths in range(1, 10)
+)  # of the deciles, columns 1 to 9 of an output; column 0: the mean
 MEDIAN = 5  # the column that is fed back, and the point forecast
+TESTED = 2048  # time steps of context in tests on a data set
 EPS = 1e-6  # of RMS norms
 LEAST_SCALE = 1e-6  # a smaller standard deviation does not divide
 FIELDS = {  # name in a config.json, of which the public one need have none -> field of Config
@@ -62,6 +65,9 @@ class Config(timer_xl.Config):
     head_len: int = whole(1024, 2**20)  # time steps that the long head forecasts
     head_multiple: ClassVar[int] = 2
     pads: ClassVar[bool] = True
+    slides: ClassVar[bool] = False
+    levels: ClassVar[tuple[float, ...]] = LEVELS
+    shortest: ClassVar[int] = 1
 
     def __post_init__(self):
         super().__post_init__()
@@ -70,9 +76,19 @@ class Config(timer_xl.Config):
                 f"`input_token_len` {self.input_token_len} must be a multiple of the token, {self.token_len}"
             )
 
-    def reads(self, horizon: int) -> int:
-        """Positions are limited: the horizon, in whole patches, takes from the context."""
-        return min(self.context, self.seq_len - -(-horizon // self.input_token_len) * self.input_token_len)
+    @property
+    def long_head(self) -> int:
+        """Patches that the long head forecasts."""
+        return self.head_len // self.input_token_len
+
+    @property
+    def tested(self) -> int:
+        """See :class:`timer_xl.Config`."""
+        return min(self.context, max(1, TESTED // self.input_token_len) * self.input_token_len)
+
+    def reads(self, context: int, horizon: int) -> int:
+        """``seq_len`` is the limit of both together; the horizon is decoded in whole patches."""
+        return min(context, self.seq_len - -(-horizon // self.input_token_len) * self.input_token_len)
 
 
 def from_public(config: Any, weights: dict[str, Tensor]) -> tuple[dict, dict[str, Tensor]]:
@@ -89,9 +105,10 @@ def from_public(config: Any, weights: dict[str, Tensor]) -> tuple[dict, dict[str
     try:
         layers = [re.match(r"stacked_xf\.(\d+)\.", name) for name in weights]
         sizes = {
-            "d_model": len(weights["tokenizer.output_layer.weight"]),
+            "d_model": (width := len(weights["tokenizer.output_layer.weight"])),
             "d_ff": len(weights["stacked_xf.0.ff0.weight"]),
-            "n_heads": len(weights["tokenizer.output_layer.weight"]) // len(weights["stacked_xf.0.attn.query_ln.scale"]),
+            "n_heads": len(weights["tokenizer.output_layer.weight"])
+            // len(weights["stacked_xf.0.attn.query_ln.scale"]),
             "e_layers": len({layer[1] for layer in layers if layer}),
             "token_len": weights["tokenizer.hidden_layer.weight"].shape[1] // 2,  # values and their padding
             "input_token_len": len(weights["output_projection_point.output_layer.weight"]) // columns,
@@ -201,7 +218,6 @@ class Model(nn.Module):
     reads_target = False
     one_call, at_once = False, 1
     draft_itself = "long_head"  # the draft that needs no training
-    levels = LEVELS  # of the quantiles that sessions record
     usual: ClassVar[dict[str, bool]] = {"flip_invariance": True, "nonnegative": True}  # as in the public code
 
     def __init__(self, configs: Config):
@@ -210,7 +226,6 @@ class Model(nn.Module):
         self.configs = self.config = configs
         self.n_heads, self.head_dim = configs.n_heads, configs.d_model // configs.n_heads
         self.tokens = configs.input_token_len // configs.token_len  # per patch
-        self.long_head = configs.head_len // configs.input_token_len  # patches that the long head forecasts
         width, columns = configs.d_model, len(LEVELS) + 1
         self.tokenizer = ResidualBlock(2 * configs.token_len, width, width, bias=True)
         self.stacked_xf = nn.ModuleList(Layer(width, configs.n_heads, configs.d_ff) for _ in range(configs.e_layers))
@@ -243,7 +258,9 @@ class Model(nn.Module):
         )
         moments = level[..., None, None], scale[..., None, None]
         every = self.columns(self.output_projection_point, hidden, *moments)
-        return every, self.columns(self.output_projection_quantiles, hidden[:, -1:], *(m[:, -1:] for m in moments))[:, 0]
+        return every, self.columns(self.output_projection_quantiles, hidden[:, -1:], *(m[:, -1:] for m in moments))[
+            :, 0
+        ]
 
     def predict(self, patches: Tensor, want: int | None = None) -> tuple[Tensor, None]:
         """Median after the last ``want`` (all by default) patches of whole contexts ``[B, N, 1, P]``."""
@@ -261,6 +278,10 @@ class Model(nn.Module):
     def open_target(self, context: Tensor, capacity: int, how: Rollout) -> RunningSession:
         """See :class:`models.sessions.base.Target`; ``how.quantiles`` are recorded."""
         return RunningSession(self, context, capacity, how.quantiles)
+
+    def open_draft(self, context: Tensor, capacity: int, target: TargetSession | None = None) -> RunningSession:
+        """See :class:`models.sessions.base.Draft`."""
+        return RunningSession(self, context, capacity)
 
     def run(
         self,
@@ -287,8 +308,7 @@ class Model(nn.Module):
             else (index.unsqueeze(-1) * size + torch.arange(size, device=index.device)).flatten(1)
         )
         hidden = self.hidden(tokens, level, scale, tables, place, keys * size, wanted, store)
-        moments = (moment[:, wanted, None, None] for moment in (level, scale))
-        return hidden.unsqueeze(2), *moments
+        return hidden.unsqueeze(2), level[:, wanted, None, None], scale[:, wanted, None, None]
 
     def hidden(
         self,
@@ -312,15 +332,17 @@ class Model(nn.Module):
             x = layer(x, some, mask[:, :, some], turn, lambda key, value, i=i: store(i, key, value))
         return x
 
-    def emit(self, hidden: Tensor, level: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-        """Median ``[B, want, 1, P]`` of the next patches, and all ten columns ``[B, want, 1, P, 10]``."""
+    def next(self, hidden: Tensor, level: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """The next patches ``[B, want, 1, P]``, which are medians, and their deciles ``[B, want, 1, P, 9]``."""
         columns = self.columns(self.output_projection_point, hidden, level.unsqueeze(-1), scale.unsqueeze(-1))
-        return columns[..., MEDIAN].contiguous(), columns
+        return columns[..., MEDIAN].contiguous(), columns[..., 1:]
 
-    def ahead(self, hidden: Tensor, level: Tensor, scale: Tensor) -> Tensor:
-        """The long head's columns after each position, in whole patches: ``[B, want, 1, long_head · P, 10]``."""
+    def ahead(self, hidden: Tensor, level: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """The long head's medians ``[B, long_head, 1, P]`` and deciles ``[…, 9]`` after positions ``[B, 1, 1]``."""
         columns = self.columns(self.output_projection_quantiles, hidden, level.unsqueeze(-1), scale.unsqueeze(-1))
-        return columns[..., : self.long_head * self.config.input_token_len, :]
+        size = self.config.long_head, self.config.input_token_len
+        columns = columns[:, 0, :, : size[0] * size[1]].unflatten(2, size).transpose(1, 2)
+        return columns[..., MEDIAN], columns[..., 1:]
 
     @staticmethod
     def columns(head: ResidualBlock, hidden: Tensor, level: Tensor, scale: Tensor) -> Tensor:

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from leapcast.models.errors import UserError
-from leapcast.models.layers.patches import paths, row_patches, row_series, windows_together
+from leapcast.models.layers.patches import paths, quantiles, row_patches, row_series, windows_together
 from leapcast.models.sessions.base import Draft, Target
 from leapcast.utils.decoding.batch import RaggedBatch
 from leapcast.utils.decoding.checks import check_pair, check_rollout, check_room, fitting
 from leapcast.utils.decoding.config import SpeculativeConfig
 from leapcast.utils.decoding.rules import Rule
 from leapcast.utils.decoding.statistics import Outcome, Statistics
-from leapcast.utils.decoding.target_alone import target_alone
+from leapcast.utils.decoding.target_alone import target_rollout
 
 __all__ = ["SpeculativeConfig", "SpeculativeDecoder", "Statistics"]
 Plan = list[int]  # patches to propose with 0 … steps patches left; the last is for the first round
@@ -109,6 +109,7 @@ class SpeculativeDecoder:
                 batch.advance(proposal, verdict)
         statistics = Statistics.of(rounds, config.k or max(plan), self.draft.at_once)
         statistics.accepted_patches, statistics.factors = batch.accepted_patches, [f.cpu() for f in batch.spread.course]
+        statistics.quantiles = quantiles(batch.quantiles, channels, x.shape[2])
         return paths(batch.forecast, samples, channels, x.shape[2]), statistics
 
     def plan(self, x: Tensor, steps: int, samples: int = 1) -> Plan:
@@ -123,8 +124,9 @@ class SpeculativeDecoder:
         channels, variables = self.target.config.channels, x.shape[2]
         with self.trace("verify"):
             keys = row_series(series, channels, variables)
-            forecast = target_alone(self.target, self.config, x, steps, keys, samples)
+            forecast, own = target_rollout(self.target, self.config, x, steps, keys, samples)
         statistics = Statistics.alone(len(forecast), steps, self.config.k or 0)
+        statistics.quantiles = quantiles(own, channels, variables)
         return paths(forecast, samples, channels, variables), statistics
 
 

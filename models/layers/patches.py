@@ -45,6 +45,19 @@ def paths(forecast: Tensor, samples: int, channels: str, variables: int) -> Tens
     return values if samples == 1 else values.unflatten(0, (samples, -1)).transpose(0, 1)
 
 
+def quantiles(rows: Tensor | None, channels: str, variables: int) -> Tensor | None:
+    """Quantiles of forecast rows ``[rows, N, C, P, levels]`` -> ``[B, H, C, levels]``."""
+    if rows is None:
+        return None
+    return torch.stack([from_rows(from_patches(level), channels, variables) for level in rows.unbind(-1)], -1)
+
+
+def padded(x: Tensor, patch_len: int) -> Tensor:
+    """``[B, L, C]`` with NaN before it, so that its length is a multiple of the patch."""
+    lack = -x.shape[1] % patch_len
+    return torch.nn.functional.pad(x, (0, 0, lack, 0), value=torch.nan) if lack else x
+
+
 def shared(lengths: Tensor) -> int | None:
     """The common value of these lengths (on the host); None if they differ."""
     first = int(lengths[0])

@@ -93,6 +93,13 @@ class TargetSession(Session, Protocol):
             first the pass predicted; beyond them the last one is repeated.
         """
 
+    def own_quantiles(self, rows: Tensor | slice, steps: int) -> Tensor | None:
+        """Quantiles of the first ``steps`` patches after the context that were recorded for these rows.
+
+        Returns:
+            ``[rows, steps, C, P, levels]``; None where none were (``Rollout.quantiles``).
+        """
+
 
 class Rollout(Protocol):
     """Rollout settings of a target, see ``utils/decoding/config.py``."""
@@ -103,6 +110,8 @@ class Rollout(Protocol):
     def renorm_every(self) -> int: ...
     @property
     def attention_window(self) -> int: ...
+    @property
+    def quantiles(self) -> str: ...
 
 
 class Target(Protocol):
@@ -156,6 +165,9 @@ class BaseSession:
 
     def settle(self, first: Tensor, emitted: Tensor) -> None:
         """Nothing to do: only recomputed windows need emitted patches."""
+
+    def own_quantiles(self, rows: Tensor | slice, steps: int) -> Tensor | None:
+        return None
 
     def last_features(self) -> tuple[Tensor, ...]:
         back = self.features_end - self.features_at

@@ -82,7 +82,9 @@ class SeasonSession(BaseSession):
         values = from_patches(context)
         season = min(season, values.shape[1])  # of a context of any length
         count = values.shape[1] // season if mean else 1
-        self.profile = values[:, -count * season :].unflatten(1, (count, season)).mean(1)  # [B, season, C]
+        self.profile = (
+            values[:, -count * season :].unflatten(1, (count, season)).nanmean(1).nan_to_num(0)
+        )  # [B, season, C]
         self.context, self.patch = context.shape[1], context.shape[3]
         self.lengths = torch.zeros(len(context), dtype=torch.long)
 

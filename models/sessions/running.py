@@ -27,10 +27,11 @@ class RunningSession(CachedSession):
         self.context = context.shape[1]
         tokens = context.flatten(1).unflatten(1, (-1, model.config.token_len))
         self.tables = self.tables.padded(tokens[..., -1].isnan().sum(1))
-        self.columns: Tensor | None = None  # of the last pass, [B, want, 1, P, 10]
+        self.deciles: Tensor | None = None  # of the last pass, [B, want, 1, P, 9]
         self.opening: tuple[Tensor, ...] = ()  # inputs of the heads at the end of the context
-        self.quantiles, self.long = quantiles, None
-        size = (*context.shape[:1], capacity + 1 - self.context, *context.shape[2:], len(model.levels))
+        self.quantiles = quantiles
+        self.long: tuple[Tensor, Tensor] | None = None
+        size = (len(context), capacity + 1 - self.context, *context.shape[2:], len(model.config.levels))
         self.recorded = context.new_empty(size) if quantiles != "none" else None
 
     def open_statistics(self, context: Tensor) -> None:
@@ -53,7 +54,7 @@ class RunningSession(CachedSession):
         return statistics_of_sums(sums, patches.dtype)
 
     def emit(self, features: tuple[Tensor, ...]) -> Moments:
-        median, self.columns = self.model.emit(*features)
+        median, self.deciles = self.model.next(*features)
         return median, None
 
     def extend(self, patches: Tensor, want: int, rows: Tensor | None = None) -> Moments:
@@ -62,29 +63,30 @@ class RunningSession(CachedSession):
         if begins:  # the first of the wanted outputs is that after the context
             self.opening = tuple(f[:, :1] for f in self.features)
         if self.recorded is not None:
-            put(self.recorded, self.lengths - want + 1 - self.context, self.columns[..., 1:])
+            assert self.deciles is not None, "of the pass just made"
+            put(self.recorded, self.lengths - want + 1 - self.context, self.deciles)
         return moments
 
-    def ahead(self) -> Tensor:
-        """All columns of the long head at the end of the context, ``[B, patches, 1, P, 10]``; computed once."""
+    def ahead(self) -> tuple[Tensor, Tensor]:
+        """Medians ``[B, patches, 1, P]`` and deciles of the long head at the end of the context; computed once."""
         if self.long is None:
-            self.long = self.model.ahead(*self.opening)[:, 0].unflatten(2, (self.model.long_head, -1)).transpose(1, 2)
+            self.long = self.model.ahead(*self.opening)
         return self.long
 
-    def forecast_quantiles(self, rows: Tensor | slice, steps: int) -> Tensor | None:
-        """Recorded quantiles of the first ``steps`` patches of these rows, ``[rows, steps, 1, P, 9]``."""
+    def own_quantiles(self, rows: Tensor | slice, steps: int) -> Tensor | None:
         if self.recorded is None:
             return None
         own = self.recorded[rows, :steps]
         if self.quantiles == "own":
             return own
-        ahead, median = self.ahead()[rows, :steps, ..., 1:], len(self.model.levels) // 2
-        return ahead - ahead[..., median : median + 1] + own[..., median : median + 1]
+        (ahead, deciles), median = self.ahead(), len(self.model.config.levels) // 2
+        move = own[..., median] - ahead[rows, :steps]
+        return deciles[rows, :steps] + move.unsqueeze(-1)
 
     def keep(self, rows: Tensor) -> None:
         super().keep(rows)
         rows = rows.to(self.keys[0].device)
         self.tables, self.opening = self.tables.of(rows), tuple(f[rows] for f in self.opening)
         self.recorded = None if self.recorded is None else self.recorded[rows]
-        self.long = None if self.long is None else self.long[rows]
-        self.columns = None
+        self.long = self.long and (self.long[0][rows], self.long[1][rows])
+        self.deciles = None

@@ -55,6 +55,7 @@ class RaggedBatch:
         self.accepted = torch.zeros(batch, capacity, dtype=torch.bool)  # patches emitted after an accepted proposal
         self.forecast = context.new_empty(batch, steps, *context.shape[2:])
         self.accepted_patches = torch.empty(batch, steps, dtype=torch.bool)
+        self.quantiles: Tensor | None = None  # [rows, steps, C, P, levels], the target's own
         self.target = target.open_target(context, capacity, config)
         self.draft = draft.open_draft(context, capacity, self.target)
         if not rule.emits_proposals:  # else what follows a rejected draw is far from what follows its replacement
@@ -163,7 +164,12 @@ class RaggedBatch:
         self.accepted_patches[place] = self.accepted[rows, horizon]
         if isinstance(rows, Tensor):
             rows = rows.to(self.emitted.device)
-        self.forecast[place.to(self.emitted.device)] = self.emitted[rows, horizon]
+        place = place.to(self.emitted.device)
+        self.forecast[place] = self.emitted[rows, horizon]
+        if (own := self.target.own_quantiles(rows, self.steps)) is not None:
+            if self.quantiles is None:
+                self.quantiles = own.new_empty(len(self.forecast), *own.shape[1:])
+            self.quantiles[place] = own
 
     def _select(self, rows: Tensor) -> None:
         """Keep these rows only, in this order."""

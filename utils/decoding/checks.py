@@ -22,6 +22,10 @@ def check_rollout(model, variables: int, how) -> None:
         raise UserError("`renorm_every` is for `rollout` cached of a target with `norm` window: leave it at 0")
     if how.attention_window and rollout == "sliding":
         raise UserError("`attention_window` is for `rollout` cached; a sliding window is as long as the context")
+    if not model.slides and (rollout != "cached" or how.attention_window):
+        raise UserError(
+            "this model is decoded with a cache of all its past: leave `rollout` and `attention_window` out"
+        )
 
 
 def check_width(channels: str, variables: int, patches: int) -> None:
@@ -67,13 +71,14 @@ def room_taken(model, how, x: Tensor, steps: int, samples: int, together: int, k
     joint = model.channels == "joint"
     rows, width = min(together, len(x)) * samples * (1 if joint else variables), variables if joint else 1
     length = context + steps + proposed  # patches per row
+    tokens = patch // getattr(model, "token_len", patch)  # per patch
     # a model without these sizes is assumed to hold its patches only
     layers, wide, heads, wider = (getattr(model, name, 0) for name in ("e_layers", "d_model", "n_heads", "d_ff"))
-    cache = 2 * layers * wide if how.rollout == "cached" else 0
+    cache = 2 * tokens * layers * wide if how.rollout == "cached" else 0
     # masks of the prefill and of rounds in which rows differ
     masks = (heads if width > 1 else 1) * width**2
-    masks *= (context + proposed) ** 2 + rows * (proposed + 1) * length
-    hidden = rows * width * (proposed + 1) * (2 * wider + 4 * wide + 8 * patch)
+    masks *= tokens**2 * ((context + proposed) ** 2 + rows * (proposed + 1) * length)
+    hidden = rows * width * (proposed + 1) * (tokens * (2 * wider + 4 * wide) + 8 * patch)
     forecasts = len(x) * samples * steps * patch * variables
     return x.element_size() * (rows * width * length * (cache + 4 * patch) + masks + hidden + 8 * forecasts)
 
@@ -108,6 +113,8 @@ def check_pair(target, draft, config) -> None:
                 *patches
             )
         )
+    if getattr(draft, "reads_long_head", False) and not target.config.long_head:
+        raise UserError("this draft is the target's own long head, and this target has none: use self-drafting")
     if draft.reads_target and draft.at_once and (config.k or 0) > draft.at_once:
         raise UserError(f"`k` {config.k}: this draft has heads for {draft.at_once} patches at most")
     if target.config.stochastic_head and config.steered:

@@ -24,6 +24,9 @@ class SpeculativeConfig:
     is accepted. sigma_first is the factor of a row's first round, sigma_lead multiplies those of the later ones;
     sigma_min and sigma_max bound σ itself, or the factor where σ is a calibration.
 
+    quantiles: what is recorded of a target that forecasts quantiles beside its means: none, own, or long (those of its
+    long head, moved so that their median is that of the rollout).
+
     Raises:
         UserError: a setting of the wrong type or out of range.
     """
@@ -43,6 +46,7 @@ class SpeculativeConfig:
     rollout: str = "cached"
     renorm_every: int = 0
     attention_window: int = 0
+    quantiles: str = "none"
     seed: int = 0
 
     def __post_init__(self):
@@ -52,6 +56,8 @@ class SpeculativeConfig:
             raise UserError(f"`sigma_mode` {self.sigma_mode!r}: give fixed or adaptive")
         if self.rollout not in ("cached", "sliding"):
             raise UserError(f"`rollout` {self.rollout!r}: give cached or sliding")
+        if self.quantiles not in ("none", "own", "long") or (self.quantiles != "none" and self.rule.draws):
+            raise UserError(f"quantiles {self.quantiles!r}: give none, or for a mode of means own or long")
         for name in ("k", "max_draws", "renorm_every", "attention_window"):
             if (name, getattr(self, name)) == ("k", None):
                 continue

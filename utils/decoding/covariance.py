@@ -16,7 +16,10 @@ COVERED = 0.8  # coverage of the central interval that calibration matches
 
 
 def context_scale(context: Tensor) -> Tensor:
-    """Standard deviation of each variable over its context: ``[B, N, C, P]`` -> ``[B, C]``."""
+    """Standard deviation of each variable over its context, without NaN: ``[B, N, C, P]`` -> ``[B, C]``."""
+    if context.isnan().any():  # padding
+        mean = context.nanmean((1, 3), keepdim=True)
+        return ((context - mean).square().nanmean((1, 3)) + EPS).sqrt()
     return (context.var((1, 3), correction=0) + EPS).sqrt()
 
 

@@ -14,7 +14,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from leapcast.models import MODELS, UNTRAINED
+from leapcast.models import FREE, MODELS
 from leapcast.utils.decoding.config import MOST_PROPOSED, SpeculativeConfig
 from leapcast.utils.decoding.covariance import Calibration
 from leapcast.utils.decoding.rules import RULES
@@ -25,6 +25,8 @@ from leapcast.utils.speculative_decoder import SpeculativeDecoder
 ADAPTIVE = "off", "stored", "online"
 MARGIN = 1.05  # least stored speed-up at which to speculate: figures are noisy, and speculation must not cost time
 PATCHES, SERIES = 10, 2  # prior: least horizon in patches; most series decoded together, for each thread of a CPU
+# prior: least horizon for a target of so many parameters, whose passes take about as long for some patches as for one
+FEW, LARGE = 4, 2e7
 SEQUENTIAL, LOSSLESS = 7, 8  # prior: the target's parameters must be this many times those of a draft
 REPEATS, LEAST = 9, 3  # measuring: most and least repetitions of a point
 
@@ -123,13 +125,12 @@ def candidates(draft, itself, sha256: str | None, related: bool) -> list[tuple[C
 
     ``sha256``: of the given draft's checkpoint; ``related``: whether it was distilled from the target.
     """
-    own = f"{itself.config.guess}, season {itself.config.season}"
-    found = [(Candidate(UNTRAINED, own, 0, calls=False, related=True), itself)]
-    if draft is not itself:
-        name = next((name for name, entry in MODELS.items() if type(draft) is entry.Model), type(draft).__name__)
-        free = name in MODELS and not MODELS[name].trainable
-        given = Candidate(name, sha256 or "", weights(draft), not draft.one_call, related or free)
-        found.insert(0, (given, draft))
+    found = []
+    for model in (draft,) if draft is itself else (draft, itself):
+        name = next((name for name, entry in MODELS.items() if type(model) is entry.Model), type(model).__name__)
+        free = name in FREE
+        identity = f"{model.config.guess}, season {model.config.season}" if free else sha256 or ""
+        found.append((Candidate(name, identity, weights(model), not model.one_call, related or free), model))
     return found
 
 
@@ -315,7 +316,7 @@ def prior(machine: Machine, case: Case, rows: int, steps: int, candidate: Candid
     be ``SEQUENTIAL`` times smaller than the target. Lossless, only a draft with weights speculates, and it must be
     ``LOSSLESS`` times smaller.
     """
-    if not candidate.related or steps < PATCHES or case.renorm_every == 1:
+    if not candidate.related or steps < (FEW if parameters >= LARGE else PATCHES) or case.renorm_every == 1:
         return False
     if machine.device.startswith("cpu") and rows > SERIES * machine.threads:
         return False

@@ -3,12 +3,15 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from leapcast.utils.decoding.round import Verdict
+
+LAST = "accepted_patches", "quantiles"  # what is known of the last call only
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,10 @@ class Statistics:
     row_passes: int = 0  # target passes, summed over the rows in each
     emitted: int = 0  # patches, over all rows
     bound_hits: int = 0  # residual draws that reached max_draws
-    accepted_patches: Tensor | None = None  # [rows, steps], last call only: emitted after an accepted proposal
+    # of the last call only: whether each patch was emitted after an accepted proposal, [rows, steps]; and the target's
+    # own quantiles, [B, H, C, levels]
+    accepted_patches: Tensor | None = None
+    quantiles: Any = None  # a tensor; of a forecast in the units of the data an array
 
     def __repr__(self) -> str:
         return f"Statistics(rate={self.rate}, patches_per_target_pass={self.patches_per_target_pass})"
@@ -72,11 +78,12 @@ class Statistics:
     @classmethod
     def joined(cls, parts: Sequence["Statistics"]) -> "Statistics":
         """Combined statistics of the parts of a batch."""
-        whole = replace(parts[0], accepted_patches=None)
+        whole = parts[0].counts()
         for part in parts[1:]:
             whole.add(part)
-        patches = [part.accepted_patches for part in parts if part.accepted_patches is not None]
-        whole.accepted_patches = torch.cat(patches) if len(patches) == len(parts) else None
+        for name in LAST:
+            found = [value for part in parts if (value := getattr(part, name)) is not None]
+            setattr(whole, name, torch.cat(found) if len(found) == len(parts) else None)
         return whole
 
     @classmethod
@@ -106,10 +113,14 @@ class Statistics:
             bound_hits=int(sum(one.bound_hits for one in rounds)),
         )
 
+    def counts(self) -> "Statistics":
+        """Without what is known of the last call only."""
+        return replace(self, accepted_patches=None, quantiles=None)
+
     def add(self, other: "Statistics") -> None:
         """Add the counts of another call."""
         for item in fields(self):
-            if item.name != "accepted_patches":
+            if item.name not in LAST:
                 setattr(self, item.name, total(getattr(self, item.name), getattr(other, item.name)))
 
     @property

@@ -41,12 +41,12 @@ def target_draw(config: SpeculativeConfig, series: Tensor, context: Tensor, step
 
 
 @torch.inference_mode()
-def target_alone(
+def target_rollout(
     target: Target, config: SpeculativeConfig, x: Tensor, steps: int, series: Tensor, samples: int = 1
-) -> Tensor:
-    """The target's own rollout of ``[B, L, C]`` in this mode: ``[rows · S, steps, C, P]``.
+) -> tuple[Tensor, Tensor | None]:
+    """The target's own rollout of ``[B, L, C]`` in this mode: ``[rows · S, steps, C, P]``, and its own quantiles.
 
-    ``series`` ``[rows]`` keys the noise, see :func:`target_draw`.
+    ``series`` ``[rows]`` keys the noise, see :func:`target_draw`; quantiles: see :meth:`TargetSession.own_quantiles`.
 
     Raises:
         UserError: too little memory.
@@ -54,7 +54,15 @@ def target_alone(
     check_room(target.config, config, x, steps, samples, len(x))
     context = row_patches(x, target.config)
     session = target.open_target(context, context.shape[1] + steps, config)
-    return autoregress(session, context, steps, target_draw(config, series, context, steps, samples), samples)
+    patches = autoregress(session, context, steps, target_draw(config, series, context, steps, samples), samples)
+    return patches, session.own_quantiles(slice(None), steps)
+
+
+def target_alone(
+    target: Target, config: SpeculativeConfig, x: Tensor, steps: int, series: Tensor, samples: int = 1
+) -> Tensor:
+    """:func:`target_rollout` without the quantiles."""
+    return target_rollout(target, config, x, steps, series, samples)[0]
 
 
 def target_forecast(

@@ -16,9 +16,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from leapcast.models import MODELS, TARGET
+from leapcast.models import MODELS, TARGET, family
 from leapcast.models.errors import UserError
 from leapcast.models.fields import shown
+from leapcast.utils.decoding.checks import free_memory
 from leapcast.utils.io import hub
 from leapcast.utils.io.files import write_atomic, write_json
 from leapcast.utils.parallel import ddp
@@ -264,6 +265,9 @@ def read_folder(folder: Path) -> dict:
         for file in (CONFIG, WEIGHTS):
             if not os.path.isfile(folder / file):
                 raise OSError(f"{file} is missing, or no regular file")
+        size, free = os.path.getsize(folder / WEIGHTS), free_memory(torch.device("cpu"))
+        if free is not None and size > free:
+            raise OSError(f"{WEIGHTS} has {size / 2**30:.3g} GiB, and {free / 2**30:.3g} GiB of memory are free")
         if os.path.getsize(folder / CONFIG) > MOST_JSON:
             raise ValueError(f"{CONFIG} has more than {MOST_JSON} bytes")
         text = (folder / CONFIG).read_text(encoding="utf-8")
@@ -274,9 +278,12 @@ def read_folder(folder: Path) -> dict:
         raise UserError(f"{folder} needs a readable {CONFIG} and {WEIGHTS} ({reason}): copy it again") from error
     if isinstance(config, dict) and config.get("model_type") == OURS:
         return whole(folder, config | {"state_dict": state})
-    name, entry = next((name, entry) for name, entry in MODELS.items() if entry.from_public)
+    name = family(state)
+    if name is None:
+        known = ", ".join(name for name, entry in MODELS.items() if entry.from_public)
+        raise UserError(f"{folder} holds weights of no public model known here ({known}): copy it again")
     try:
-        config, state = entry.from_public(config, state)
+        config, state = MODELS[name].from_public(config, state)
     except UserError as error:
         raise UserError(f"{folder}: {error}") from error
     return fitting(folder, {"model": name, "config": config, "training": PUBLIC, "state_dict": state})
