@@ -172,7 +172,8 @@ class ExpMeasure(ExpDecode):
         lines = rows(self.methods, rounds, [test.told[name] for name in test.kinds])
         notes = list(self.notes)
         if left := len(cuts) - len(done):
-            notes.append(f"{left} of {len(cuts)} forecasts, those of the earliest origins, were left out for time")
+            why = f"--max_minutes {args.max_minutes:g}, or a stop"
+            notes.append(f"{left} of {len(cuts)} forecasts, those of the earliest origins, were not measured ({why})")
         ahead = [self.histories[cut.number].times[len(cut.values)] for cut in done]
         if trained := sum(not later(stamp, test.until) for stamp in ahead):
             notes.append(f"{trained} of {len(done)} forecasts are of rows that the model was trained on")

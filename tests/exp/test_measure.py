@@ -193,7 +193,9 @@ def test_the_time_is_kept_and_what_is_left_out_is_told(here, measure, monkeypatc
     clocked(monkeypatch, [1.0])
     assert measure("short", "--max_minutes", "6") == 0
     assert record("short")["data"]["measured"] == 3
-    assert record("short")["notes"] == ["7 of 10 forecasts, those of the earliest origins, were left out for time"]
+    assert record("short")["notes"] == [
+        "7 of 10 forecasts, those of the earliest origins, were not measured (--max_minutes 6, or a stop)"
+    ]
     assert "3 of 10 forecasts" in capsys.readouterr().out
 
 
