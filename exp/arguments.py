@@ -17,7 +17,8 @@ from leapcast.utils.decoding.plan import ADAPTIVE
 from leapcast.utils.decoding.rules import MEANS, ORIGINAL, PATHS, RULES
 
 MINUTES = 5.0  # of a fit
-TASKS = ("forecast", "pretrain", "predict", "fit")
+MEASURED, MEASURE_MINUTES = 10, 10.0  # of measure: origins, and minutes
+TASKS = ("forecast", "pretrain", "predict", "fit", "measure")
 FOR_FIT = (  # what a fit reads: of data, machine and result; everything about models and training it chooses itself
     *("task_name", "data", "root_path", "data_path", "columns", "time_column", "id_column", "missing"),
     *("seed", "device", "threads", "amp", "checkpoint"),
@@ -27,7 +28,7 @@ NO_DRAFT = "none"
 # arguments that are only for these tasks
 ONLY = {
     **dict.fromkeys(("output", "minutes", "holdout"), ("fit",)),
-    **dict.fromkeys(("id_column", "backtest"), ("predict", "fit")),
+    **dict.fromkeys(("id_column", "backtest"), ("predict", "fit", "measure")),
     "force": ("predict",),
     "generated": ("pretrain",),
 }
@@ -145,9 +146,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         parser.set_defaults(spec_sigma="calibrated", spec_mode=MEANS, test_pred_len=None, minutes=MINUTES)
         args = parser.parse_args(argv)
         refuse(name for name, value in vars(args).items() if name not in FOR_FIT and value != parser.get_default(name))
-    if args.task_name == "predict":
+    if args.task_name in ("predict", "measure"):
         mode = PATHS if args.num_samples > 1 else MEANS
-        parser.set_defaults(spec_sigma="calibrated", spec_mode=mode, spec_adaptive="stored", test_pred_len=None)
+        parser.set_defaults(spec_sigma="calibrated", spec_mode=mode, test_pred_len=None)
+        if args.task_name == "predict":
+            parser.set_defaults(spec_adaptive="stored")
+        else:
+            parser.set_defaults(batch_size=1, backtest=MEASURED, max_minutes=MEASURE_MINUTES)
         args = parser.parse_args(argv)
     if args.calibrate_plan:
         parser.set_defaults(spec_sigma="calibrated", spec_mode=MEANS)
@@ -177,13 +182,18 @@ def refuse(others: Iterable[str]) -> None:
 
 
 def named(argv: list[str]) -> list[str]:
-    """``NAME FILE …`` in flags: the name of a task first means --task_name, and a file after it --data_path."""
+    """``NAME FILE …`` in flags: the name of a task first means --task_name, and a file after it --data_path.
+
+    ``measure CHECKPOINT FILE …`` names both.
+    """
     if not argv or argv[0] not in TASKS:
         return argv
     task, *rest = argv
-    file = ["--data_path", rest.pop(0)] if rest and not rest[0].startswith("-") else []
-    own = ["--data", "custom"] if file and task == "forecast" else []  # the others read a path as it is
-    return ["--task_name", task, *own, *file, *rest]
+    places = []
+    for flag in ("--checkpoint", "--data_path") if task == "measure" else ("--data_path",):
+        places += [flag, rest.pop(0)] if rest and not rest[0].startswith("-") else []
+    own = ["--data", "custom"] if places and task == "forecast" else []  # the others read a path as it is
+    return ["--task_name", task, *own, *places, *rest]
 
 
 def settled(args: argparse.Namespace) -> argparse.Namespace:
@@ -207,8 +217,9 @@ def build_parser() -> Parser:
         choices=TASKS,
         default="forecast",
         help="forecast trains, or tests on a split; pretrain trains on several files; predict goes past the data's "
-        "end; fit makes a model folder for a table in some minutes. `leapcast NAME FILE …` means --task_name NAME "
-        "--data_path FILE",
+        "end; fit makes a model folder for a table in some minutes; measure times a checkpoint and drafts for it "
+        "on the end of a table. `leapcast NAME FILE …` means --task_name NAME --data_path FILE, `leapcast measure "
+        "CHECKPOINT FILE …` --checkpoint CHECKPOINT as well",
         changes=LEARNED,
     )
     g.add_argument(
@@ -258,7 +269,7 @@ def build_parser() -> Parser:
     g.add_argument(
         "--data_path",
         help="file below --root_path (default: the data set's usual name); pretrain: a,b,c mixes several; "
-        "predict, fit: or a path of its own",
+        "predict, fit, measure: or a path of its own",
         changes=BOTH,
         names=DATA,
     )
@@ -278,7 +289,7 @@ def build_parser() -> Parser:
         "--test_pred_len",
         type=whole(1),
         default=720,
-        help="horizon in time steps (predict and fit: found)",
+        help="horizon in time steps (predict, fit and measure: found)",
         changes=DECODED,
     )
     g.add_argument(
@@ -287,7 +298,7 @@ def build_parser() -> Parser:
     g.add_argument(
         "--max_windows", type=whole(1), help="test on this many evenly spaced windows (default: all)", changes=DECODED
     )
-    g.add_argument("--batch_size", type=whole(1), default=32, help="windows per batch", changes=BOTH)
+    g.add_argument("--batch_size", type=whole(1), default=32, help="windows per batch (measure: 1)", changes=BOTH)
 
     g = parser.group("model (training; a checkpoint carries its own)")
     trained = [name for name, entry in MODELS.items() if entry.trainable]
@@ -428,13 +439,14 @@ def build_parser() -> Parser:
         "--max_minutes",
         type=real(0, 1e6, excluded=True),
         help="stop training after so many minutes, then validate and save; the same command continues for as many more "
-        "(the learning rate schedule still follows --train_epochs)",
+        "(the learning rate schedule still follows --train_epochs); measure: begin no forecast that would end later "
+        f"(default: {MEASURE_MINUTES:g})",
         changes=NEITHER,
     )
     g.add_argument(
         "--overwrite",
         action="store_true",
-        help="replace what an earlier run has left in the folder (training, predict, sweeps)",
+        help="replace what an earlier run has left in the folder (training, predict, measure, sweeps)",
         changes=NEITHER,
     )
     g.add_argument(
@@ -554,7 +566,7 @@ def build_parser() -> Parser:
         default=ORIGINS,
         metavar="N",
         help="measure how good such forecasts were at the last N origins that the history has room for, beside simple "
-        "rivals; 0: not at all",
+        f"rivals; 0: not at all (measure: {MEASURED})",
         changes=DECODED,
     )
     g.add_argument(

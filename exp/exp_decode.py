@@ -9,9 +9,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from leapcast.data_provider import seasons
-from leapcast.data_provider.data_factory import DATASETS, PACKAGED
+from leapcast.data_provider.data_factory import DATASETS, PACKAGED, user_table
 from leapcast.data_provider.data_factory import seasons as known_seasons
 from leapcast.data_provider.data_loader import Windows
+from leapcast.data_provider.histories import Table
 from leapcast.exp.arguments import NO_DRAFT, build_parser
 from leapcast.exp.exp_basic import ExpBasic
 from leapcast.exp.identity import DECODED, INPUTS, chosen, contents, differences, plain
@@ -40,6 +41,19 @@ class ExpDecode(ExpBasic):
         self.context = args.seq_len or sizes.context
         if self.context % self.patch_len:
             raise UserError(f"--seq_len {self.context} must be a multiple of the checkpoint's patch, {self.patch_len}")
+
+    def own_table(self, *unread: str) -> Table:
+        """The user's table. Raises UserError where an argument is given that forecasting it, or these tasks, ignore.
+
+        ``unread``: names of arguments that this task does not read, beside those that none of a user's table does.
+        """
+        args, task = self.args, self.args.task_name
+        if args.is_training:
+            raise UserError(f"--task_name {task} trains nothing: leave out --is_training 1, or train first")
+        for name in ("reference_ckpt", "max_windows", "baselines", "data_weights", "distill", *unread):
+            if vars(args)[name] != build_parser().get_default(name):
+                raise UserError(f"--{name} is not for --task_name {task}: leave it out")
+        return user_table(args)
 
     def windows_of(self, split: str, horizon: int) -> Windows:
         """The windows of a split for the target."""

@@ -17,7 +17,6 @@ from tqdm import tqdm
 
 from leapcast.backtest import Backtest
 from leapcast.data_provider.calendars import other_frequency
-from leapcast.data_provider.data_factory import user_table
 from leapcast.data_provider.histories import History, Table, short, told_filled
 from leapcast.exp.arguments import NO_DRAFT, build_parser
 from leapcast.exp.exp_decode import ExpDecode
@@ -90,13 +89,7 @@ class ExpPredict(ExpDecode):
         self.warning: str | None = None  # of another frequency
 
     def read_data(self) -> list[Table]:
-        args = self.args
-        if args.is_training:
-            raise UserError("--task_name predict trains nothing: leave out --is_training 1, or train first")
-        for name in ("reference_ckpt", "max_windows", "baselines", "data_weights", "distill"):
-            if vars(args)[name]:
-                raise UserError(f"--{name} is not for --task_name predict: leave it out")
-        return [user_table(args)]
+        return [self.own_table()]
 
     def past(self) -> tuple[list, object]:
         """Values of the first batch of series, a list of ``[rows, C]``, and the step between rows."""

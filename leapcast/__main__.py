@@ -19,6 +19,7 @@ def main(argv: list[str] | None = None) -> None:
     from leapcast.exp.exp_distill import ExpDistill
     from leapcast.exp.exp_fit import ExpFit
     from leapcast.exp.exp_forecast import ExpForecast
+    from leapcast.exp.exp_measure import ExpMeasure
     from leapcast.exp.exp_plan import ExpPlan
     from leapcast.exp.exp_predict import ExpPredict
     from leapcast.exp.exp_pretrain import ExpPretrain, ExpPretrainDraft
@@ -42,6 +43,8 @@ def main(argv: list[str] | None = None) -> None:
         (ExpPretrainDraft if args.distill else ExpPretrain)(args).train()
     elif args.task_name == "fit":
         ExpFit(args, BEGUN if argv is None else None).fit()
+    elif args.task_name == "measure":
+        ExpMeasure(args).measure()
     elif args.calibrate_plan:
         ExpPlan(args).calibrate()
     elif args.task_name == "predict":
