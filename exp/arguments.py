@@ -9,6 +9,7 @@ from pathlib import Path
 from leapcast.data_provider.data_factory import EMBEDDED, NAMES
 from leapcast.data_provider.data_loader import SCALINGS
 from leapcast.exp.identity import BOTH, DATA, DECODED, LEARNED, MODEL, NEITHER, Declared
+from leapcast.forecaster import OPTIONS
 from leapcast.models import DRAFT, MODELS, TARGET, UNTRAINED
 from leapcast.models.errors import UserError
 from leapcast.models.self_draft import GUESSES
@@ -30,6 +31,7 @@ ONLY = {
     **dict.fromkeys(("output", "minutes", "holdout"), ("fit",)),
     **dict.fromkeys(("id_column", "backtest"), ("predict", "fit", "measure")),
     "force": ("predict",),
+    **dict.fromkeys(OPTIONS, ("predict", "measure")),
     "generated": ("pretrain",),
 }
 BASELINES = ("target_cached", "target_sliding", "target_sliding_lean", "draft")
@@ -623,8 +625,8 @@ def build_parser() -> Parser:
     g.add_argument(
         "--spec_draft_model",
         choices=[*drafts, NO_DRAFT],
-        help=f"draft model (default: that of --spec_draft_ckpt, else a {DRAFT} if one was trained, else {UNTRAINED}); "
-        "predict: or none, for the target alone",
+        help=f"draft model (default: that of --spec_draft_ckpt, else a {DRAFT} if one was trained, else long_head "
+        f"where the target has one, else {UNTRAINED}); predict: or none, for the target alone",
         changes=DECODED,
         names=MODEL,
     )
@@ -741,6 +743,29 @@ def build_parser() -> Parser:
         help="measure, on validation windows, how much faster the draft and self-drafting are than the target alone, "
         "store it beside the target's checkpoint for --spec_adaptive stored, and stop",
         changes=NEITHER,
+    )
+    for name, told in (
+        ("flip_invariance", "predict: forecast x and -x together and give (f(x) - f(-x)) / 2, for means"),
+        ("nonnegative", "predict: raise forecasts to 0 where no value of the context is below it"),
+    ):
+        g.add_argument(
+            f"--{name}",
+            action=argparse.BooleanOptionalAction,
+            help=f"{told} (default: as the target's public code does: timesfm yes, others no)",
+            changes=DECODED,
+        )
+    g.add_argument(
+        "--fix_quantile_crossing",
+        action="store_true",
+        help="predict: of a target's own quantiles, let none cross one that is nearer to the median",
+        changes=DECODED,
+    )
+    g.add_argument(
+        "--long_head_quantiles",
+        action="store_true",
+        help="predict: take a target's own quantiles from its long head, moved to the median of the rollout "
+        "(use_continuous_quantile_head of the public code)",
+        changes=DECODED,
     )
     g.add_argument(
         "--trace_inference_breakdown",

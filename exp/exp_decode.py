@@ -16,6 +16,7 @@ from leapcast.data_provider.histories import Table
 from leapcast.exp.arguments import NO_DRAFT, build_parser
 from leapcast.exp.exp_basic import ExpBasic
 from leapcast.exp.identity import DECODED, INPUTS, chosen, contents, differences, plain
+from leapcast.forecaster import OPTIONS
 from leapcast.models import DRAFT, MODELS, TARGET, UNTRAINED, name_of
 from leapcast.models.errors import UserError
 from leapcast.models.self_draft import usual_guess
@@ -38,8 +39,9 @@ class ExpDecode(ExpBasic):
         sizes = self.target.config
         self.patch_len, self.channels = sizes.input_token_len, sizes.channels
         self.related = False  # whether the loaded draft was distilled from this target
-        self.context = args.seq_len or sizes.context
-        if self.context % self.patch_len:
+        usual = sizes.tested if args.task_name == "forecast" else sizes.context
+        self.context = args.seq_len or usual
+        if self.context % self.patch_len and (args.task_name == "forecast" or not sizes.pads):
             raise UserError(f"--seq_len {self.context} must be a multiple of the checkpoint's patch, {self.patch_len}")
 
     def own_table(self, *unread: str) -> Table:
@@ -81,6 +83,10 @@ class ExpDecode(ExpBasic):
             "sigma_min": args.spec_sigma_min,
             "sigma_max": args.spec_sigma_max,
         }
+
+    def applied(self) -> dict:
+        """The arguments that say how a forecast is put together from what is decoded."""
+        return {name: vars(self.args)[name] for name in OPTIONS}
 
     def header(self, config: SpeculativeConfig) -> dict:
         """The first fields of a record: arguments, models and environment."""
@@ -232,8 +238,9 @@ class ExpDecode(ExpBasic):
                 f"--spec_draft_model {NO_DRAFT} leaves nothing to speculate with: leave out --use_speculative"
             )
         if name is None and path is None and not self.trained(DRAFT):
-            name = UNTRAINED
-            self.say(f"no draft was named, and no fitting {DRAFT} is in {args.checkpoints}: self-drafting")
+            name = type(self.target).draft_itself
+            what = "self-drafting" if name == UNTRAINED else f"{name}, which needs no training"
+            self.say(f"no draft was named, and no fitting {DRAFT} is in {args.checkpoints}: {what}")
         if name and not MODELS[name].trainable:
             if args.spec_draft_ckpt:
                 raise UserError(f"--spec_draft_model {name} has no checkpoint: leave out --spec_draft_ckpt")
@@ -265,14 +272,17 @@ class ExpDecode(ExpBasic):
     def untrained(self, name: str, tell: bool = True):
         """A draft that has no checkpoint; ``tell`` prints what was found for it."""
         args = self.args
-        changes = {"seq_len": self.context, "stochastic_head": False}
+        if not MODELS[name].suits(self.target.config):
+            raise UserError(f"--spec_draft_model {name}: the target has no long head; take {UNTRAINED}")
+        changes = {"seq_len": -(-self.context // self.patch_len) * self.patch_len, "stochastic_head": False}
         own = {field.name for field in fields(MODELS[name].Config)}
         if "season" in own:
             changes["season"] = season = args.season or self.seasons(tell)[-1]
         if "guess" in own:
             changes["guess"] = args.self_guess or usual_guess(self.channels, self.patch_len, season)
             if tell:
-                self.say(f"self-drafting, first guess: {changes['guess']}; --self_guess chooses")
+                beyond = "first guess" if name == UNTRAINED else "guess beyond the long head"
+                self.say(f"self-drafting, {beyond}: {changes['guess']}; --self_guess chooses")
         return MODELS[name].Model(MODELS[name].Config.of(SimpleNamespace(**(asdict(self.target.config) | changes))))
 
     def plan(self) -> Plan:

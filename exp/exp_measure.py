@@ -27,6 +27,7 @@ from leapcast.utils.io.files import alone_in, write_atomic, write_json
 from leapcast.utils.reporting import measured
 from leapcast.utils.reporting.verdict import WARNING
 
+PATCHES = 8  # of the horizon, unless another is asked for
 MOST_SERIES = 50  # the first series of a table
 TABLES = (".csv", ".parquet", ".pq")  # how the names of tables, and of no checkpoints, end
 UNREAD = ("spec_draft_model", "spec_adaptive", "spec_plan", "calibrate_plan", "use_speculative")
@@ -40,7 +41,12 @@ class ExpMeasure(ExpDecode):
         first = list(islice(self.series.histories(), MOST_SERIES + 1))
         self.histories, step = first[:MOST_SERIES], first[0].step
         if args.test_pred_len is None:
-            args.test_pred_len, told = usual_horizon(args.checkpoint, [one.values for one in self.histories], step)
+            values = [one.values for one in self.histories]
+            args.test_pred_len, told = usual_horizon(args.checkpoint, values, step)
+            # long enough for speculation, where the table is
+            least = min(PATCHES * self.patch_len, max(map(len, values)) // 4)
+            if args.test_pred_len < least:
+                args.test_pred_len, told = least, f"{least}, {PATCHES} patches or a quarter of the longest series"
             self.say(f"horizon {told}; --test_pred_len chooses")
         self.target = for_inference(self.target, args.amp)
         alone = Method(None, 0.0, self.forecaster(None, args.spec_accept_mse_tol))
@@ -80,8 +86,9 @@ class ExpMeasure(ExpDecode):
         args, sigma = self.args, self.args.spec_sigma
         if sigma == "calibrated" and self.context == self.target.config.context:
             sigma = calibrations.stored(args.checkpoint, self.patch_len) or sigma
-        given = self.context, args.batch_size, args.spec_mode, sigma, allowed
-        return SpeculativeForecaster(self.target, draft, *given, adaptive="off", **self.options())
+        given = {"context": self.context, "batch_size": args.batch_size, "mode": args.spec_mode, "sigma": sigma}
+        given |= self.options() | self.applied()
+        return SpeculativeForecaster(self.target, draft, accept_mse_tol=allowed, adaptive="off", **given)
 
     def drafts(self) -> list:
         """The model folder's own draft, or that of --spec_draft_ckpt, and all that need no training."""
@@ -158,7 +165,7 @@ class ExpMeasure(ExpDecode):
         wrong = []
         for i, past in enumerate(batch):
             simple = [rivals.repeated(past.values, season, asked[1], n) for season, n in self.test.kinds.values()]
-            context, _ = self.methods[0].forecaster.read_by(past)
+            context, _ = self.methods[0].forecaster.read_by(past, asked[1])
             wrong.append(errors(self.histories[past.number], past, [*(one[i] for one in drawn), *simple], context))
         return Round([spent for _, spent in found], [counts for (_, counts), _ in found], wrong)
 

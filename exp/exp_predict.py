@@ -26,7 +26,7 @@ from leapcast.exp.pace import measured_slower, time_beside
 from leapcast.exp.ray_data import ray_decode
 from leapcast.forecaster import SpeculativeForecaster, check_names
 from leapcast.inputs import batches
-from leapcast.models import UNTRAINED
+from leapcast.models import FREE, UNTRAINED, name_of
 from leapcast.models.errors import Interrupted, UserError, kept
 from leapcast.models.inference import for_inference
 from leapcast.utils.analysis import backtest
@@ -72,6 +72,7 @@ class ExpPredict(ExpDecode):
             adaptive=args.spec_adaptive,
             plan=self.plan() if wanted and args.spec_adaptive == "stored" else None,
             **self.options(),
+            **self.applied(),
         )
         if self.forecaster.sigma == "calibrated" and args.checkpoint and self.context == self.target.config.context:
             self.forecaster.sigma = calibrations.stored(args.checkpoint, self.patch_len) or "calibrated"
@@ -119,7 +120,7 @@ class ExpPredict(ExpDecode):
             self.backtest = Backtest.of(self.forecaster, first, args.test_pred_len, args.num_samples, args.backtest)
         joint = self.channels == "joint"
         self.config = self.forecaster.prepare(args.num_samples, sigma, self.table.variables if joint else 1)
-        check_names(self.table, args.num_samples)
+        check_names(self.table, self.forecaster.spreads(args.num_samples))
         both = {name for name in self.table.all if name != (quoted := harmless(name)) and quoted in self.table.all}
         if both:
             name = short(both.pop())
@@ -145,10 +146,12 @@ class ExpPredict(ExpDecode):
                 raise
             shown = first[:PANELS]
             if drawn is None:  # in an earlier run
-                drawn = self.forecaster.decode(shown, args.test_pred_len, args.num_samples, sigma)[0]
+                paths, done = self.forecaster.decode(shown, args.test_pred_len, args.num_samples, sigma)
+                drawn = paths, done.quantiles
             record = self.record(counts)
             season = self.backtest.every[-1] if self.backtest and self.backtest.every else season_of(first)
-            pictures = panels(self.table, shown, drawn, self.context, season)
+            levels = self.target.config.levels
+            pictures = panels(self.table, shown, drawn[0], drawn[1], levels, self.context, season)
             part = self.part(len(shown), counts["series"])
             tested: dict[str, Any] = record["backtest"] or UNTESTED
             heading = "\n".join(filter(None, (part, tested["short"], self.warning)))
@@ -195,10 +198,10 @@ class ExpPredict(ExpDecode):
         """Forecast as another process decided; any batch will do."""
         self.forecaster.choose(batch, self.args.test_pred_len, self.args.num_samples, sigma, made)
 
-    def forecast(self, file: Growing, first: list[History], sigma) -> tuple[dict, np.ndarray | None]:
+    def forecast(self, file: Growing, first: list[History], sigma) -> tuple[dict, tuple | None]:
         """Append the forecast of every batch of series to the file.
 
-        Returns the counts of KEPT, and the paths of the first series, or None if an earlier run drew them.
+        Returns the counts of KEPT, and paths and own quantiles of the first series (None if an earlier run drew them).
         """
         args, counts = self.args, cast("dict[str, Any] | None", file.done)
         if counts is None:
@@ -210,7 +213,8 @@ class ExpPredict(ExpDecode):
                 file.identity = self.half_done()
         if line := replaced(file.path.with_name("forecast.json"), self.decision):
             self.say(line)
-        shown, begun = None, time.monotonic()
+        shown: tuple | None = None
+        begun = time.monotonic()
         if done := counts["series"]:
             self.say(f"continuing after {done} series")
         work = ray_decode(self, done, sigma) if args.backend == "ray" else self.serial(done, sigma)
@@ -219,12 +223,14 @@ class ExpPredict(ExpDecode):
                 if (other := self.checked(histories)) and not self.warning:
                     self.warning = other
                     self.say(other)
-                frame = self.forecaster.frame(self.table, histories, drawn)
+                own = new.pop("quantiles")
+                frame = self.forecaster.frame(self.table, histories, drawn, own)
                 next_two = [history.ahead(2) for history in histories]  # they determine the format of the others
                 written = self.table.written(next_two[0].append(next_two[1:]))
                 quoted = self.quote(frame, histories)
                 text = frame.to_csv(index=False, header=not counts["series"], date_format=written)
-                shown = drawn[:PANELS] if counts["series"] == 0 else shown
+                if counts["series"] == 0:
+                    shown = drawn[:PANELS], None if own is None else own[:PANELS]
                 spent = time.monotonic() - begun - (new["tested"] if args.backend == "serial" else 0)
                 new |= {"series": len(histories), "seconds": spent, "quoted": quoted}
                 new |= self.filled(histories)
@@ -293,10 +299,11 @@ class ExpPredict(ExpDecode):
             yield self.work(batch, sigma)
 
     def work(self, batch: list[History], sigma) -> tuple[list[History], np.ndarray, dict]:
-        """The batch, its paths ``[series, S, H, C]``, the decoder's counts (COUNTED) and the sums of the backtest."""
+        """The batch, its paths ``[series, S, H, C]``, and by name the decoder's counts (COUNTED), the target's own
+        quantiles, and the sums of the backtest."""
         drawn, statistics = self.forecaster.decode(batch, self.args.test_pred_len, self.args.num_samples, sigma)
         counts: dict = {name: int(torch.as_tensor(vars(statistics)[name]).sum()) for name in COUNTED}
-        begun = time.monotonic()
+        counts["quantiles"], begun = statistics.quantiles, time.monotonic()
         counts["backtest"] = self.backtest and self.backtest.sums(self.forecaster, batch)
         return batch, drawn, counts | {"tested": time.monotonic() - begun}
 
@@ -387,7 +394,7 @@ class ExpPredict(ExpDecode):
         if self.forecaster.draft:
             rate, passes = record["acceptance"]["rate"], record["acceptance"]["patches_per_target_pass"]
             if rate is not None:  # without proposals the verdict says why
-                whose = "its own" if self.forecaster.drafting is self.forecaster.itself else "the draft's"
+                whose = "its own" if name_of(self.forecaster.drafting) in FREE else "the draft's"
                 text += f"; {rate:.1%} of {whose} proposals accepted, {passes:.2f} patches per target pass, "
                 text += "lossless" if record["lossless"] else f"mse_tol {record['args']['spec_accept_mse_tol']}"
         return f"{text}\n{record['verdict']}"

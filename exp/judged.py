@@ -13,6 +13,8 @@ from leapcast.utils.decoding.plan import Decision
 from leapcast.utils.io import checkpoint
 
 PANELS = 8  # in the figure
+BAND = 0.1, 0.9  # levels of the interval in it
+MOST_PAST = 2048  # time steps of the past in it
 LONG, SHORT_SEASONS = 12, 4  # the usual horizon is a season of at least 12 steps, or four shorter ones
 
 
@@ -53,22 +55,36 @@ def season_of(series: list[History]) -> int:
     return seasons.find(values, series[0].step, max(map(len, values))).length
 
 
-def panels(table: Table, series: list[History], drawn: np.ndarray, context: int, season: int) -> list[tuple]:
+def panels(
+    table: Table,
+    series: list[History],
+    drawn: np.ndarray,
+    own: np.ndarray | None,
+    levels: tuple[float, ...],
+    context: int,
+    season: int,
+) -> list[tuple]:
     """The first column of each series, or the first columns of a single one, for :func:`prediction_figure`.
 
     Args:
         table: the table of the series.
         series: at most PANELS.
         drawn: their paths ``[series, S, H, C]``.
-        context: time steps of the past to show, at least.
+        own, levels: the target's own quantiles ``[series, H, C, levels]``, and their levels; None without.
+        context: time steps of the past to show, at most MOST_PAST unless the horizon is longer.
         season: of the seasons beside the forecast.
     """
     wide = [(0, column) for column in range(min(PANELS, table.variables))]
     horizon, result = drawn.shape[2], []
     for i, column in wide if table.id is None else [(i, 0) for i in range(len(series))]:
-        history, rows = series[i], max(context, horizon)
+        history, rows = series[i], max(min(context, MOST_PAST), horizon)
+        mean, band = drawn[i, :, :, column].mean(0), None
+        if drawn.shape[1] > 1:
+            band = np.quantile(drawn[i, :, :, column], BAND, axis=0)
+        elif own is not None:
+            band = np.stack([own[i, :, column, levels.index(level)] for level in BAND])
         title = table.columns[column] if history.name is None else f"{history.name}: {table.columns[0]}"
         beside = {name: values[:, column] for name, values in last_seasons(history, season, horizon).items()}
         past = history.times[-rows:], history.values[-rows:, column]
-        result.append((title, *past, history.ahead(horizon), drawn[i, :, :, column], beside))
+        result.append((title, *past, history.ahead(horizon), mean, band, beside))
     return result

@@ -198,7 +198,7 @@ class SpeculativeForecaster:
         self.decoder: Any = None  # made by :meth:`prepare`, for this draft:
         self.drafted: Any = None
         if isinstance(draft, str) and not MODELS[draft].suits(target.config):
-            raise UserError(f"`draft` {draft}: this target has none; give {UNTRAINED!r}")
+            raise UserError(f"`draft` {draft}: the target has no long head; give {UNTRAINED!r}")
         if draft is not None and not isinstance(draft, str):
             check_draft(target, draft)
         if target.config.stochastic_head and sigma == "calibrated":

@@ -107,8 +107,7 @@ def from_public(config: Any, weights: dict[str, Tensor]) -> tuple[dict, dict[str
         sizes = {
             "d_model": (width := len(weights["tokenizer.output_layer.weight"])),
             "d_ff": len(weights["stacked_xf.0.ff0.weight"]),
-            "n_heads": len(weights["tokenizer.output_layer.weight"])
-            // len(weights["stacked_xf.0.attn.query_ln.scale"]),
+            "n_heads": width // len(weights["stacked_xf.0.attn.query_ln.scale"]),
             "e_layers": len({layer[1] for layer in layers if layer}),
             "token_len": weights["tokenizer.hidden_layer.weight"].shape[1] // 2,  # values and their padding
             "input_token_len": len(weights["output_projection_point.output_layer.weight"]) // columns,

@@ -172,7 +172,7 @@ def test_names_are_cut_to_what_a_picture_can_hold(name):
 
 def test_a_long_name_takes_no_more_room_than_another(tmp_path, figures):
     name, times = "column$" * 1000, np.arange(8)
-    prediction_figure(tmp_path / "a.png", [(name, times, times, times + 8, np.ones((1, 8)), {})])
+    prediction_figure(tmp_path / "a.png", [(name, times, times, times + 8, np.ones(8), None, {})])
     values = {"target": torch.zeros(8, 1)}
     forecast_figure(tmp_path / "b.png", {name: (0, torch.zeros(8), torch.zeros(8))}, values, {name: torch.zeros(0)}, 4)
     ratio = {"rate": 0.5, "speedup": {"vs_target_cached": 1.0}}

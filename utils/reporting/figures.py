@@ -4,7 +4,6 @@ import textwrap
 from pathlib import Path
 
 import matplotlib
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -94,22 +93,22 @@ def prediction_figure(file: Path, panels: list[tuple], heading: str = "", alarm:
 
     Args:
         file: the image to write.
-        panels: title, time stamps and values of the past, time stamps of the forecast, its paths ``[S, H]``, and
-            name -> values ``[H or fewer]`` of what stands beside it, the last of them dashed.
+        panels: title, time stamps and values of the past, time stamps of the forecast, its mean ``[H]``, the ends of
+            its 80 % interval ``[2, H]`` or None, and name -> values ``[H or fewer]`` of what stands beside it, the last
+            of them dashed.
         heading: what is to be known of all panels.
         alarm: whether the heading warns.
     """
     figure, all_axes, across = _grid(len(panels))
-    for axes, (title, times, past, ahead, drawn, beside) in zip(all_axes.flat, panels, strict=False):
+    for axes, (title, times, past, ahead, mean, band, beside) in zip(all_axes.flat, panels, strict=False):
         axes.plot(times, past, color="#888888", linewidth=1, label="past")
         for number, (name, values) in enumerate(beside.items(), 1):
             style = {"linestyle": (0, (4, 2)), "color": "#444444"} if number == len(beside) else {"color": "#56B4E9"}
             axes.plot(ahead[: len(values)], values, linewidth=0.9, label=name, **style)
-        axes.plot(ahead, drawn.mean(0), color=COLOURS["speculative"], linewidth=1.4, label="forecast")
-        if len(drawn) > 1:
-            low, high = np.quantile(drawn, (0.1, 0.9), axis=0)
+        axes.plot(ahead, mean, color=COLOURS["speculative"], linewidth=1.4, label="forecast")
+        if band is not None:
             axes.fill_between(
-                ahead, low, high, color=COLOURS["speculative"], alpha=0.25, linewidth=0, label="80 % interval"
+                ahead, *band, color=COLOURS["speculative"], alpha=0.25, linewidth=0, label="80 % interval"
             )
         _dress(axes, title, times)
     _save(file, figure, all_axes, 1 + 2 * across, heading, alarm)
