@@ -227,7 +227,8 @@ class ExpSpeculative(ExpDecode):
         capacity = context.shape[1] + self.steps
         session = self.target.open_target(context, capacity, self.config)
         heads = self.draft.open_draft(context, capacity, session)
-        patches = autoregress_heads(session, heads, self.draft.at_once, context, self.steps)
+        block = self.draft.at_once or self.steps - 1  # 0: any number
+        patches = autoregress_heads(session, heads, block, context, self.steps)
         return paths(patches, 1, self.channels, x.shape[2])[:, : self.args.test_pred_len]
 
     def run_speculative(self, x: Tensor, series: Tensor) -> Tensor:

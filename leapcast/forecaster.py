@@ -505,6 +505,11 @@ class SpeculativeForecaster:
         context = config.reads(self.context, horizon)
         if context < 1:
             raise UserError(f"a `horizon` of {horizon} is beyond this model, which knows {config.seq_len} time steps")
+        if context < self.context != config.context:
+            raise UserError(
+                f"a `context` of {self.context} and a `horizon` of {horizon}, in whole patches, are more than the "
+                f"{config.seq_len} time steps that this model knows: lower one of them"
+            )
         if config.any_length:
             context = min(context, rows if config.pads else rows // self.patch_len * self.patch_len)
         profile, values = self.target.config.profile, [history.values[-context:]]

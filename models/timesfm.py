@@ -263,8 +263,13 @@ class Model(nn.Module):
 
     def predict(self, patches: Tensor, want: int | None = None) -> tuple[Tensor, None]:
         """Median after the last ``want`` (all by default) patches of whole contexts ``[B, N, 1, P]``."""
-        count = patches.shape[1]
-        return RunningSession(self, patches, count).extend(patches, want or count)[0], None
+        return self.emit(*self.features(patches, want))
+
+    def features(self, patches: Tensor, want: int | None = None) -> tuple[Tensor, ...]:
+        """Inputs of the output heads, see :meth:`run`; arguments as of :meth:`predict`."""
+        session = RunningSession(self, patches, patches.shape[1])
+        session.extend(patches, want or patches.shape[1])
+        return session.features
 
     def tables(self, capacity: int, variables: int = 1, attention_window: int = 0) -> TokenTables:
         """Tables for passes over at most ``capacity`` patches."""
@@ -335,6 +340,10 @@ class Model(nn.Module):
         """The next patches ``[B, want, 1, P]``, which are medians, and their deciles ``[B, want, 1, P, 9]``."""
         columns = self.columns(self.output_projection_point, hidden, level.unsqueeze(-1), scale.unsqueeze(-1))
         return columns[..., MEDIAN].contiguous(), columns[..., 1:]
+
+    def emit(self, hidden: Tensor, level: Tensor, scale: Tensor) -> tuple[Tensor, None]:
+        """As :meth:`next`, in the form of Timer-XL's: mean and log-variance."""
+        return self.next(hidden, level, scale)[0], None
 
     def ahead(self, hidden: Tensor, level: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         """The long head's medians ``[B, long_head, 1, P]`` and deciles ``[…, 9]`` after positions ``[B, 1, 1]``."""
