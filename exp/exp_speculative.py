@@ -18,7 +18,7 @@ from leapcast.exp.arguments import BASELINES
 from leapcast.exp.exp_decode import ExpDecode
 from leapcast.models import MODELS, TARGET, UNTRAINED
 from leapcast.models.errors import UserError
-from leapcast.models.inference import for_inference
+from leapcast.models.inference import for_inference, weights
 from leapcast.models.layers.patches import paths, row_patches, windows_together
 from leapcast.models.sessions.sliding import SlidingSession
 from leapcast.utils.analysis import rivals
@@ -28,7 +28,7 @@ from leapcast.utils.decoding import theory
 from leapcast.utils.decoding.adaptive import make_decoder
 from leapcast.utils.decoding.checks import check_pair, check_rollout, check_width
 from leapcast.utils.decoding.config import SpeculativeConfig, tolerance
-from leapcast.utils.decoding.plan import Case, Decision, Machine, candidates, decide, weights
+from leapcast.utils.decoding.plan import Case, Decision, Machine, candidates, decide
 from leapcast.utils.decoding.rollout import autoregress, autoregress_heads
 from leapcast.utils.decoding.rules import MEANS, ORIGINAL, RULES
 from leapcast.utils.decoding.statistics import Statistics

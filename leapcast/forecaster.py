@@ -21,7 +21,7 @@ from leapcast.data_provider.histories import History, Table, told_filled
 from leapcast.inputs import Item, batches, is_series, profile_of, standardise, whole
 from leapcast.models import FREE, MODELS, UNTRAINED
 from leapcast.models.errors import UserError, flagged
-from leapcast.models.inference import find_device, for_inference
+from leapcast.models.inference import find_device, for_inference, weights
 from leapcast.models.layers.patches import padded, paths, quantiles, row_series, windows_together
 from leapcast.models.self_draft import untrained
 from leapcast.utils.analysis.backtest import ORIGINS, add
@@ -29,7 +29,7 @@ from leapcast.utils.decoding.adaptive import AdaptiveDecoder, make_decoder
 from leapcast.utils.decoding.checks import check_draft, check_rollout, check_room, check_width
 from leapcast.utils.decoding.config import SpeculativeConfig, tolerance
 from leapcast.utils.decoding.covariance import Calibration, calibrate, next_patch_errors
-from leapcast.utils.decoding.plan import ADAPTIVE, LARGE, Case, Decision, Machine, Plan, candidates, decide, weights
+from leapcast.utils.decoding.plan import ADAPTIVE, LARGE, Case, Decision, Machine, Plan, candidates, decide
 from leapcast.utils.decoding.rules import MEANS, PATHS, RULES
 from leapcast.utils.decoding.statistics import Statistics
 from leapcast.utils.decoding.target_alone import target_rollout

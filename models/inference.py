@@ -1,7 +1,7 @@
 """Preparation of loaded models for inference."""
 
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -39,20 +39,27 @@ def for_inference(model: M, amp: str = "off", compiled: bool = False) -> M:
         compiled: compile the passes of a cached session with static shapes (``torch.compile``). Useful for small
             networks, whose time is mostly kernel launches; the first pass of each shape takes about half a minute.
     """
-    network = model if isinstance(model, timer_xl.Model) else None
+    counted: Any = model
+    counted.weight_count = weights(model)  # packed weights are no parameters
+    network: Any = model if hasattr(model, "prepare") else None
     if amp == "bf16" and (network or model.reads_target):  # other drafts are small
         model.to(torch.bfloat16)
-    compiled = compiled and network is not None and _toolchain()
+    compiled = compiled and isinstance(model, timer_xl.Model) and _toolchain()
     if network:
         network.prepare(torch.compile(CachedSession.advance, dynamic=False) if compiled else None)
     if not compiled:
-        if network:
-            layers = network.blocks.attn_layers
+        if isinstance(model, timer_xl.Model):
+            layers = model.blocks.attn_layers
             for i, block in enumerate(layers):
                 if isinstance(block, Block):
                     layers[i] = FusedBlock(block, last=i == len(layers) - 1)
         freeze(model)
     return model
+
+
+def weights(model: nn.Module) -> int:
+    """The number of a model's weights, whether it is prepared for inference or not."""
+    return getattr(model, "weight_count", None) or sum(values.numel() for values in model.parameters())
 
 
 @cache

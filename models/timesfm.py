@@ -153,7 +153,7 @@ class RMSNorm(nn.Module):
         self.scale = nn.Parameter(torch.ones(features))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.scale.shape, self.scale, EPS)
+        return F.rms_norm(x, self.scale.shape, self.scale.to(x.dtype), EPS)
 
 
 class Attention(nn.Module):
@@ -184,7 +184,7 @@ class Attention(nn.Module):
         query, key = turned.chunk(2, 2)
         size = query.shape[-1]
         scale = self.query_ln.scale * F.softplus(self.per_dim_scale.per_dim_scale) / (log(2) * sqrt(size))
-        query = F.rms_norm(query[:, wanted], (size,), scale, EPS).to(x.dtype)
+        query = F.rms_norm(query[:, wanted], (size,), scale.to(query.dtype), EPS).to(x.dtype)
         key, value = self.key_ln(key).to(x.dtype), qkv[:, :, 2 * self.n_heads :]
         key, value = store(key.transpose(1, 2), value.transpose(1, 2))
         attended = F.scaled_dot_product_attention(query.transpose(1, 2), key, value, attn_mask=mask, scale=1.0)

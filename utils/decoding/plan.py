@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from leapcast.models import FREE, MODELS
+from leapcast.models.inference import weights
 from leapcast.utils.decoding.config import MOST_PROPOSED, SpeculativeConfig
 from leapcast.utils.decoding.covariance import Calibration
 from leapcast.utils.decoding.rules import RULES
@@ -132,11 +133,6 @@ def candidates(draft, itself, sha256: str | None, related: bool) -> list[tuple[C
         identity = f"{model.config.guess}, season {model.config.season}" if free else sha256 or ""
         found.append((Candidate(name, identity, weights(model), not model.one_call, related or free), model))
     return found
-
-
-def weights(model: torch.nn.Module) -> int:
-    """The number of values in a model's weights, which preparation for inference may have made buffers."""
-    return sum(values.numel() for values in (*model.parameters(), *model.buffers()))
 
 
 @dataclass(frozen=True)
