@@ -37,6 +37,7 @@ class ExpBasic:
         self.device = find_device(args.device)
         ddp.place(self.device)
         self.models: dict[str, dict] = {}  # role -> path, digest and configuration of the model
+        self.training: dict[str, dict] = {}  # role -> training record of its checkpoint
         self.parts = self.read_data()
         self.series = self.parts[0]  # pretraining has several
         for series in self.parts:
@@ -105,7 +106,8 @@ class ExpBasic:
                     f"python run.py --is_training 1 {options} --data {self.args.data}"
                 )
         local = checkpoint.find(path)
-        model = checkpoint.load(local, self.device, self.args)
+        content = checkpoint.read(local, self.args)
+        model, self.training[role] = checkpoint.build(content, self.device), content["training"]
         sizes = model.config
         name = name_of(model)
         self.models[role] = {

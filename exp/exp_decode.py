@@ -253,7 +253,7 @@ class ExpDecode(ExpBasic):
         loaded = self.models["draft"]["model"]
         if name not in (None, loaded):
             raise UserError(f"{args.spec_draft_ckpt} is a {loaded}, not a {name}: leave out --spec_draft_model {name}")
-        training = checkpoint.read(checkpoint.find(self.models["draft"]["path"]))["training"]
+        training = self.training["draft"]
         self.related = self.models["target"]["sha256"] in training["inputs"]
         check_draft(self.target, draft)
         if draft.reads_target and not self.fits_heads(asdict(draft.config), training):

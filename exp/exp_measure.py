@@ -50,7 +50,7 @@ class ExpMeasure(ExpDecode):
             self.say(f"horizon {told}; --test_pred_len chooses")
         self.target = for_inference(self.target, args.amp)
         alone = Method(None, 0.0, self.forecaster(None, args.spec_accept_mse_tol))
-        known = checkpoint.read(checkpoint.find(args.checkpoint), args)["training"]
+        known = self.training["target"]
         alone.forecaster.trained_until = known["until"]
         horizon = args.test_pred_len
         # finds seasons and a calibrated spread in what lies before the first origin of each series

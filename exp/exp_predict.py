@@ -31,7 +31,7 @@ from leapcast.models.errors import Interrupted, UserError, kept
 from leapcast.models.inference import for_inference
 from leapcast.utils.analysis import backtest
 from leapcast.utils.decoding.plan import Decision
-from leapcast.utils.io import calibrations, checkpoint
+from leapcast.utils.io import calibrations
 from leapcast.utils.io.files import Growing, alone_in, harmless, write_atomic, write_json
 from leapcast.utils.reporting.figures import prediction_figure
 from leapcast.utils.reporting.verdict import OWN, verdict
@@ -81,7 +81,7 @@ class ExpPredict(ExpDecode):
             if self.forecaster.itself is None and args.spec_adaptive == "stored":
                 self.forecaster.itself = self.untrained(UNTRAINED, tell=False)
         self.forecaster.amp, self.forecaster.data = args.amp, self.table.name
-        training = checkpoint.read(checkpoint.find(self.models["target"]["path"]), args)["training"]
+        training = self.training["target"]
         self.forecaster.trained_step, self.forecaster.trained_until = training["step"], training["until"]
         if args.spec_plan and not (wanted and args.spec_adaptive == "stored"):
             raise UserError("--spec_plan is read with a draft and --spec_adaptive stored: leave out the others")

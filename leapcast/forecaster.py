@@ -23,7 +23,7 @@ from leapcast.models import FREE, MODELS, UNTRAINED
 from leapcast.models.errors import UserError, flagged
 from leapcast.models.inference import find_device, for_inference, weights
 from leapcast.models.layers.patches import padded, paths, quantiles, row_series, windows_together
-from leapcast.models.self_draft import untrained
+from leapcast.models.self_draft import self_draft
 from leapcast.utils.analysis.backtest import ORIGINS, add
 from leapcast.utils.decoding.adaptive import AdaptiveDecoder, make_decoder
 from leapcast.utils.decoding.checks import check_draft, check_rollout, check_room, check_width
@@ -226,9 +226,12 @@ class SpeculativeForecaster:
         draft = checkpoint.own_draft(target) if auto else draft
         trained = () if draft in (None, *FREE) else (draft,)
         paths = [checkpoint.find(path) for path in (target, *trained)]
-        loaded: list[Any] = [for_inference(checkpoint.load(path, find_device(device))) for path in paths]
+        contents = [checkpoint.read(path) for path in paths]
+        loaded: list[Any] = [for_inference(checkpoint.build(content, find_device(device))) for content in contents]
+        training = [content["training"] for content in contents]
+        del contents  # of large models: the weights are packed
         digests = [checkpoint.digest(path) for path in paths]
-        related = bool(trained) and digests[0] in checkpoint.read(paths[-1])["training"].get("inputs", [])
+        related = bool(trained) and digests[0] in training[-1].get("inputs", [])
         if trained and loaded[-1].reads_target and not related:
             raise UserError(f"{paths[-1]} holds heads of another target: give the one that they were distilled from")
         if not trained:
@@ -244,8 +247,7 @@ class SpeculativeForecaster:
         made.source = digests[-1], related
         if made.sigma == "calibrated" and made.context == made.target.config.context:
             made.sigma = calibrations.stored(target, made.patch_len) or made.sigma
-        training = checkpoint.read(paths[0])["training"]
-        made.trained_step, made.trained_until = training["step"], training["until"]
+        made.trained_step, made.trained_until = training[0]["step"], training[0]["until"]
         return made
 
     def forecast(
@@ -364,7 +366,7 @@ class SpeculativeForecaster:
         values = [history.values for history in histories]
         context = min(self.context, max(map(len, values)))
         season = min(self.season or seasons.find(values, histories[0].step, self.context).length, context)
-        return untrained(MODELS[name], self.target.config, context, season)
+        return self_draft(self.target.config, context, season, kind=MODELS[name].Model)
 
     def spreads(self, num_samples: int) -> bool:
         """Whether a forecast has quantiles: of several paths, or the target's own."""

@@ -17,6 +17,7 @@ class Config(self_draft.Config):
 class Model(self_draft.Model):
     """Proposes the medians of a head of the target that forecasts several patches at once."""
 
+    settings = Config
     reads_long_head = True
 
     def __init__(self, configs: Config):

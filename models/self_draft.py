@@ -41,20 +41,21 @@ def usual_guess(channels: str, patch: int, season: int) -> str:
     return "next" if patch % season == 0 else "season"
 
 
-def untrained(kind: Any, target: Target, context: int, season: int, guess: str | None = None) -> Any:
-    """A draft without weights for a target with this configuration.
+def self_draft(target: Target, context: int, season: int, guess: str | None = None, kind: Any = None) -> Any:
+    """The self-draft, or another draft of its kind, of a target with this configuration.
 
     Args:
-        kind: has ``Config`` and ``Model``, derived from those here.
         context: time steps of the context.
         season: in time steps, at most the context.
         guess: see :class:`Model`; default: :func:`usual_guess`.
+        kind: a class derived from :class:`Model`, which is the default.
     """
     guess = guess or usual_guess(target.channels, target.input_token_len, season)
     patch = target.input_token_len
     context = -(-context // patch) * patch  # of a padded one
     changes = {"seq_len": context, "stochastic_head": False, "season": season, "guess": guess}
-    return kind.Model(kind.Config.of(SimpleNamespace(**(asdict(target) | changes))))
+    kind = kind or Model
+    return kind(kind.settings.of(SimpleNamespace(**(asdict(target) | changes))))
 
 
 class Model(nn.Module):
@@ -64,6 +65,7 @@ class Model(nn.Module):
     next patch repeated (``next``), for which the target's first pass verifies nothing.
     """
 
+    settings: ClassVar[type[Config]] = Config
     one_call: ClassVar[bool] = True
     at_once = 0  # any number of patches, without a call
     reads_target = False

@@ -53,13 +53,13 @@ def test_the_backtest_is_told_recorded_and_drawn(here, capsys, pictures):
     ((panels, heading, alarm),) = pictures
     assert found["short"] in heading
     assert alarm
-    assert len(panels[0][5]) in (1, 2)  # last seasons
-    assert all(len(values) <= 12 for values in panels[0][5].values())
+    assert len(panels[0][-1]) in (1, 2)  # last seasons
+    assert all(len(values) <= 12 for values in panels[0][-1].values())
     assert predict("known.csv", "off", *SELF, "--backtest", "0") == 0
     assert "backtest" not in capsys.readouterr().out
     assert recorded("off")["backtest"] is None
     assert pictures[-1][1:] == ("", False)
-    assert pictures[-1][0][0][5]
+    assert pictures[-1][0][0][-1]
     whole, without = (Path("results", name, "forecast.csv").read_bytes() for name in ("told", "off"))
     assert whole == without
     series_file(here, rows=20, name="brief.csv")

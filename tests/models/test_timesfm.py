@@ -14,7 +14,7 @@ from leapcast.data_provider.histories import History
 from leapcast.models import MODELS, timesfm
 from leapcast.models.errors import UserError
 from leapcast.models.inference import for_inference
-from leapcast.models.self_draft import untrained
+from leapcast.models.self_draft import self_draft
 from leapcast.utils.decoding.config import SpeculativeConfig
 from leapcast.utils.decoding.target_alone import target_rollout
 from leapcast.utils.io import checkpoint
@@ -71,7 +71,7 @@ def grown(model, x, steps, given=None):
 
 
 def draft_of(model, name="long_head", context=32):
-    return untrained(MODELS[name], model.config, context, 4)
+    return self_draft(model.config, context, 4, kind=MODELS[name].Model)
 
 
 # ---------------------------------------------------------------- the public outputs

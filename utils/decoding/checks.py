@@ -22,7 +22,7 @@ def check_rollout(model, variables: int, how) -> None:
         raise UserError("`renorm_every` is for `rollout` cached of a target with `norm` window: leave it at 0")
     if how.attention_window and rollout == "sliding":
         raise UserError("`attention_window` is for `rollout` cached; a sliding window is as long as the context")
-    if not model.slides and (rollout != "cached" or how.attention_window):
+    if not getattr(model, "slides", True) and (rollout != "cached" or how.attention_window):
         raise UserError(
             "this model is decoded with a cache of all its past: leave `rollout` and `attention_window` out"
         )

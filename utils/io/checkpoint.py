@@ -141,7 +141,8 @@ def find(path: str | Path) -> Path:
 
 def digest(path: Path) -> str:
     """sha256 of a checkpoint's weights file, by which records and drafting heads identify a model."""
-    return hashlib.sha256(weights_file(Path(path)).read_bytes()).hexdigest()
+    with weights_file(Path(path)).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def weights_file(path: Path) -> Path:
@@ -346,11 +347,17 @@ def export(path: Path, folder: Path, dtype: torch.dtype | None = None) -> None:
 
 def load(path: Path, device: torch.device, public=None):
     """The model of a checkpoint, on ``device`` and in evaluation mode; ``public`` and errors: see :func:`read`."""
-    content = read(path, public)
+    return build(read(path, public), device)
+
+
+def build(content: dict, device: torch.device):
+    """The model of what :func:`read` gives, on ``device``, in float32 and in evaluation mode."""
     module = MODELS[content["model"]]
-    model = module.Model(module.Config(**content["config"]))
-    model.load_state_dict(content["state_dict"], strict=True)
-    return model.to(device).eval()
+    with torch.device("meta"):  # drawing initial weights would take longer than reading these
+        model = module.Model(module.Config(**content["config"]))
+    state = {name: value.to(device, torch.float32) for name, value in content["state_dict"].items()}
+    model.load_state_dict(state, strict=True, assign=True)
+    return model.eval()
 
 
 def newest(folder: Path, name: str, data: str, fits=lambda config, training: True) -> Path | None:

@@ -490,6 +490,7 @@ def test_a_public_state_dict_that_cannot_be_is_refused(case, folder):
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_comes_back(name, folder):
     sizes = {"input_token_len": 4, "output_token_len": 4, "seq_len": 24, "d_model": 16, "n_heads": 2, "d_ff": 24}
+    sizes |= {"token_len": 2, "head_len": 12} if name == "timesfm" else {}
     model = MODELS[name].Model(MODELS[name].Config(**sizes, e_layers=2))
     checkpoint.save(folder / "one/checkpoint.pth", name, model, {"data": "other"})
     again = checkpoint.load(folder / "one/checkpoint.pth", CPU)
