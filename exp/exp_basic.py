@@ -54,9 +54,12 @@ class ExpBasic:
         if path.is_dir():  # an exported or public checkpoint, perhaps read-only
             path = Path(self.args.checkpoints) / f"{self.models[role]['sha256'][:16]}.pth"
         path = path.with_name(f"calibration{'' if path.name == 'checkpoint.pth' else '_' + path.stem}.pth")
+        config = model.config
+        context = self.args.seq_len if config.pads and self.args.seq_len else config.tested
         identity = {"format": 1, "checkpoint": self.models[role]["sha256"], "data": self.series.digest()} | (
             {} if self.args.amp == "off" else {"amp": self.args.amp}
         )
+        identity |= {} if context == config.context else {"context": context}
         config, errors = model.config, []
         with suppress(UserError, TypeError, KeyError, RuntimeError):  # missing or damaged: recompute
             saved = checkpoint.read_state(path, torch.device("cpu"))
@@ -64,7 +67,7 @@ class ExpBasic:
             if saved["identity"] == identity and sound(saved["matrices"], shape):
                 return Calibration(saved["matrices"])
         horizon, by = config.input_token_len, "a patch of the target"
-        windows = Windows(self.series, "val", config.context, horizon, by, seasons=self.profile_of(self.series, config))
+        windows = Windows(self.series, "val", context, horizon, by, seasons=self.profile_of(self.series, config))
         chosen = windows.evenly(max(1, CALIBRATION_SERIES // self.series.variables))
         for index in tqdm(chosen.split(64), desc="calibration", unit="batch"):
             errors.append(next_patch_errors(model, *windows.batch(index)))

@@ -23,6 +23,7 @@ class Config(Target):
     activation: str = choice("relu", "gelu", "silu")
     norm: str = choice("causal", "window", "none", "running")
     head_multiple: ClassVar[int] = 1
+    pads: ClassVar[bool] = True
     guess: str = choice(*GUESSES)
     season: int = whole(24, 2**24)  # time steps
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 import run
 from leapcast import SpeculativeForecaster
 from leapcast.data_provider.histories import History
-from leapcast.models import MODELS, timesfm
+from leapcast.models import MODELS, dlinear, timer_xl_draft, timesfm
 from leapcast.models.errors import UserError
 from leapcast.models.inference import for_inference
 from leapcast.models.self_draft import self_draft
@@ -423,3 +423,19 @@ def test_a_session_of_many_rows_keeps_what_belongs_to_each():
         kept = session.own_quantiles(slice(None), 3)
     torch.testing.assert_close(kept, everything[[2, 0]])
     torch.testing.assert_close(kept[..., 4], rolled[[2, 0]])
+
+
+@pytest.mark.parametrize("kind", [timer_xl_draft, dlinear])
+def test_a_trained_draft_reads_the_mean_in_place_of_padding(kind):
+    torch.manual_seed(1)
+    model, x = small(), contexts(32, 5)
+    sizes = {"input_token_len": PATCH, "output_token_len": PATCH, "seq_len": 32, "d_model": 16, "n_heads": 2, "d_ff": 8}
+    draft = kind.Model(kind.Config(channels="independent", **sizes)).double().eval()
+    for mode, tolerance in (("point", 0), ("coupled", 0), ("sample", 0)):
+        config = SpeculativeConfig(mode, sigma=0.3, accept_mse_tol=tolerance, k=2, seed=4)
+        decoder = SpeculativeDecoder(model, draft, config)
+        forecast, statistics = decoder.generate(x, 4)
+        assert forecast.isfinite().all()
+        assert statistics.squared.isfinite().all()
+        if mode != "sample":
+            torch.testing.assert_close(forecast, decoder.alone(x, 4, torch.arange(2))[0])

@@ -57,7 +57,10 @@ class RaggedBatch:
         self.accepted_patches = torch.empty(batch, steps, dtype=torch.bool)
         self.quantiles: Tensor | None = None  # [rows, steps, C, P, levels], the target's own
         self.target = target.open_target(context, capacity, config)
-        self.draft = draft.open_draft(context, capacity, self.target)
+        # drafts that know no padding read the mean in its place
+        padded = getattr(target.config, "pads", False) and not getattr(draft.config, "pads", False)
+        self.filled = padded and bool(context.isnan().any())
+        self.draft = draft.open_draft(self._known(context), capacity, self.target)
         if not rule.emits_proposals:  # else what follows a rejected draw is far from what follows its replacement
             self.draft = ReuseSession(self.draft, self.target)
         # heads that read the target's hidden states cannot propose before its first pass
@@ -72,7 +75,7 @@ class RaggedBatch:
         """Prefill both models with the context, then repeat every row into ``samples`` paths."""
         mean, log_var = self.target.extend(self.emitted[:, : self.context_len], 1)
         if self.can_propose:
-            self.draft.extend(self.emitted[:, : self.context_len], 1)
+            self.draft.extend(self._known(self.emitted[:, : self.context_len]), 1)
         series = path_series(self.series, samples)
         self._select(torch.arange(len(self.index)).repeat_interleave(samples))
         self.series, self.index = series, torch.arange(len(series))
@@ -107,7 +110,7 @@ class RaggedBatch:
         def draw(i: int, mean: Tensor, log_var: Tensor | None) -> Tensor:
             return self.rule.draw(noise, i, mean, log_var)
 
-        return Proposal(limit, noise, *self.draft.propose(self._pending(self.draft), k, draw))
+        return Proposal(limit, noise, *self.draft.propose(self._known(self._pending(self.draft)), k, draw))
 
     def verify(self, proposal: Proposal) -> Verified:
         """One target pass over the patches that the target has not yet processed, and the proposals."""
@@ -152,6 +155,10 @@ class RaggedBatch:
         lack = int((self.held - session.lengths).max())
         session.rollback(self.held - lack)
         return take(self.emitted if session.emitted_only else self.conditioned, self.held - lack, lack)
+
+    def _known(self, patches: Tensor) -> Tensor:
+        """These patches as the draft reads them."""
+        return patches.nan_to_num(0) if self.filled else patches
 
     def _rollback(self, session: Session, held: Tensor, accepted: Tensor) -> None:
         kept = session.lengths.minimum(held + accepted)
