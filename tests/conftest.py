@@ -90,7 +90,8 @@ def server():
         as the module multiprocessing: ``Process``, ``Pipe``.
     """
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["tests.helpers"])
+    # what a training imports when it begins, too
+    server.set_forkserver_preload(["tests.helpers", "torch._dynamo", "torch.utils.tensorboard"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))  # where it looks for modules, as a new process does
         first = server.Process(target=int)
