@@ -304,7 +304,8 @@ def test_the_readmes_example_runs(tmp_path, monkeypatch, capsys):
     assert len(examples) == 1
     exec(examples[0], {})
     printed = capsys.readouterr().out
-    assert "[168 rows x 3 columns]" in printed and "(20, 720, 2)" in printed
+    assert "[168 rows x 3 columns]" in printed
+    assert "(20, 720, 2)" in printed
 
 
 def test_gaps_that_are_filled_are_told():
