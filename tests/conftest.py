@@ -90,7 +90,8 @@ def server():
         as the module multiprocessing: ``Process``, ``Pipe``.
     """
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["tests.helpers"])
+    # what a training imports when it begins, too
+    server.set_forkserver_preload(["tests.helpers", "torch._dynamo", "torch.utils.tensorboard"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))  # where it looks for modules, as a new process does
         first = server.Process(target=int)
@@ -127,8 +128,15 @@ def here(workplace, monkeypatch):
 
 
 @pytest.fixture
-def undrawn(monkeypatch):
+def drawn():
+    """A test that looks at a picture, in a module of ``undrawn`` ones."""
+
+
+@pytest.fixture
+def undrawn(request, monkeypatch):
     """Runs leave an empty file for a picture: of many small ones drawing takes most of the time."""
+    if "drawn" in request.fixturenames:
+        return
     for module, name in ((exp_forecast, "training"), (exp_speculative, "forecast"), (exp_predict, "prediction")):
         monkeypatch.setattr(module, f"{name}_figure", lambda file, *rest: file.touch())
 

@@ -201,12 +201,12 @@ def test_hostile_tables_are_refused(case, training, here, capsys):
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_columns_are_refused(here, capsys):
-    names = ",".join(map(str, range(100_000)))
-    rows = "".join(f"2020-01-{day:02},{','.join('0' * 100_000)}\n" for day in range(1, 31))
+def test_ten_thousand_columns_are_refused(here, capsys):
+    names = ",".join(map(str, range(10_000)))
+    rows = "".join(f"2020-01-{day:02},{','.join('0' * 10_000)}\n" for day in range(1, 31))
     (here / "wide.csv").write_text(f"date,{names}\n{rows}")
     assert run.main([*train("wide.csv"), *SMALL]) == 2
-    assert "100000 variables together" in capsys.readouterr().err
+    assert "10000 variables together" in capsys.readouterr().err
 
 
 def test_files_that_are_not_utf8_are_refused(here, capsys):

@@ -25,7 +25,10 @@ from leapcast.utils.analysis import rivals
 from scripts import export
 from tests.helpers import SMALL, data, series_file, train
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 
+
+@pytest.mark.usefixtures("drawn")
 def test_speculative_run_leaves_the_whole_record(here, capsys):
     options = ["--spec_mode", "point", "--spec_k", "2", "--test_pred_len", "18", "--trace_inference_breakdown"]
     options += ["--spec_accept_mse_tol", "inf", "--max_windows", "5", "--batch_size", "2", "--setting", "whole"]
@@ -59,6 +62,7 @@ def test_speculative_run_leaves_the_whole_record(here, capsys):
     assert "whole" in (here / "result_inference_summary.txt").read_text()
 
 
+@pytest.mark.usefixtures("drawn")
 def test_calibrated_paths_leave_crps_and_coverage(here, capsys):
     options = ["--spec_sigma", "calibrated", "--num_samples", "6", "--test_pred_len", "16", "--batch_size", "4"]
     assert run.main([*data(), "--use_speculative", *options, "--max_windows", "8", "--setting", "paths"]) == 0
@@ -77,7 +81,6 @@ def test_calibrated_paths_leave_crps_and_coverage(here, capsys):
     assert "calibrated" not in capsys.readouterr().out, "calibrated once, then read"
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_simple_rivals_forecast_the_same_windows(here):
     assert run.main([*data(), "--test_pred_len", "7", "--max_windows", "5", "--batch_size", "2"]) == 0
     (path,) = here.glob("results/waves_*_H7_alone*/metrics.json")
@@ -121,7 +124,6 @@ RUN = {
 }
 
 
-@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("rollout", ["cached", "sliding"])
 @pytest.mark.parametrize("baselines", RUN)
 def test_baselines_are_what_was_asked_for_and_the_cheap_ones_by_default(here, baselines, rollout, capsys):
@@ -145,7 +147,6 @@ def test_baselines_are_what_was_asked_for_and_the_cheap_ones_by_default(here, ba
     assert ("not run beside" in record["verdict"]) == (own not in expected)
 
 
-@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(("baselines", "timed"), [(None, 1), ("none", 1), ("all", 3), ("target_sliding", 2)])
 def test_a_plain_run_is_the_target_alone(here, baselines, timed):
     options = ["--baselines", baselines] if baselines else []
@@ -220,7 +221,6 @@ def test_drift_is_the_distance_of_the_point_forecasts(here, options):
     assert (drift < 1e-9) == ("0" in options)
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_two_different_runs_do_not_overwrite_each_other(here, monkeypatch, tmp_path):
     for name in ("checkpoints", "waves.csv"):
         (tmp_path / name).symlink_to(here / name)
@@ -290,6 +290,7 @@ def test_lossless_sample_run_predicts_its_acceptance(here, rollout):
     assert (record["timing"]["target_cached"] is None) == (rollout == "sliding")
 
 
+@pytest.mark.usefixtures("drawn")
 def test_target_alone_and_reference(here):
     options = ["--test_pred_len", "8", "--setting", "alone", "--checkpoint", "checkpoints/target/checkpoint.pth"]
     assert run.main([*data(), *options, "--reference_ckpt", "checkpoints/flat/checkpoint.pth"]) == 0

@@ -54,6 +54,7 @@ def test_a_table_is_continued(here, predict, capsys):
     assert (record["args"]["spec_mode"], record["args"]["spec_accept_mse_tol"]) == ("coupled", 0.005)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_embedded_data_are_predicted_by_default(here, predict):
     given = ["--task_name", "predict", "--setting", "walkers", "--test_pred_len", "5", "--columns", "205 Queen Street"]
     assert run.main([*given, "--checkpoint", "checkpoints/target/checkpoint.pth"]) == 0
@@ -101,6 +102,7 @@ def test_the_verdict_is_measured_beside_and_changes_no_forecast(here, predict, o
     assert "speculation is slower here: 0.50 x" in Path("results/without/forecast.json").read_text()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_that_goes_on_keeps_what_was_measured_beside(here, predict, monkeypatch):
     how = ["--id_column", "id", "--batch_size", "2"]
     long("long.csv")
@@ -168,6 +170,7 @@ def test_stopped_before_the_first_batch_nothing_is_left(here, predict, monkeypat
     assert not (here / "results/nothing").exists()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_was_left_by_another_run_is_not_used(here, predict, monkeypatch, capsys):
     how = ["--id_column", "id", "--batch_size", "2"]
     long("long.csv")
@@ -186,6 +189,7 @@ def test_what_was_left_by_another_run_is_not_used(here, predict, monkeypatch, ca
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.filterwarnings("error:.*operator only received 1 input", "ignore::DeprecationWarning:ray")
 def test_ray_gives_what_one_process_gives(here, predict, capsys):
     pytest.importorskip("ray")
@@ -268,6 +272,7 @@ def test_a_tolerance_without_bound_and_names_with_dollars(here, predict):
     assert record["args"]["spec_accept_mse_tol"] == "inf"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_a_killed_run_has_left_outlives_errors_that_are_not_of_the_data(here, predict, monkeypatch):
     how = ["--id_column", "id", "--batch_size", "2"]
     long("long.csv")
@@ -298,6 +303,7 @@ def test_killed_during_the_picture_nothing_is_done_again(here, predict, monkeypa
     assert len(pd.read_csv("results/picture/forecast.csv")) == 70
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_named_data_are_continued_by_the_models_that_know_their_name(here, capsys):
     (here / "weather").mkdir()
     times = pd.date_range("2020-01-01", periods=260, freq="10min", name="date")  # as Weather is known to be
@@ -354,6 +360,7 @@ def test_what_stands_in_the_place_of_an_interrupted_run(here, predict, monkeypat
     assert len(pd.read_csv(f"results/{kind}/forecast.csv")) == 70
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_is_filled_is_told(here, predict, capsys):
     table = pd.read_csv("waves.csv")
     table.loc[60:159, "a"] = np.nan

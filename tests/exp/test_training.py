@@ -14,6 +14,7 @@ from leapcast.exp.exp_distill import ExpDistill
 from leapcast.models.layers.patches import to_patches
 from tests.helpers import SMALL, TARGET, block, data, fit, same, series_file, tiny, train, walk, weights
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 VARIANTS = {
     "next patch": [],
     "window": ["--norm", "window", "--train_rollout", "2"],
@@ -23,7 +24,6 @@ VARIANTS = {
 }
 
 
-@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_training_is_repeatable_bit_for_bit(variant, folder):
     first = fit("a", *VARIANTS[variant])
@@ -36,7 +36,6 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("at", [2, 11, 13])
 def test_a_killed_run_continues_to_the_same_weights(at, folder, monkeypatch):
     unbroken = fit("unbroken", "--train_epochs", "2")
@@ -98,6 +97,7 @@ def test_training_continues_from_a_checkpoint(folder):
         torch.testing.assert_close(first[key], again[key], rtol=0, atol=1e-6)
 
 
+@pytest.mark.usefixtures("drawn")
 def test_training_leaves_a_log_a_curve_and_events(folder):
     fit("logged", "--train_epochs", "2")
     entries = [json.loads(line) for line in (folder / "checkpoints/logged/metrics.jsonl").read_text().splitlines()]
@@ -108,7 +108,6 @@ def test_training_leaves_a_log_a_curve_and_events(folder):
     assert list((folder / "checkpoints/logged/tensorboard").glob("events*"))
 
 
-@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("norm", ["causal", "window"])
 @pytest.mark.parametrize("model", ["multi_patch", "dlinear"])
 def test_block_drafts_learn_the_targets_rollout(model, norm, folder):
@@ -124,7 +123,6 @@ def test_a_block_draft_learns_from_data_too(folder):
     fit("data", "--model", "dlinear", "--block_patches", "3", "--train_rollout", "3")
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_distillation_for_acceptance_raises_it(folder):
     fit("target", "--train_epochs", "2", "--learning_rate", "1e-2")
     options = ["--model", "timer_xl_draft", *TARGET[:3], "--distill_loss", "acceptance", "--spec_sigma", "calibrated"]
@@ -188,7 +186,6 @@ def stopping(monkeypatch, at, stop):
 
 
 # a Ctrl-C lets a step be finished
-@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     ("at", "stop", "done"),
     [(1, heard, 1), (1, thrown, 0), (5, heard, 5), (11, heard, 10), (13, heard, 12), (13, thrown, 11)],
@@ -214,7 +211,6 @@ def test_ctrl_c_leaves_a_usable_checkpoint_and_the_same_command_goes_on(at, stop
     assert not list((folder / "checkpoints/broken").glob(".*")), "temporary files"
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_second_ctrl_c_does_not_wait_for_the_validation(folder, monkeypatch, capsys):
     unbroken = fit("unbroken")
 
@@ -232,6 +228,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_validation(folder, monkeypatch, c
     assert "continuing at step 4" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_limit_of_minutes_stops_validates_and_goes_on(folder, capsys):
     how = ["--train_epochs", "2", "--learning_rate", "1e-2"]
     unbroken = fit("unbroken", *how)
@@ -302,7 +299,6 @@ OTHER = {
 }
 
 
-@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("case", OTHER)
 def test_a_folder_of_another_training_is_refused_until_told(case, folder, capsys):
     options, expected = OTHER[case]
@@ -467,7 +463,6 @@ def test_one_pass_of_a_causal_target_teaches_what_separate_passes_do(model, chan
     assert together == pytest.approx(apart, rel=1e-9)
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_distillation_along_rollouts_validates_evenly_spaced_windows(folder, monkeypatch):
     fit("target")
     monkeypatch.setattr(exp_distill, "VALIDATED", 3)
