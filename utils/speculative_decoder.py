@@ -112,11 +112,14 @@ class SpeculativeDecoder:
         statistics.quantiles = quantiles(batch.quantiles, channels, x.shape[2])
         return paths(batch.forecast, samples, channels, x.shape[2]), statistics
 
-    def plan(self, x: Tensor, steps: int, samples: int = 1) -> Plan:
-        """K proposals, fewer near the horizon; as many as there is memory for where K is not set."""
+    def most(self, x: Tensor, steps: int, samples: int = 1) -> int:
+        """K; as many proposals as there is memory for where it is not set."""
         most = min(self.config.most(self.draft.at_once, steps), steps - 1)
-        if self.config.k is None:
-            most = fitting(self.target.config, self.config, x, steps, samples, most)
+        return most if self.config.k else fitting(self.target.config, self.config, x, steps, samples, most)
+
+    def plan(self, x: Tensor, steps: int, samples: int = 1) -> Plan:
+        """K proposals, fewer near the horizon."""
+        most = self.most(x, steps, samples)
         return [0, *(min(most, left) for left in range(steps))]
 
     def alone(self, x: Tensor, steps: int, series: Tensor, samples: int = 1) -> tuple[Tensor, Statistics]:
@@ -148,7 +151,7 @@ def in_parts(
     check_rollout(target, x.shape[2], config)
     series = torch.arange(len(x), device=x.device) if series is None else series.to(x.device)
     together = windows_together(x, patch_len, steps, samples)
-    check_room(target, config, x, steps, samples, together, max(decoder.plan(x, steps, samples)))
+    check_room(target, config, x, steps, samples, together, decoder.most(x, steps, samples))
     if len(x) <= together:
         return decode(x, steps, series, samples)
     parts = zip(x.split(together), series.split(together), strict=True)

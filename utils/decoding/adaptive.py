@@ -135,7 +135,7 @@ def prices(decoder: SpeculativeDecoder, x: Tensor, steps: int, series: Tensor, s
         decoder.decode(x, count, series, samples, plan, forced)
 
     opens = samples == 1 and not decoder.draft.reads_target
-    return Prices.measure(forecast, max(decoder.plan(x, steps, samples)), steps, opens, x.device)
+    return Prices.measure(forecast, decoder.most(x, steps, samples), steps, opens, x.device)
 
 
 class AdaptiveDecoder:
