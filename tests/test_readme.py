@@ -94,10 +94,23 @@ def test_drafts_are_those_of_the_benchmark():
         assert agrees(row["× cached"], line["x_cached"])
 
 
+def test_public_models_are_those_of_their_record():
+    lines = pd.read_csv(ROOT / "results/public_models/benchmark.csv")
+    cell = {"model": "timesfm", "context": 512, "horizon": 1024, "threads": 2, "status": "run"}
+    for name, value in cell.items():
+        lines = lines[lines[name] == value]
+    lines = lines.set_index(["batch", "method"])
+    for row in table_with("method in public_models/benchmark.csv"):
+        line = lines.loc[(int(row["batch"]), row["method in public_models/benchmark.csv"].strip("`"))]
+        assert row["label"] == line["label"]
+        for heading, name in {"× public": "x_public", "× cached": "x_cached"}.items():
+            assert agrees(row[heading], line[name]) if row[heading] else np.isnan(line[name])
+
+
 def test_no_result_stands_outside_of_the_tables():
     text = re.sub(r"```.*?```", "", README.read_text(), flags=re.DOTALL)
     text = re.sub(r"`[^`\n]*`|^\|.*$", "", text, flags=re.MULTILINE)
-    assert set(re.findall(r"\d+\.\d+|\d+ ?%|\d+ ?×", text)) <= {"3.11", "4.0"}  # Python's version, and a licence's
+    assert set(re.findall(r"\d+\.\d+|\d+ ?%|\d+ ?×", text)) <= {"3.11", "4.0", "2.5"}  # versions of Python, of a licence, of TimesFM
 
 
 def test_the_picture_shows_what_the_table_tells():
