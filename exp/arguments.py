@@ -9,7 +9,6 @@ from pathlib import Path
 from leapcast.data_provider.data_factory import EMBEDDED, NAMES
 from leapcast.data_provider.data_loader import SCALINGS
 from leapcast.exp.identity import BOTH, DATA, DECODED, LEARNED, MODEL, NEITHER, Declared
-from leapcast.forecaster import OPTIONS
 from leapcast.models import DRAFT, MODELS, TARGET, UNTRAINED
 from leapcast.models.errors import UserError
 from leapcast.models.self_draft import GUESSES
@@ -31,7 +30,8 @@ ONLY = {
     **dict.fromkeys(("output", "minutes", "holdout"), ("fit",)),
     **dict.fromkeys(("id_column", "backtest"), ("predict", "fit", "measure")),
     "force": ("predict",),
-    **dict.fromkeys(OPTIONS, ("predict", "measure")),
+    **dict.fromkeys(("flip_invariance", "nonnegative"), ("predict", "measure")),
+    **dict.fromkeys(("fix_quantile_crossing", "long_head_quantiles"), ("predict",)),
     "generated": ("pretrain",),
 }
 BASELINES = ("target_cached", "target_sliding", "target_sliding_lean", "draft")
@@ -745,8 +745,8 @@ def build_parser() -> Parser:
         changes=NEITHER,
     )
     for name, told in (
-        ("flip_invariance", "predict: forecast x and -x together and give (f(x) - f(-x)) / 2, for means"),
-        ("nonnegative", "predict: raise forecasts to 0 where no value of the context is below it"),
+        ("flip_invariance", "predict, measure: forecast x and -x together and give (f(x) - f(-x)) / 2, for means"),
+        ("nonnegative", "predict, measure: raise forecasts to 0 where no value of the context is below it"),
     ):
         g.add_argument(
             f"--{name}",

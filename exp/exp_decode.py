@@ -238,9 +238,8 @@ class ExpDecode(ExpBasic):
                 f"--spec_draft_model {NO_DRAFT} leaves nothing to speculate with: leave out --use_speculative"
             )
         if name is None and path is None and not self.trained(DRAFT):
-            name = type(self.target).draft_itself
-            what = "self-drafting" if name == UNTRAINED else f"{name}, which needs no training"
-            self.say(f"no draft was named, and no fitting {DRAFT} is in {args.checkpoints}: {what}")
+            name = self.target.draft_itself
+            self.say(f"no draft was named, and no fitting {DRAFT} is in {args.checkpoints}: {MODELS[name].told}")
         if name and not MODELS[name].trainable:
             if args.spec_draft_ckpt:
                 raise UserError(f"--spec_draft_model {name} has no checkpoint: leave out --spec_draft_ckpt")
@@ -281,8 +280,7 @@ class ExpDecode(ExpBasic):
         if "guess" in own:
             changes["guess"] = args.self_guess or usual_guess(self.channels, self.patch_len, season)
             if tell:
-                beyond = "first guess" if name == UNTRAINED else "guess beyond the long head"
-                self.say(f"self-drafting, {beyond}: {changes['guess']}; --self_guess chooses")
+                self.say(f"{MODELS[name].told}, guess: {changes['guess']}; --self_guess chooses")
         return MODELS[name].Model(MODELS[name].Config.of(SimpleNamespace(**(asdict(self.target.config) | changes))))
 
     def plan(self) -> Plan:

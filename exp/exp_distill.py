@@ -80,7 +80,8 @@ class ExpDistill(ExpForecast):
         return self.teacher.config.channels
 
     def sizes(self) -> dict:
-        sizes = {name: vars(self.teacher.config)[name] for name in SHARED}
+        config = self.teacher.config
+        sizes = {name: vars(config)[name] for name in SHARED} | ({"seq_len": config.tested} if config.pads else {})
         return sizes | ({"seq_len": self.args.seq_len} if self.args.seq_len else {})
 
     def leader(self):

@@ -19,7 +19,7 @@ from leapcast.data_provider.data_loader import Series, Windows
 from leapcast.exp.arguments import build_parser
 from leapcast.exp.exp_basic import ExpBasic
 from leapcast.exp.identity import INPUTS, LEARNED, advice, again, chosen, contents, refuse_another
-from leapcast.models import MODELS
+from leapcast.models import MODELS, TARGET
 from leapcast.models.errors import Interrupted, UserError, kept, undisturbed
 from leapcast.models.layers.patches import row_patches, windows_of
 from leapcast.models.sessions.base import mean_draw
@@ -79,6 +79,8 @@ class ExpForecast(ExpBasic):
                 raise UserError(f"{self.args.checkpoint} is not a {self.args.model}: correct --model or --checkpoint")
             self.check_block(type(model), model.at_once if model.one_call else 0)
             return self.with_channels(model)
+        if not MODELS[self.args.model].ours:
+            raise UserError(f"--model {self.args.model} is trained elsewhere: give --checkpoint, or train a {TARGET}")
         module = MODELS[self.args.model].module
         self.check_block(module.Model, self.args.block_patches)
         args = vars(self.args)

@@ -13,11 +13,12 @@ from leapcast.exp.exp_decode import ExpDecode
 from leapcast.exp.identity import plain, refuse_another
 from leapcast.exp.judged import usual_horizon
 from leapcast.exp.measuring import Method, Round, errors, rows
-from leapcast.forecaster import SpeculativeForecaster, average
+from leapcast.forecaster import SpeculativeForecaster
 from leapcast.inputs import batches
 from leapcast.models import MODELS, name_of
 from leapcast.models.errors import UserError, flagged
 from leapcast.models.inference import for_inference
+from leapcast.outputs import average
 from leapcast.utils.analysis import rivals
 from leapcast.utils.decoding.checks import check_draft
 from leapcast.utils.decoding.config import tolerance
@@ -86,7 +87,7 @@ class ExpMeasure(ExpDecode):
         args, sigma = self.args, self.args.spec_sigma
         if sigma == "calibrated" and self.context == self.target.config.context:
             sigma = calibrations.stored(args.checkpoint, self.patch_len) or sigma
-        given = {"context": self.context, "batch_size": args.batch_size, "mode": args.spec_mode, "sigma": sigma}
+        given = {"context": self.args.seq_len, "batch_size": args.batch_size, "mode": args.spec_mode, "sigma": sigma}
         given |= self.options() | self.applied()
         return SpeculativeForecaster(self.target, draft, accept_mse_tol=allowed, adaptive="off", **given)
 

@@ -8,7 +8,7 @@ import torch
 
 from leapcast.exp.exp_decode import ExpDecode
 from leapcast.inputs import profile_of, standardise
-from leapcast.models import MODELS, UNTRAINED
+from leapcast.models import UNTRAINED, is_itself
 from leapcast.models.errors import UserError
 from leapcast.models.inference import for_inference
 from leapcast.models.layers.patches import windows_together
@@ -37,7 +37,7 @@ class ExpPlan(ExpDecode):
         check_width(self.channels, self.series.variables, self.context // self.patch_len)
         check_rollout(self.target.config, self.series.variables, args)
         draft = for_inference(self.load_draft(), args.amp, args.compile)
-        itself = draft if isinstance(draft, MODELS[UNTRAINED].Model) else self.untrained(UNTRAINED, tell=False)
+        itself = draft if is_itself(draft) else self.untrained(UNTRAINED, tell=False)
         self.drafts = candidates(draft, itself, self.models["draft"]["sha256"], self.related)
         self.machine = Machine.here(self.device, args.amp)
 

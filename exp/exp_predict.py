@@ -24,11 +24,12 @@ from leapcast.exp.identity import INPUTS, again, refuse_another
 from leapcast.exp.judged import PANELS, panels, replaced, season_of, usual_horizon
 from leapcast.exp.pace import measured_slower, time_beside
 from leapcast.exp.ray_data import ray_decode
-from leapcast.forecaster import SpeculativeForecaster, check_names
+from leapcast.forecaster import SpeculativeForecaster
 from leapcast.inputs import batches
 from leapcast.models import FREE, UNTRAINED, name_of
 from leapcast.models.errors import Interrupted, UserError, kept
 from leapcast.models.inference import for_inference
+from leapcast.outputs import check_names
 from leapcast.utils.analysis import backtest
 from leapcast.utils.decoding.plan import Decision
 from leapcast.utils.io import calibrations
@@ -64,7 +65,7 @@ class ExpPredict(ExpDecode):
         self.forecaster = SpeculativeForecaster(
             for_inference(self.target, args.amp),
             draft,
-            self.context,
+            args.seq_len,
             args.batch_size,
             args.spec_mode,
             args.spec_sigma,

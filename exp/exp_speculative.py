@@ -16,7 +16,7 @@ from tqdm import tqdm
 from leapcast.data_provider.data_loader import Windows
 from leapcast.exp.arguments import BASELINES
 from leapcast.exp.exp_decode import ExpDecode
-from leapcast.models import MODELS, TARGET, UNTRAINED
+from leapcast.models import TARGET, UNTRAINED, is_itself
 from leapcast.models.errors import UserError
 from leapcast.models.inference import for_inference, weights
 from leapcast.models.layers.patches import paths, row_patches, windows_together
@@ -115,14 +115,13 @@ class ExpSpeculative(ExpDecode):
         """Choose the draft and K, or the target alone, by the stored plan."""
         if self.config.steered:
             return
-        itself = (
-            self.draft if isinstance(self.draft, MODELS[UNTRAINED].Model) else self.untrained(UNTRAINED, tell=False)
-        )
+        itself = self.draft if is_itself(self.draft) else self.untrained(UNTRAINED, tell=False)
         at_hand = dict(candidates(self.draft, itself, self.models["draft"]["sha256"], self.related))
         x = torch.empty(min(self.args.batch_size, len(self.windows)), self.context, self.series.variables)
         x = x.to(self.device)
         rows = windows_together(x, self.patch_len, self.steps, self.samples) * self.series.variables * self.samples
-        case = Case.of(self.config, self.context, self.samples, self.target.config.stochastic_head)
+        context = self.target.config.planned(self.context)
+        case = Case.of(self.config, context, self.samples, self.target.config.stochastic_head)
         machine, plan = Machine.here(self.device, self.args.amp), self.plan()
         asked = machine, case, rows, self.steps, self.config.k, list(at_hand), weights(self.target)
         self.decision = decision = plan.decision or decide(plan, *asked, self.series.name)

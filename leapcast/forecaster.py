@@ -18,12 +18,13 @@ from leapcast.backtest import Backtest
 from leapcast.data_provider import seasons
 from leapcast.data_provider.calendars import other_frequency
 from leapcast.data_provider.histories import History, Table, told_filled
-from leapcast.inputs import Item, batches, is_series, profile_of, standardise, whole
-from leapcast.models import FREE, MODELS, UNTRAINED
+from leapcast.inputs import Item, batches, is_series, profile_of, standardise, standardise_together, whole
+from leapcast.models import FREE, MODELS, UNTRAINED, is_itself
 from leapcast.models.errors import UserError, flagged
 from leapcast.models.inference import find_device, for_inference, weights
 from leapcast.models.layers.patches import padded, paths, quantiles, row_series, windows_together
 from leapcast.models.self_draft import self_draft
+from leapcast.outputs import QUANTILES, average, check_names, half_difference, uncrossed
 from leapcast.utils.analysis.backtest import ORIGINS, add
 from leapcast.utils.decoding.adaptive import AdaptiveDecoder, make_decoder
 from leapcast.utils.decoding.checks import check_draft, check_rollout, check_room, check_width
@@ -35,11 +36,10 @@ from leapcast.utils.decoding.statistics import Statistics
 from leapcast.utils.decoding.target_alone import target_rollout
 from leapcast.utils.io import calibrations, checkpoint, plans
 
-QUANTILES = {"q10": 0.1, "q50": 0.5, "q90": 0.9}  # beside each column of a frame
 OPTIONS = "flip_invariance", "nonnegative", "fix_quantile_crossing", "long_head_quantiles"
 CALIBRATED_ON = 1024  # last rows of a series on whose errors σ is calibrated
-MOST_WINDOWS = 512  # windows used for calibration, over all series; of a LARGE target
-FEW_WINDOWS = 64
+MOST_WINDOWS = 512  # windows used for calibration, over all series
+FEW_WINDOWS = 64  # of a LARGE target
 MOST_ROWS = 4096  # paths decoded together at most, on any device
 
 
@@ -156,6 +156,7 @@ class SpeculativeForecaster:
         self.target, self.draft = target, draft
         self.season = None if season is None else whole("season", season)
         self.patch_len, self.channels = target.config.input_token_len, target.config.channels
+        self.asked_context = context is not None
         self.context = target.config.context if context is None else whole("context", context)
         if self.context % self.patch_len and not target.config.pads:
             raise UserError(
@@ -178,18 +179,24 @@ class SpeculativeForecaster:
             "attention_window": attention_window,
         }
         given = {"flip_invariance": flip_invariance, "nonnegative": nonnegative}
-        usual = type(target).usual
+        usual = getattr(target, "usual", {})
         self.flip, self.nonnegative = (usual.get(name, False) if on is None else on for name, on in given.items())
         self.fix_quantile_crossing, self.long_head_quantiles = fix_quantile_crossing, long_head_quantiles
+        given |= {"fix_quantile_crossing": fix_quantile_crossing, "long_head_quantiles": long_head_quantiles}
+        for name, on in given.items():
+            if not isinstance(on, bool | None):
+                raise UserError(f"`{name}` {on!r}: give True or False")
         if (fix_quantile_crossing or long_head_quantiles) and not target.config.levels:
             raise UserError("`fix_quantile_crossing` and `long_head_quantiles` are for targets with own quantiles")
+        # asked for by the caller, and without effect on sample paths
+        self.of_means = [name for name, on in given.items() if on and name != "nonnegative"]
         self.adaptive = adaptive
         self.stored = plan if isinstance(plan, Plan) else Plan() if plan is None else plans.pinned(plan)
         self.data: str | None = None  # the name of the data set, where it is known
         self.trained_step: str | list | None = None  # of the target's training data, see calendars.other_frequency
         self.trained_until: str | None = None  # its last time stamp, where that may be later than a backtest's origin
         self.source: tuple[str, bool] = ("", True)  # sha256 of the draft; whether it was distilled from this target
-        self.itself: Any = draft if type(draft) is MODELS[UNTRAINED].Model else None
+        self.itself: Any = draft if is_itself(draft) else None
         self.drafting = draft  # what is used, see :meth:`choose`
         self.k: int | None = self.options["k"]
         self.amp = "off"
@@ -235,7 +242,7 @@ class SpeculativeForecaster:
         if trained and loaded[-1].reads_target and not related:
             raise UserError(f"{paths[-1]} holds heads of another target: give the one that they were distilled from")
         if not trained:
-            loaded.append(type(loaded[0]).draft_itself if auto else draft)
+            loaded.append(loaded[0].draft_itself if auto else draft)
         plan = options.pop("plan", None)
         if plan is None:
             plan, ignored = plans.stored(paths[0], digests[0])
@@ -364,8 +371,8 @@ class SpeculativeForecaster:
         if self.itself is not None and name == UNTRAINED:
             return self.itself
         values = [history.values for history in histories]
-        context = min(self.context, max(map(len, values)))
-        season = min(self.season or seasons.find(values, histories[0].step, self.context).length, context)
+        context = min(self.context, max(map(len, values))) if self.target.config.any_length else self.context
+        season = self.season or min(seasons.find(values, histories[0].step, self.context).length, context)
         return self_draft(self.target.config, context, season, kind=MODELS[name].Model)
 
     def spreads(self, num_samples: int) -> bool:
@@ -408,7 +415,7 @@ class SpeculativeForecaster:
         config = self.configuration(self.mode_of(num_samples), sigma)
         if self.draft is None or self.adaptive != "stored" or config.steered:
             return None
-        own = self.drafting if type(self.drafting) is MODELS[UNTRAINED].Model else self.draft_itself(histories)
+        own = self.drafting if is_itself(self.drafting) else self.draft_itself(histories)
         at_hand = dict(candidates(self.drafting, own, *self.source))
         models: dict = {candidate.draft: model for candidate, model in at_hand.items()} | {None: None}
         pinned = self.stored.decision
@@ -420,14 +427,15 @@ class SpeculativeForecaster:
                 raise UserError(f"`plan` is for the draft {wanted}: give it")
             decision = None
         if decision is None:
-            variables = histories[0].values.shape[1]
+            variables, config_of = histories[0].values.shape[1], self.target.config
             wide = variables if self.channels == "independent" else 1
             wide *= 1 + self.flips(num_samples)
             steps = math.ceil(horizon / self.patch_len)
             columns = 1 if self.channels == "independent" else variables
-            x = torch.empty(len(histories) * wide, self.context, columns, device=self.device)
+            context = max(self.read_by(one, horizon)[0] for one in histories) if config_of.pads else self.context
+            x = torch.empty(len(histories) * wide, context, columns, device=self.device)
             rows = self.together(x, steps, num_samples) * x.shape[2] * num_samples
-            case = Case.of(config, self.context, num_samples, self.target.config.stochastic_head)
+            case = Case.of(config, config_of.planned(self.context), num_samples, config_of.stochastic_head)
             machine = Machine.here(self.device, self.amp)
             asked = machine, case, rows, steps, self.k, list(at_hand), weights(self.target)
             decision = decide(self.stored, *asked, self.data)
@@ -479,12 +487,15 @@ class SpeculativeForecaster:
         for history in histories:
             self.check(history)
         check_kinds(histories)
-        alike: dict[tuple[int, tuple[int, ...]], list[int]] = {}  # decoded together: of the same context and seasons
-        for i, history in enumerate(histories):
-            alike.setdefault(self.read_by(history, horizon), []).append(i)
+        # decoded together: of the same seasons, and of the same context, or to be padded to at most twice its length
+        alike: dict[tuple[int, tuple[int, ...]], list[int]] = {}
+        read = [self.read_by(history, horizon) for history in histories]
+        for i, (context, lengths) in enumerate(read):
+            size = (-(-context // self.patch_len) - 1).bit_length() if self.target.config.pads else context
+            alike.setdefault((size, lengths), []).append(i)
         parts = [
-            self._decode_alike([histories[i] for i in which], context, lengths, horizon, num_samples, sigma, seed)
-            for (context, lengths), which in alike.items()
+            self._decode_alike([(histories[i], read[i][0]) for i in which], lengths, horizon, num_samples, sigma, seed)
+            for (_, lengths), which in alike.items()
         ]
         order = np.argsort(np.concatenate(list(alike.values())))
         values, counts = np.concatenate([part[0] for part in parts])[order], total(parts)
@@ -507,7 +518,7 @@ class SpeculativeForecaster:
         context = config.reads(self.context, horizon)
         if context < 1:
             raise UserError(f"a `horizon` of {horizon} is beyond this model, which knows {config.seq_len} time steps")
-        if context < self.context != config.context:
+        if context < self.context and self.asked_context:
             raise UserError(
                 f"a `context` of {self.context} and a `horizon` of {horizon}, in whole patches, are more than the "
                 f"{config.seq_len} time steps that this model knows: lower one of them"
@@ -519,29 +530,29 @@ class SpeculativeForecaster:
 
     def _decode_alike(
         self,
-        histories: list[History],
-        context: int,
+        series: list[tuple[History, int]],
         lengths: tuple[int, ...],
         horizon: int,
         num_samples: int,
         sigma,
         seed: int | None,
     ) -> tuple[np.ndarray, Statistics]:
-        """As :meth:`decode`, for series with a context of so many steps and profiles of seasons of these lengths."""
-        contexts = np.stack([history.values[-context:] for history in histories])
-        scaled, level, scale = standardise(contexts, context)
+        """As :meth:`decode`, for series with contexts of so many steps and profiles of seasons of these lengths."""
+        contexts = [history.values[-context:] for history, context in series]
+        scaled, level, scale = standardise_together(contexts)
+        context = scaled.shape[1]
         # of the context alone at first: whether there is room for the horizon is checked in decoding
         x = torch.from_numpy((scaled - profile_of(scaled, context, lengths, 0)).astype(np.float32)).to(self.device)
-        numbers = torch.tensor([history.number for history in histories], device=self.device)
+        numbers = torch.tensor([history.number for history, _ in series], device=self.device)
         patches, statistics = self._decode(padded(x, self.patch_len), numbers, horizon, num_samples, sigma, seed)
         profile = profile_of(scaled, context, lengths, horizon)[:, None, context:]
-        least = np.where(contexts.min(1, keepdims=True) >= 0, 0, -np.inf) if self.nonnegative else None
+        lowest = np.stack([values.min(0) for values in contexts])[:, None, None]  # [series, 1, 1, C]
+        least = np.where(lowest >= 0, 0, -np.inf) if self.nonnegative else -np.inf
 
         def in_units(values: np.ndarray) -> np.ndarray:
             """Of ``[series, any number, H, C]``."""
             with np.errstate(over="ignore", invalid="ignore"):  # refused by the caller
-                values = (values + profile) * scale[:, None] + level[:, None]
-                return values if least is None else np.maximum(values, least[:, None])
+                return np.maximum((values + profile) * scale[:, None] + level[:, None], least)
 
         if statistics.quantiles is not None:
             own = in_units(statistics.quantiles.cpu().double().numpy().transpose(0, 3, 1, 2))
@@ -645,6 +656,8 @@ class SpeculativeForecaster:
         """
         seed = seed if seed is not None else self.seed or 0
         config = self.configuration(self.mode_of(samples), sigma, seed)
+        if config.rule.draws and self.of_means:
+            raise UserError(f"`{self.of_means[0]}` is for means: leave it out, or ask for one forecast without paths")
         check_rollout(self.target.config, variables, config)
         if self.drafting is None:
             return config
@@ -677,8 +690,8 @@ class SpeculativeForecaster:
         for history in histories:
             self.check(history)
             # of a short series for a target of any length, contexts of two thirds of it
-            rows = max(self.least, len(history.values) * 2 // 3)
-            context, lengths = self.read_by(history, self.patch_len, rows)
+            rows = max(self.least, min(len(history.values) * 2 // 3, len(history.values) - self.patch_len))
+            tried = context, lengths = self.read_by(history, self.patch_len, rows)
             length = context + self.patch_len
             recent = torch.from_numpy(history.values[-context - CALIBRATED_ON :])
             if len(recent) < length:
@@ -699,8 +712,8 @@ class SpeculativeForecaster:
                 errors.append(next_patch_errors(self.target, padded(before, self.patch_len), after))
         if not errors:
             raise UserError(
-                f"quantiles need a spread, and no series is longer than the context, {self.context}, by a patch: give "
-                "`sigma` as a number, or a smaller `context`"
+                f"quantiles need a spread, and no series is longer than the context, {tried[0]}, by a patch, "
+                f"{self.patch_len}: give `sigma` as a number, or a smaller `context`"
             )
         return Calibration(calibrate(*map(torch.cat, zip(*errors, strict=True))))
 
@@ -725,37 +738,6 @@ def tell_filled(histories: list[History]) -> None:
     if gappy:
         which = f"{len(gappy)} of {len(histories)} series had gaps, the first{_of(gappy[0])}: "
         warnings.warn((which if len(histories) > 1 else "") + "; ".join(told_filled(gappy[0].filled)), stacklevel=3)
-
-
-def average(drawn: np.ndarray) -> np.ndarray:
-    """The mean ``[B, H, C]`` of paths ``[B, S, H, C]``, exact where all paths are equal."""
-    return drawn[:, 0] + (drawn - drawn[:, :1]).mean(1)
-
-
-def half_difference(both: Tensor, levels: int | None = None) -> Tensor:
-    """(f(x) - f(-x)) / 2 of the forecasts of x and those of -x after them; quantiles change places along ``levels``."""
-    one, other = both.chunk(2)
-    return (one - (other if levels is None else other.flip(levels))) / 2
-
-
-def uncrossed(own: np.ndarray) -> np.ndarray:
-    """Quantiles ``[series, levels, H, C]``, of which none is on the wrong side of one nearer to the median."""
-    own, median = own.copy(), own.shape[1] // 2
-    own[:, median:] = np.maximum.accumulate(own[:, median:], 1)
-    own[:, : median + 1] = np.minimum.accumulate(own[:, median::-1], 1)[:, ::-1]
-    return own
-
-
-def check_names(table: Table, spread: bool) -> None:
-    """Refuse columns whose names clash with those of the quantiles in the output.
-
-    Raises:
-        UserError: there is such a column.
-    """
-    quantiles = {f"{name}_{q}" for name in table.columns for q in QUANTILES}
-    doubled = quantiles & {*table.columns, table.time, table.id}
-    if spread and doubled:
-        raise UserError(f"column {doubled.pop()!r} is called as a quantile will be: rename it, or choose by `columns`")
 
 
 def total(parts: list[tuple]) -> Statistics:

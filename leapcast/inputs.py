@@ -116,6 +116,19 @@ def standardise(windows: np.ndarray, context: int) -> tuple[np.ndarray, np.ndarr
     return scaled, first + mean * unit, scale * unit
 
 
+def standardise_together(contexts: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """:func:`standardise` of contexts ``[L, C]``, whose lengths may differ: NaN stands before the shorter ones."""
+    longest = max(map(len, contexts))
+    if min(map(len, contexts)) == longest:
+        return standardise(np.stack(contexts), longest)
+    each = [standardise(one[None], len(one)) for one in contexts]
+    scaled = np.full((len(contexts), longest, contexts[0].shape[1]), np.nan)
+    for row, (values, _, _) in zip(scaled, each, strict=True):
+        row[longest - values.shape[1] :] = values[0]
+    level, scale = (np.concatenate([one[i] for one in each]) for i in (1, 2))
+    return scaled, level, scale
+
+
 def profile_of(scaled: np.ndarray, context: int, seasons: tuple[int, ...], steps: int) -> np.ndarray:
     """The seasonal profile of the context of standardised windows ``[B, T, C]``: ``[B, context + steps, C]``."""
     return seasonal_profile(torch.from_numpy(scaled[:, :context]), seasons, steps).numpy()

@@ -20,6 +20,7 @@ class Entry:
         draft: whether it can propose.
         trainable: whether it has weights; otherwise it is built from the target's configuration.
         ours: whether its checkpoints are trained with this package.
+        told: what using this draft is called; default: its name.
     """
 
     module: ModuleType
@@ -27,6 +28,7 @@ class Entry:
     draft: bool = True
     trainable: bool = True
     ours: bool = True
+    told: str = ""
 
     @property
     def Config(self):
@@ -63,8 +65,8 @@ MODELS: dict[str, Entry] = {
     "timer_xl_draft": Entry(timer_xl_draft),
     "multi_patch": Entry(multi_patch),
     "dlinear": Entry(dlinear),
-    "self": Entry(self_draft, trainable=False),
-    "long_head": Entry(long_head, trainable=False),
+    "self": Entry(self_draft, trainable=False, told="self-drafting"),
+    "long_head": Entry(long_head, trainable=False, told="the target's long head"),
 }
 TARGET, DRAFT = "timer_xl", "timer_xl_draft"  # defaults
 UNTRAINED = "self"  # the draft of any target, for which nothing is trained
@@ -74,6 +76,11 @@ FREE = tuple(name for name, entry in MODELS.items() if entry.draft and not entry
 def family(weights) -> str | None:
     """The model of a public checkpoint with these weights, known by the name of one of them; None if unknown."""
     return next((name for name, entry in MODELS.items() if entry.from_public and entry.module.MARK in weights), None)
+
+
+def is_itself(draft) -> bool:
+    """Whether this is the self-draft, which is at hand for every target."""
+    return type(draft) is MODELS[UNTRAINED].Model
 
 
 def name_of(model) -> str:

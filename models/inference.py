@@ -44,9 +44,12 @@ def for_inference(model: M, amp: str = "off", compiled: bool = False) -> M:
     network: Any = model if hasattr(model, "prepare") else None
     if amp == "bf16" and (network or model.reads_target):  # other drafts are small
         model.to(torch.bfloat16)
-    compiled = compiled and isinstance(model, timer_xl.Model) and _toolchain()
+    if compiled and not isinstance(model, timer_xl.Model):
+        print("--compile: this model's passes are not compiled: going on without", flush=True)
+        compiled = False
+    compiled = compiled and _toolchain()
     if network:
-        network.prepare(torch.compile(CachedSession.advance, dynamic=False) if compiled else None)
+        network.prepare(*([torch.compile(CachedSession.advance, dynamic=False)] if compiled else []))
     if not compiled:
         if isinstance(model, timer_xl.Model):
             layers = model.blocks.attn_layers

@@ -24,6 +24,10 @@ class Model(self_draft.Model):
         super().__init__(configs)
         self.reads_target = True  # the head is read after the target's first pass
 
+    @property
+    def identity(self) -> str:
+        return "of the target"
+
     def open_draft(self, context: Tensor, capacity: int, target: TargetSession | None = None) -> Session:
         """See :class:`models.sessions.base.Draft`; ``target`` has ``ahead`` as in ``models/sessions/running.py``."""
         return LongHeadSession(target, super().open_draft(context, capacity, target), context.shape[1])

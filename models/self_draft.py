@@ -77,6 +77,11 @@ class Model(nn.Module):
         self.configs = self.config = configs
         self.reads_target = configs.guess == "next"
 
+    @property
+    def identity(self) -> str:
+        """What tells drafts of this kind apart in a plan."""
+        return f"{self.config.guess}, season {self.config.season}"
+
     def open_draft(self, context: Tensor, capacity: int, target: TargetSession | None = None) -> Session:
         """See :class:`models.sessions.base.Draft`."""
         if self.config.guess == "next":

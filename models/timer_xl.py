@@ -90,6 +90,10 @@ class Config:
         """How many of these time steps of context are read for a forecast of ``horizon``."""
         return context
 
+    def planned(self, context: int) -> int:
+        """The context under which speed-ups are stored: this one, or a common one where every series has its own."""
+        return self.seq_len if self.pads else context
+
     def cacheable(self, variables: int) -> bool:
         """Whether cached keys stay valid: not with a rotary index that depends on the length of the sequence."""
         return self.rope_index == "time" or self.channels == "independent" or variables == 1

@@ -19,6 +19,7 @@ from leapcast.models import timer_xl
 from leapcast.models.errors import UserError
 from leapcast.models.fields import checked, choice, flag, real, shown, whole
 from leapcast.models.layers.normalisation import cumulative_sums, statistics_of_sums
+from leapcast.models.layers.patches import padding
 from leapcast.models.layers.tables import TokenTables
 from leapcast.models.sessions.base import Rollout, TargetSession
 from leapcast.models.sessions.running import RunningSession
@@ -216,7 +217,6 @@ class Model(nn.Module):
 
     reads_target = False
     one_call, at_once = False, 1
-    draft_itself = "long_head"  # the draft that needs no training
     usual: ClassVar[dict[str, bool]] = {"flip_invariance": True, "nonnegative": True}  # as in the public code
 
     def __init__(self, configs: Config):
@@ -233,7 +233,12 @@ class Model(nn.Module):
         self.kept_tables: dict[int, TokenTables] | None = None
         self.compiled_pass: Callable | None = None
 
-    def prepare(self, compiled_pass: Callable | None = None) -> None:
+    @property
+    def draft_itself(self) -> str:
+        """See :class:`timer_xl.Model`."""
+        return "long_head" if self.config.long_head else "self"
+
+    def prepare(self) -> None:
         """Fix the weights: cache tables. Passes of this model are not compiled."""
         self.kept_tables = {}
 
@@ -251,7 +256,7 @@ class Model(nn.Module):
         tokens = (x if padded is None else x.masked_fill(padded, torch.nan)).unflatten(1, (-1, self.config.token_len))
         level, scale = statistics_of_sums(cumulative_sums(tokens), x.dtype)
         count = tokens.shape[1]
-        tables = TokenTables(self, count, 1).padded(missing(tokens))
+        tables = TokenTables(self, count, 1).padded(padding(tokens))
         hidden = self.hidden(
             tokens, level, scale, tables, slice(0, count), count, slice(None), lambda i, key, value: (key, value)
         )
@@ -356,8 +361,3 @@ class Model(nn.Module):
     def columns(head: ResidualBlock, hidden: Tensor, level: Tensor, scale: Tensor) -> Tensor:
         """Outputs ``[..., values, 10]`` of a head in the units of its input."""
         return torch.addcmul(level, head(hidden).unflatten(-1, (-1, len(LEVELS) + 1)).to(level.dtype), scale)
-
-
-def missing(tokens: Tensor) -> Tensor:
-    """How many tokens ``[B, T, token_len]`` of each row are nothing but padding: ``[B]``."""
-    return tokens[..., -1].isnan().sum(1)

@@ -29,8 +29,8 @@ BELOW = {
     "models": set(),
     "utils": {"models"},
     "data_provider": {"models", "utils"},
-    "forecaster": {"models", "utils", "data_provider", "inputs", "backtest"},
-    "exp": {"models", "utils", "data_provider", "forecaster", "inputs", "backtest"},
+    "forecaster": {"models", "utils", "data_provider", "inputs", "outputs", "backtest"},
+    "exp": {"models", "utils", "data_provider", "forecaster", "inputs", "outputs", "backtest"},
 }
 PURE = ("acceptance", "noise", "theory")  # import nothing of the project
 

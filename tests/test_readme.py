@@ -110,7 +110,11 @@ def test_public_models_are_those_of_their_record():
 def test_no_result_stands_outside_of_the_tables():
     text = re.sub(r"```.*?```", "", README.read_text(), flags=re.DOTALL)
     text = re.sub(r"`[^`\n]*`|^\|.*$", "", text, flags=re.MULTILINE)
-    assert set(re.findall(r"\d+\.\d+|\d+ ?%|\d+ ?×", text)) <= {"3.11", "4.0", "2.5"}  # versions of Python, of a licence, of TimesFM
+    assert set(re.findall(r"\d+\.\d+|\d+ ?%|\d+ ?×", text)) <= {
+        "3.11",
+        "4.0",
+        "2.5",
+    }  # versions of Python, of a licence, of TimesFM
 
 
 def test_the_picture_shows_what_the_table_tells():

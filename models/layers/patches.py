@@ -58,6 +58,11 @@ def padded(x: Tensor, patch_len: int) -> Tensor:
     return torch.nn.functional.pad(x, (0, 0, lack, 0), value=torch.nan) if lack else x
 
 
+def padding(tokens: Tensor) -> Tensor:
+    """How many tokens ``[B, T, values]`` of each row are nothing but padding: ``[B]``."""
+    return tokens[..., -1].isnan().sum(1)
+
+
 def shared(lengths: Tensor) -> int | None:
     """The common value of these lengths (on the host); None if they differ."""
     first = int(lengths[0])

@@ -93,6 +93,13 @@ class TargetSession(Session, Protocol):
             first the pass predicted; beyond them the last one is repeated.
         """
 
+    def ahead(self) -> tuple[Tensor, Tensor]:
+        """Of a target with a long head (``config.long_head``): its patches at the end of the context.
+
+        Returns:
+            means ``[B, patches, C, P]`` and quantiles ``[B, patches, C, P, levels]``.
+        """
+
     def own_quantiles(self, rows: Tensor | slice, steps: int) -> Tensor | None:
         """Quantiles of the first ``steps`` patches after the context that were recorded for these rows.
 
@@ -165,6 +172,9 @@ class BaseSession:
 
     def settle(self, first: Tensor, emitted: Tensor) -> None:
         """Nothing to do: only recomputed windows need emitted patches."""
+
+    def ahead(self) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
 
     def own_quantiles(self, rows: Tensor | slice, steps: int) -> Tensor | None:
         return None

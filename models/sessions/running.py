@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from leapcast.models.layers.normalisation import cumulative_sums, statistics_of_sums
-from leapcast.models.layers.patches import put
+from leapcast.models.layers.patches import padding, put
 from leapcast.models.sessions.base import Moments
 from leapcast.models.sessions.cached import CachedSession
 
@@ -26,7 +26,7 @@ class RunningSession(CachedSession):
         super().__init__(model, context, capacity)
         self.context = context.shape[1]
         tokens = context.flatten(1).unflatten(1, (-1, model.config.token_len))
-        self.tables = self.tables.padded(tokens[..., -1].isnan().sum(1))
+        self.tables = self.tables.padded(padding(tokens))
         self.deciles: Tensor | None = None  # of the last pass, [B, want, 1, P, 9]
         self.opening: tuple[Tensor, ...] = ()  # inputs of the heads at the end of the context
         self.quantiles = quantiles

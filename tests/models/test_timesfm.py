@@ -388,7 +388,7 @@ def test_predict_writes_its_quantiles_and_takes_the_options(tmp_path, monkeypatc
     table = np.genfromtxt("results/a/forecast.csv", delimiter=",", names=True, dtype=None, encoding=None)
     assert table.dtype.names == ("date", "a", "a_q10", "a_q50", "a_q90", "b", "b_q10", "b_q50", "b_q90")
     np.testing.assert_array_equal(table["a"], table["a_q50"])
-    assert "long_head, which needs no training" in capsys.readouterr().out
+    assert "the target's long head" in capsys.readouterr().out
     record = json.loads((tmp_path / "results/a/forecast.json").read_text())
     assert record["models"]["draft"]["model"] == "long_head"
     assert run.main([*given, "--setting", "b", "--no-flip_invariance", "--no-nonnegative"]) == 0

@@ -17,10 +17,11 @@ COVERED = 0.8  # coverage of the central interval that calibration matches
 
 def context_scale(context: Tensor) -> Tensor:
     """Standard deviation of each variable over its context, without NaN: ``[B, N, C, P]`` -> ``[B, C]``."""
-    if context.isnan().any():  # padding
+    variance = context.var((1, 3), correction=0)
+    if variance.isnan().any():  # rows with padding
         mean = context.nanmean((1, 3), keepdim=True)
-        return ((context - mean).square().nanmean((1, 3)) + EPS).sqrt()
-    return (context.var((1, 3), correction=0) + EPS).sqrt()
+        variance = torch.where(variance.isnan(), (context - mean).square().nanmean((1, 3)), variance)
+    return (variance + EPS).sqrt()
 
 
 def calibrate(residuals: Tensor, scale: Tensor) -> Tensor:

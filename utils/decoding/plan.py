@@ -129,9 +129,8 @@ def candidates(draft, itself, sha256: str | None, related: bool) -> list[tuple[C
     found = []
     for model in (draft,) if draft is itself else (draft, itself):
         name = next((name for name, entry in MODELS.items() if type(model) is entry.Model), type(model).__name__)
-        free = name in FREE
-        identity = f"{model.config.guess}, season {model.config.season}" if free else sha256 or ""
-        found.append((Candidate(name, identity, weights(model), not model.one_call, related or free), model))
+        identity = getattr(model, "identity", sha256 or "")
+        found.append((Candidate(name, identity, weights(model), not model.one_call, related or name in FREE), model))
     return found
 
 
@@ -390,7 +389,8 @@ def measure(
                     break
             if done + 1 >= LEAST and clock() > ends:
                 break
-        case = Case.of(trial.config, trial.x.shape[1], trial.samples, target.config.stochastic_head)
+        context = target.config.planned(trial.x.shape[1])
+        case = Case.of(trial.config, context, trial.samples, target.config.stochastic_head)
         rows = trial.together * trial.x.shape[2] * trial.samples
         yield [
             Figure(

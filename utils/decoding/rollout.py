@@ -47,6 +47,7 @@ def autoregress_heads(session: Session, heads: Session, block: int, context: Ten
     patches: list[Tensor] = []
     while len(patches) < steps:
         mean, _ = session.extend(pending, 1)
+        heads.rollback(session.lengths)  # they have yet to read the next patch
         left = min(steps - len(patches) - 1, block)
         pending = torch.cat((mean, heads.propose(mean, left, mean_draw)[0]), 1) if left else mean
         patches += pending.split(1, 1)

@@ -249,6 +249,11 @@ def fitting(path: Path, content: dict) -> dict:
             shapes = f"has shape {found.get(key)}, not {wanted.get(key)}" if key in found else "is missing"
             reason = f"{shown(key)} {shapes if key in wanted else 'is unknown to it'}"
             raise UserError(f"{path} does not fit its model ({reason}): copy or train it again")
+    size, free = 8 * sum(value.numel() for value in state.values()), free_memory(torch.device("cpu"))
+    if free is not None and size > free:  # float32, and packed once more
+        raise UserError(
+            f"{path} takes {size / 2**30:.3g} GiB as a model, and {free / 2**30:.3g} GiB of memory are free"
+        )
     bad = [key for key, value in state.items() if not value.to(torch.float32).isfinite().all()]
     if bad:
         raise UserError(f"{path} has NaN or infinite weights in {bad[0]}: its training diverged, train it again")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from leapcast.models import MODELS, UNTRAINED
+from leapcast.models import MODELS
 from leapcast.utils.analysis import rivals
 from leapcast.utils.decoding.plan import Machine
 from leapcast.utils.decoding.rules import RULES
@@ -139,7 +139,7 @@ def _baselines(record: dict) -> dict[str, tuple[str, ...]]:
 
 def _drafter(record: dict) -> str:
     name = record["models"]["draft"]["model"]
-    return "self-drafting" if MODELS.get(name) is MODELS[UNTRAINED] else name
+    return (name in MODELS and MODELS[name].told) or name
 
 
 def _speculative(record: dict) -> tuple[str, tuple[str, ...]]:
