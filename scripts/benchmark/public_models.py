@@ -8,7 +8,7 @@ labelled SIMULATED. What is measured, and the results, are in results/public_mod
 import logging
 import multiprocessing
 import random
-import resource
+import re
 import statistics
 import sys
 import time
@@ -342,8 +342,15 @@ def times(args: Namespace, package: ModuleType | None, until: float) -> tuple[li
 # -------------------------------------------------------------------- memory and equality
 
 
+def resident(field: str) -> float:
+    """Resident memory of this process in MiB: ``VmRSS`` now, ``VmHWM`` at its peak."""
+    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found is not None, "a line of every process"
+    return int(found[1]) / 1024
+
+
 def peak(name: str, cell: Cell, told) -> None:
-    """In a process of its own: peak resident memory in MiB, with the model loaded and after a forecast."""
+    """In a process of its own: resident memory in MiB, with the model loaded, and at the peak of a forecast."""
     torch.set_num_threads(cell.threads)
     model = random_model(cell.model)
     if name == PUBLIC:
@@ -353,14 +360,20 @@ def peak(name: str, cell: Cell, told) -> None:
         options = {"rollout": "sliding"} if name == SLIDING else {}
         method = ours(for_inference(model), cell, draft, rate=None if draft is None else 1.0, **options)
     del model
-    unit = 1024 if sys.platform == "linux" else 1024**2  # of ru_maxrss: KiB, on macOS bytes
-    loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    loaded = resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew: loading had more than one copy of the weights
     method.call(series(cell.batch, cell.context, 0), 0)
-    told.put((loaded / unit, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit))
+    told.put((loaded, resident("VmHWM")))
 
 
 def memory() -> list[dict]:
-    """Rows of memory.csv."""
+    """Rows of memory.csv.
+
+    Raises:
+        UserError: the system does not tell the memory of a process as Linux does.
+    """
+    if not Path("/proc/self/clear_refs").exists():
+        raise UserError("the peak of memory is measured on Linux only: give `parts` equality times")
     rows, start = [], multiprocessing.get_context("spawn")
     wanted = [
         (name, Cell("timesfm", 512, 1024, batch, 2)) for batch in (1, 8) for name in (PUBLIC, OURS, "long_head", "self")
@@ -432,7 +445,7 @@ def main(argv: list[str] | None = None) -> int:
     record: dict[str, Any] = {"schema": SCHEMA, "created": now(), "args": vars(args)}
     record |= {"environment": environment(torch.device("cpu")), "seed": SEED}
     record["environment"] |= {"public": package and f"{PACKAGE} {version(PACKAGE)}", "numpy": np.__version__}
-    if "memory" in parts:  # first: a process begins with the peak of the one that starts it
+    if "memory" in parts:
         write(folder, "memory.csv", memory())
     if "equality" in parts:
         assert package is not None
