@@ -5,6 +5,7 @@ user calls it. Acceptance on random weights means nothing: it is forced by a coi
 labelled SIMULATED. What is measured, and the results, are in results/public_models/README.md.
 """
 
+import json
 import logging
 import multiprocessing
 import random
@@ -79,14 +80,14 @@ CELLS = [  # the most wanted first: the later ones may not fit the time
     Cell("timesfm", 2048, 1024, 1, 2),
     *(Cell("timer", 1440, horizon, batch, 2) for batch in (1, 8) for horizon in (768, 1536)),
     *(Cell("timesfm", 512, horizon, 8, 2) for horizon in (512, 2048)),
-    *(Cell("timesfm", 512, horizon, 32, 2) for horizon in (512, 1024)),
+    *(Cell("timesfm", 512, horizon, 32, threads) for threads in (2, 1) for horizon in (512, 1024)),
     *(Cell("timer", 1440, horizon, 1, 1) for horizon in (768, 1536)),
     *(Cell("timesfm", 2048, horizon, 1, 2) for horizon in (512, 2048)),
     Cell("timesfm", 512, 2048, 32, 2),
     *(Cell("timesfm", 2048, horizon, 1, 1) for horizon in (512, 1024, 2048)),
     *(Cell("timer", 1440, horizon, 8, 1) for horizon in (768, 1536)),
     *(Cell("timesfm", 512, horizon, 8, 1) for horizon in (512, 2048)),
-    *(Cell("timesfm", 512, horizon, 32, 1) for horizon in (512, 1024, 2048)),
+    Cell("timesfm", 512, 2048, 32, 1),
 ]
 QUICK = [Cell("timesfm", 16, 24, 2, 1), Cell("timer", 16, 24, 1, 1)]
 
@@ -94,7 +95,13 @@ QUICK = [Cell("timesfm", 16, 24, 2, 1), Cell("timer", 16, 24, 1, 1)]
 def build_parser() -> Parser:
     parser = Parser(description=__doc__.splitlines()[0], formatter_class=Formatter)
     add = parser.add_argument
-    add("--minutes", type=real(0, 1e4), default=25.0, help="no cell begins that would end after them")
+    add(
+        "--minutes",
+        type=real(0, 1e4),
+        default=25.0,
+        help="no cell begins that would end after them; another run goes on",
+    )
+    add("--threads", nargs="+", type=int, choices=(1, 2), default=[1, 2], help="times: on so many threads")
     add("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what is measured")
     add("--quick", action="store_true", help="a trial: times of tiny models, without the public package")
     add("--output", default="results/public_models", help="folder of the results")
@@ -311,8 +318,15 @@ def lines(cell: Cell, found: dict[str, Method], told: dict[str, dict] | None) ->
     return rows
 
 
-def times(args: Namespace, package: ModuleType | None, until: float) -> tuple[list[dict], list[dict]]:
-    """Rows of benchmark.csv, and what the record says of each cell."""
+def known(record: dict, here: dict) -> dict[Cell, dict]:
+    """What earlier runs recorded of each cell that they measured with the same versions on the same kind of machine."""
+    same = ("torch", "device", "public")
+    cells = [one for one in record["cells"] if all(one["environment"][key] == here[key] for key in same)]
+    return {Cell(**one["cell"]): one for one in cells}
+
+
+def times(args: Namespace, package: ModuleType | None, until: float, record: dict, stamp: dict) -> list[dict]:
+    """Rows of benchmark.csv. The cells are recorded one by one with this stamp; another run goes on after them."""
     models: dict[str, Any] = {}
     for name in ("timesfm", "timer"):
         model = random_model(name, args.quick)
@@ -321,22 +335,25 @@ def times(args: Namespace, package: ModuleType | None, until: float) -> tuple[li
             models[PUBLIC] = public_model(package, weights)
             models[COMPILED] = public_model(package, weights, compiled=True)
         models[name] = for_inference(model)
-    rows, record = [], []
-    rates: dict[tuple[str, int], float] = {}  # seconds per work of the last cell of a model and number of threads
-    plan = [(cell, methods(cell, models)) for cell in (QUICK if args.quick else CELLS)]
-    with tqdm(total=sum(len(turns(*one)) for one in plan), desc="forecasts") as bar:
-        for cell, found in plan:
-            known = rates.get((cell.model, cell.threads), 0.0) * cell.work
-            told = measured(cell, found, bar) if time.monotonic() + known < until else None
-            rows += lines(cell, found, told)
-            record.append({"cell": asdict(cell), "methods": told})
-            if told:
-                in_time = sum(sum(method["seconds"]) for name, method in told.items() if not found[name].compiled)
-                rates[cell.model, cell.threads] = 4 / 3 * in_time / cell.work
-            else:
-                bar.update(len(turns(cell, found)))
+    every = {cell: methods(cell, models) for cell in (QUICK if args.quick else CELLS)}
+    done = known(record, stamp["environment"])
+    wanted = [cell for cell in every if cell not in done and cell.threads in args.threads]
+    rates: dict[tuple[str, int], float] = {}  # seconds of a call per work, in the last cell of a model and of threads
+    with tqdm(total=sum(len(turns(cell, every[cell])) for cell in wanted), desc="forecasts") as bar:
+        for cell in wanted:
+            found, calls = every[cell], len(turns(cell, every[cell]))
+            guess = rates.get((cell.model, cell.threads), 0.0) * cell.work * calls
+            if time.monotonic() + guess >= until:
+                bar.update(calls)
                 bar.write(f"left out, for time: {cell}")
-    return rows, record
+                continue
+            told = measured(cell, found, bar)
+            seconds = [spent for name in found if not found[name].compiled for spent in told[name]["seconds"]]
+            rates[cell.model, cell.threads] = statistics.fmean(seconds) / cell.work
+            done[cell] = {"cell": asdict(cell)} | stamp | {"methods": told}
+            record["cells"] = list(done.values())
+            write_json(Path(args.output) / "record.json", record)
+    return [row for cell, found in every.items() for row in lines(cell, found, done.get(cell, {}).get("methods"))]
 
 
 # -------------------------------------------------------------------- memory and equality
@@ -392,7 +409,7 @@ def memory() -> list[dict]:
     return rows
 
 
-def equality(package: ModuleType) -> list[dict]:
+def equality(package: Any) -> list[dict]:
     """Rows of equality.csv: our forecasts beside the public ones, one call for series of several lengths."""
     torch.set_num_threads(2)
     model, horizon, context = random_model("timesfm"), 1024, max(LENGTHS)
@@ -434,7 +451,7 @@ def write(folder: Path, name: str, rows: list[dict]) -> None:
     print(f"-> {folder / name}")
 
 
-@kept("tables that are finished are kept; the same command begins again")
+@kept("cells that were measured are kept; the same command goes on")
 def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     until, folder = time.monotonic() + 60 * args.minutes, Path(args.output)
@@ -442,18 +459,17 @@ def main(argv: list[str] | None = None) -> int:
     package = None if args.quick else public_package()
     torch._logging.set_logs(dynamo=logging.ERROR)  # of the public code's graph breaks
     folder.mkdir(parents=True, exist_ok=True)
-    record: dict[str, Any] = {"schema": SCHEMA, "created": now(), "args": vars(args)}
-    record |= {"environment": environment(torch.device("cpu")), "seed": SEED}
-    record["environment"] |= {"public": package and f"{PACKAGE} {version(PACKAGE)}", "numpy": np.__version__}
-    if "memory" in parts:
-        write(folder, "memory.csv", memory())
-    if "equality" in parts:
-        assert package is not None
-        write(folder, "equality.csv", equality(package))
+    here = environment(torch.device("cpu")) | {"public": package and f"{PACKAGE} {version(PACKAGE)}"}
+    stamp = {"created": now(), "environment": here, "args": vars(args)}
+    path = folder / "record.json"
+    record = json.loads(path.read_text()) if path.is_file() else {"schema": SCHEMA, "seed": SEED, "cells": []}
+    for part, measure in (("memory", memory), ("equality", lambda: equality(package))):
+        if part in parts:
+            write(folder, f"{part}.csv", measure())
+            record[part] = stamp
+            write_json(path, record)
     if "times" in parts:
-        rows, record["cells"] = times(args, package, until)
-        write(folder, "benchmark.csv", rows)
-    write_json(folder / "record.json", record)
+        write(folder, "benchmark.csv", times(args, package, until, record, stamp))
     return 0
 
 
