@@ -154,7 +154,7 @@ class ExpBenchmark(ExpBasic):
         config = self.target.config
         self.channels, self.patch_len, self.context = config.channels, config.input_token_len, config.seq_len
         season = min(SEASON, self.context)
-        self.drafts = {"self": self_draft.untrained(self_draft, config, self.context, season), **ready}
+        self.drafts = {"self": self_draft.self_draft(config, self.context, season), **ready}
         self.held: dict[str, float] = {}
         if trained:
             sigma = self.calibration("target", self.target)

@@ -197,7 +197,7 @@ def test_a_public_model_drafts_for_itself():
     x = walk(2, 12, 2)
     for rollout, mode in itertools.product(("cached", "sliding"), ("point", "coupled")):
         how = SpeculativeConfig(mode=mode, accept_mse_tol=0.0, rollout=rollout, sigma=0.3)
-        draft = self_draft.untrained(self_draft, config, 12, 6)
+        draft = self_draft.self_draft(config, 12, 6)
         found, _ = SpeculativeDecoder(target, draft, how).generate(x, 4)
         own = target_forecast(target, how, x, 4, torch.arange(2))
         torch.testing.assert_close(found, own, rtol=0, atol=1e-9)
