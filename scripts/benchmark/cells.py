@@ -18,9 +18,10 @@ from tqdm import tqdm
 from leapcast.data_provider.data_factory import load_series
 from leapcast.data_provider.data_loader import Mixture, Series, Windows
 from leapcast.exp.exp_basic import ExpBasic
-from leapcast.models import multi_patch, self_draft, timer_xl, timer_xl_draft
+from leapcast.models import multi_patch, timer_xl, timer_xl_draft
 from leapcast.models.inference import for_inference
 from leapcast.models.layers.patches import paths, row_patches, windows_together
+from leapcast.models.self_draft import self_draft
 from leapcast.models.sessions.base import mean_draw
 from leapcast.models.sessions.sliding import SlidingSession
 from leapcast.utils.analysis.metrics import Accuracy, PathDeviation
@@ -153,8 +154,7 @@ class ExpBenchmark(ExpBasic):
         self.target = ready.pop("target")
         config = self.target.config
         self.channels, self.patch_len, self.context = config.channels, config.input_token_len, config.seq_len
-        season = min(SEASON, self.context)
-        self.drafts = {"self": self_draft.self_draft(config, self.context, season), **ready}
+        self.drafts = {"self": self_draft(config, self.context, min(SEASON, self.context)), **ready}
         self.held: dict[str, float] = {}
         if trained:
             sigma = self.calibration("target", self.target)

@@ -1,6 +1,7 @@
 """TimesFM 2.5: the public outputs, its cache, padding and quantiles, and the long head as a draft."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,9 +14,13 @@ from leapcast import SpeculativeForecaster
 from leapcast.data_provider.histories import History
 from leapcast.models import MODELS, dlinear, timer_xl_draft, timesfm
 from leapcast.models.errors import UserError
-from leapcast.models.inference import for_inference
+from leapcast.models.inference import for_inference, weights
 from leapcast.models.self_draft import self_draft
+from leapcast.utils.decoding.checks import room_taken
 from leapcast.utils.decoding.config import SpeculativeConfig
+from leapcast.utils.decoding.covariance import context_scale
+from leapcast.utils.decoding.plan import decide
+from leapcast.utils.decoding.rollout import autoregress_heads
 from leapcast.utils.decoding.target_alone import target_rollout
 from leapcast.utils.io import checkpoint
 from leapcast.utils.speculative_decoder import SpeculativeDecoder
@@ -254,6 +259,11 @@ def test_quantiles_of_the_long_head_around_the_rollouts_median():
     with torch.inference_mode():
         long = model(scaled)[1][0, :20, 1:].numpy() * x.std() + x.mean()
     np.testing.assert_allclose(made.quantiles, long - long[:, 4:5] + made.values[:, None], rtol=1e-5, atol=1e-6)
+    both = forecaster(model, long_head_quantiles=True, nonnegative=False).forecast(x, 20)
+    with torch.inference_mode():
+        other = model(-scaled)[1][0, :20, 1:].flip(-1).numpy() * x.std() - x.mean()
+    expected = (long - other) / 2
+    np.testing.assert_allclose(both.quantiles, expected - expected[:, 4:5] + both.values[:, None], rtol=1e-4, atol=1e-5)
     with pytest.raises(UserError, match="`long_head_quantiles` reach 24 time steps"):
         forecaster(model, long_head_quantiles=True).forecast(x, 25)
     with pytest.raises(UserError, match="targets with own quantiles"):
@@ -305,7 +315,7 @@ def test_only_a_target_with_a_long_head_has_it_as_a_draft():
 
 
 def test_a_calibrated_spread_of_short_contexts():
-    x = np.random.default_rng(0).normal(size=120).cumsum()
+    x = np.random.default_rng(0).normal(size=119).cumsum()
     made = SpeculativeForecaster(small(dtype=torch.float32), "self", seed=1).forecast(x, 20, num_samples=4)
     assert made.paths.shape == (4, 20)
     assert made.quantiles is None
@@ -401,10 +411,10 @@ def test_predict_writes_its_quantiles_and_takes_the_options(tmp_path, monkeypatc
 
 def test_the_target_is_tested_on_a_data_set(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    series_file(tmp_path)
+    series_file(tmp_path, rows=400)
     folder = folder_of(small(), tmp_path / "public")
     given = ["--data", "custom", "--root_path", ".", "--data_path", "waves.csv", "--model", "timesfm"]
-    given += ["--checkpoint", str(folder), "--seq_len", "16", "--test_pred_len", "24", "--max_windows", "4"]
+    given += ["--checkpoint", str(folder), "--seq_len", "40", "--test_pred_len", "24", "--max_windows", "4"]
     assert run.main([*given, "--use_speculative", "--spec_mode", "point", "--setting", "a"]) == 0
     record = json.loads((tmp_path / "results/a/metrics.json").read_text())
     assert record["models"]["draft"]["model"] == "long_head"
@@ -439,3 +449,107 @@ def test_a_trained_draft_reads_the_mean_in_place_of_padding(kind):
         assert statistics.squared.isfinite().all()
         if mode != "sample":
             torch.testing.assert_close(forecast, decoder.alone(x, 4, torch.arange(2))[0])
+
+
+def test_the_long_head_alone_is_read_at_the_end_of_a_long_context():
+    model, x = small(), contexts(64)
+    patches = x.unflatten(1, (-1, PATCH)).transpose(2, 3)
+    with torch.inference_mode():
+        session = model.open_target(patches, 8 + 5, SimpleNamespace(quantiles="none"))
+        heads = draft_of(model, context=64).open_draft(patches, 8 + 5, session)
+        alone = autoregress_heads(session, heads, 4, patches, 5)
+        own, long = model(x.squeeze(-1))
+    torch.testing.assert_close(alone[:, 0, 0], own[:, -1, :, timesfm.MEDIAN])
+    torch.testing.assert_close(alone[:, 1:3, 0].flatten(1), long[:, PATCH:, timesfm.MEDIAN])
+    seasons = x[..., 0].unflatten(1, (-1, 4)).mean(1).repeat(1, 2)
+    torch.testing.assert_close(alone[:, 3, 0], seasons)
+    torch.testing.assert_close(alone[:, 4, 0], seasons)
+
+
+def test_what_is_told_and_asked_of_a_plan():
+    model, rng = small(), np.random.default_rng(0)
+    asked = []
+    forecaster = SpeculativeForecaster(model, "long_head", batch_size=8)
+    histories = [History(i, None, np.arange(40), 1, rng.normal(size=(40, 1)), 1.0) for i in range(3)]
+    forecaster.together = lambda x, steps, samples: asked.append(x.shape) or len(x)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("leapcast.forecaster.decide", lambda *given: asked.append(given[1:7]) or decide(*given))
+        forecaster.choose(histories, 30, 1, 0.5)
+    shape, (_, case, rows, steps, _, at_hand) = asked
+    assert shape == (6, 40, 1), "x and -x, and what is read"
+    assert (rows, steps, case.context) == (6, 4, 512)
+    assert [(one.draft, one.identity) for one in at_hand] == [
+        ("long_head", "of the target"),
+        ("self", "mean, season 1"),
+    ]
+
+
+@pytest.mark.parametrize(("parameters", "expected"), [(10**6, None), (3 * 10**7, "long_head")])
+def test_passes_of_large_targets_are_worth_saving_sooner(parameters, expected):
+    model = small()
+    model.weight_count = parameters
+    made = SpeculativeForecaster(model, "long_head").forecast(np.arange(40.0), 5 * PATCH)
+    assert made.plan.draft == expected
+    assert weights(for_inference(small(dtype=torch.float32))) == weights(small())
+
+
+def test_options_of_means_are_refused_for_paths():
+    for wrong in ("flip_invariance", "fix_quantile_crossing", "long_head_quantiles"):
+        with pytest.raises(UserError, match=f"`{wrong}` is for means"):
+            forecaster(small(), **{wrong: True}, sigma=0.5).forecast(np.arange(40.0), 9, num_samples=2)
+    with pytest.raises(UserError, match="`nonnegative` 'no': give True or False"):
+        forecaster(small(), nonnegative="no")
+    one = {"sigma": 0.5, "seed": 1}
+    plain, usual = (forecaster(small(), **one, **options) for options in (PLAIN, {"nonnegative": False}))
+    x = np.random.default_rng(0).normal(size=40)
+    np.testing.assert_array_equal(*(way.forecast(x, 9, num_samples=2).paths for way in (plain, usual)), "not flipped")
+
+
+def test_limits_count_whole_patches_and_tokens():
+    config = small().config
+    assert config.reads(512, 41) == 512 - 48
+    assert timesfm.Config().tested == 2048
+    how, x = SpeculativeConfig("point"), torch.empty(1, 64, 1)
+    longer = replace(config, token_len=PATCH)
+    assert room_taken(config, how, x, 9, 1, 1, 3) > 1.5 * room_taken(longer, how, x, 9, 1, 1, 3)
+
+
+def test_a_head_shorter_than_a_patch_is_no_draft(tmp_path):
+    folder = folder_of(small(head_len=4), tmp_path / "public")
+    assert SpeculativeForecaster.from_pretrained(folder).draft == "self"
+
+
+def test_it_is_trained_elsewhere_and_others_learn_from_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    series_file(tmp_path, rows=600)
+    folder = folder_of(small(), tmp_path / "public")
+    given = ["--data", "custom", "--root_path", ".", "--data_path", "waves.csv", "--is_training", "1"]
+    assert run.main([*given, "--model", "timesfm"]) == 2
+    assert "is trained elsewhere" in capsys.readouterr().err
+    teach = ["--distill", "--distill_target_ckpt", str(folder), "--model", "multi_patch", "--seq_len", "32"]
+    teach += ["--block_patches", "2", "--train_rollout", "3", "--train_epochs", "1", "--setting", "heads"]
+    assert run.main([*given, *teach]) == 0
+    draft = "checkpoints/heads/checkpoint.pth"
+    x = np.random.default_rng(0).normal(size=50)
+    made, alone = (
+        SpeculativeForecaster.from_pretrained(folder, one, adaptive="off", accept_mse_tol=0).forecast(x, 40)
+        for one in (draft, None)
+    )
+    close(made.values, alone.values)
+
+
+def test_bfloat16_is_near_float32():
+    x = np.random.default_rng(0).normal(size=40)
+    model, low = small(dtype=torch.float32), for_inference(small(dtype=torch.float32), "bf16")
+    assert {value.dtype for value in low.parameters()} <= {torch.bfloat16}
+    one, other = (SpeculativeForecaster(m, None, adaptive="off").forecast(x, 8) for m in (model, low))
+    assert 0 < np.abs(one.values - other.values).max() < 0.1 * np.abs(one.values).max()
+
+
+def test_the_spread_of_a_padded_context_is_that_of_what_is_known():
+    x = contexts(32, 5)
+    patches = x.unflatten(1, (-1, PATCH)).transpose(2, 3)
+    scale = context_scale(patches)
+    expected = [(x[row][~x[row].isnan()].var(correction=0) + 1e-2).sqrt() for row in range(2)]
+    torch.testing.assert_close(scale.squeeze(1), torch.stack(expected))
+    torch.testing.assert_close(scale[:1], context_scale(patches[:1]), rtol=1e-14, atol=0)
