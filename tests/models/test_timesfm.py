@@ -480,7 +480,7 @@ def test_what_is_told_and_asked_of_a_plan():
     assert (rows, steps, case.context) == (6, 4, 512)
     assert [(one.draft, one.identity) for one in at_hand] == [
         ("long_head", "of the target"),
-        ("self", "mean, season 1"),
+        ("self", "next, season 1"),
     ]
 
 
