@@ -40,6 +40,7 @@ OPTIONS = "flip_invariance", "nonnegative", "fix_quantile_crossing", "long_head_
 CALIBRATED_ON = 1024  # last rows of a series on whose errors σ is calibrated
 MOST_WINDOWS = 512  # windows used for calibration, over all series
 FEW_WINDOWS = 64  # of a LARGE target
+WORTH = 1.3  # patches per pass below which speculation is told to have cost time
 MOST_ROWS = 4096  # paths decoded together at most, on any device
 
 
@@ -326,6 +327,14 @@ class SpeculativeForecaster:
             parts.append(([history.end() for history in batch], drawn, statistics))
         ends, drawn = [end for part in parts for end in part[0]], np.concatenate([part[1] for part in parts])
         tell_filled(ends)
+        counts = total(parts)
+        passes = counts.patches_per_target_pass
+        if self.plan and self.plan.draft and not self.plan.figures and passes is not None and passes < WORTH:
+            warnings.warn(
+                f"speculation has probably cost time: {passes:.2f} patches per pass of the target, and no figure is "
+                "stored for this machine; draft=None runs the target alone, and `leapcast measure` tells what pays",
+                stacklevel=2,
+            )
         known = [part[2].quantiles for part in parts]
         own = None if known[0] is None else np.concatenate(known)
         if many:
@@ -341,7 +350,7 @@ class SpeculativeForecaster:
         found = test.record(sums, names) if test and sums else None
         levels = () if own is None else self.target.config.levels
         drawn_paths = sampled if samples > 1 else None
-        return Forecast(values, drawn_paths, total(parts), seed, self.plan, found, deciles if levels else None, levels)
+        return Forecast(values, drawn_paths, counts, seed, self.plan, found, deciles if levels else None, levels)
 
     def shaped(self, item: "Item", histories: list[History], drawn: np.ndarray, own: np.ndarray | None) -> tuple:
         """Values, paths and own quantiles in the form of the input, from paths ``[series, S, H, C]`` and ``own``."""

@@ -1,8 +1,10 @@
 import json
 
+import numpy as np
 import pytest
 import torch
 
+from leapcast import SpeculativeForecaster
 from leapcast.models import timer_hf
 from leapcast.models.errors import UserError
 from leapcast.models.inference import for_inference
@@ -75,3 +77,19 @@ def test_what_does_not_fit_is_said(change, tmp_path):
     (tmp_path / "model.safetensors").write_bytes((source / "model.safetensors").read_bytes())
     with pytest.raises(UserError):
         checkpoint.load(tmp_path, torch.device("cpu"))
+
+
+def test_a_short_series_is_forecast_by_its_own_draft():
+    folder = shared("conformance") / "hf_timer_tiny"
+    values = np.random.default_rng(0).normal(size=100).cumsum()
+    for options in ({}, {"num_samples": 3}):
+        made, alone = (
+            SpeculativeForecaster.from_pretrained(folder, draft, adaptive="off", accept_mse_tol=0, seed=1).forecast(
+                values, 60, **options
+            )
+            for draft in ("auto", None)
+        )
+        largest = np.abs(alone.values).max()
+        assert np.abs(made.values - alone.values).max() <= 1e-4 * largest
+    with pytest.raises(UserError, match="the context needs at least 48"):
+        SpeculativeForecaster.from_pretrained(folder).forecast(values[:40], 60)

@@ -553,3 +553,10 @@ def test_the_spread_of_a_padded_context_is_that_of_what_is_known():
     expected = [(x[row][~x[row].isnan()].var(correction=0) + 1e-2).sqrt() for row in range(2)]
     torch.testing.assert_close(scale.squeeze(1), torch.stack(expected))
     torch.testing.assert_close(scale[:1], context_scale(patches[:1]), rtol=1e-14, atol=0)
+
+
+def test_it_is_told_where_hardly_anything_was_accepted():
+    model = small()
+    model.weight_count = 3 * 10**7
+    with pytest.warns(UserWarning, match=r"speculation has probably cost time: 1\.00 patches"):
+        SpeculativeForecaster(model, "long_head").forecast(np.random.default_rng(0).normal(size=40), 5 * PATCH)
