@@ -14,7 +14,7 @@ from leapcast.utils.io import checkpoint
 
 PANELS = 8  # in the figure
 BAND = 0.1, 0.9  # levels of the interval in it
-MOST_PAST = 2048  # time steps of the past in it
+MOST_PAST = 1024  # time steps of the past in it
 LONG, SHORT_SEASONS = 12, 4  # the usual horizon is a season of at least 12 steps, or four shorter ones
 
 
