@@ -101,6 +101,10 @@ class ExpBasic:
                     "leapcast fit makes one for this"
                 )
                 path = checkpoint.EMBEDDED
+            if path is None and not MODELS[name].ours:
+                raise UserError(
+                    f"--model {name} is trained elsewhere: give --checkpoint, a folder or a name on the hub"
+                )
             if path is None:
                 options = f"--model {name}" + (" --distill" if MODELS[name].draft else "")
                 options += " --train_rollout 8" if MODELS[name].one_call else ""

@@ -149,6 +149,8 @@ class SpeculativeForecaster:
     ):
         if adaptive not in ADAPTIVE:
             raise UserError(f"`adaptive` {adaptive!r}: give {', '.join(ADAPTIVE)}")
+        if mode is not None and mode not in RULES:
+            raise UserError(f"`mode` {mode!r}: give {' or '.join(RULES)}")
         if isinstance(draft, str) and draft not in FREE:
             names = ", ".join(map(repr, FREE))
             raise UserError(

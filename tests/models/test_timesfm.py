@@ -490,6 +490,7 @@ def test_passes_of_large_targets_are_worth_saving_sooner(parameters, expected):
     model.weight_count = parameters
     made = SpeculativeForecaster(model, "long_head").forecast(np.arange(40.0), 5 * PATCH)
     assert made.plan.draft == expected
+    assert made.plan.k == (3 if expected else None), "cautious until something was measured"
     assert weights(for_inference(small(dtype=torch.float32))) == weights(small())
 
 
@@ -499,6 +500,8 @@ def test_options_of_means_are_refused_for_paths():
             forecaster(small(), **{wrong: True}, sigma=0.5).forecast(np.arange(40.0), 9, num_samples=2)
     with pytest.raises(UserError, match="`nonnegative` 'no': give True or False"):
         forecaster(small(), nonnegative="no")
+    with pytest.raises(UserError, match="`mode` 'best': give"):
+        forecaster(small(), mode="best")
     one = {"sigma": 0.5, "seed": 1}
     plain, usual = (forecaster(small(), **one, **options) for options in (PLAIN, {"nonnegative": False}))
     x = np.random.default_rng(0).normal(size=40)
@@ -526,6 +529,8 @@ def test_it_is_trained_elsewhere_and_others_learn_from_it(tmp_path, monkeypatch,
     given = ["--data", "custom", "--root_path", ".", "--data_path", "waves.csv", "--is_training", "1"]
     assert run.main([*given, "--model", "timesfm"]) == 2
     assert "is trained elsewhere" in capsys.readouterr().err
+    assert run.main([*given[:-2], "--model", "timesfm"]) == 2
+    assert "give --checkpoint, a folder or a name on the hub" in capsys.readouterr().err
     teach = ["--distill", "--distill_target_ckpt", str(folder), "--model", "multi_patch", "--seq_len", "32"]
     teach += ["--block_patches", "2", "--train_rollout", "3", "--train_epochs", "1", "--setting", "heads"]
     assert run.main([*given, *teach]) == 0

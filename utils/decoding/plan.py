@@ -28,6 +28,7 @@ MARGIN = 1.05  # least stored speed-up at which to speculate: figures are noisy,
 PATCHES, SERIES = 10, 2  # prior: least horizon in patches; most series decoded together, for each thread of a CPU
 # prior: least horizon for a target of so many parameters, whose passes take about as long for some patches as for one
 FEW, LARGE = 4, 2e7
+CAUTIOUS = 3  # K then, unless one is given: where nothing is accepted, verifying the rest of the horizon costs most
 SEQUENTIAL, LOSSLESS = 7, 8  # prior: the target's parameters must be this many times those of a draft
 REPEATS, LEAST = 9, 3  # measuring: most and least repetitions of a point
 
@@ -288,6 +289,7 @@ def decide(
     for candidate in open_:
         if prior(machine, case, rows, steps, candidate, parameters):
             why = f"no figure is stored for {steps} patches, {rows} series together; the prior speculates"
+            k = CAUTIOUS if k is None and parameters >= LARGE else k
             return Decision(candidate.draft, candidate.identity, k, why)
     if lost:
         most = max(lost, key=lambda figure: figure.speedup)
