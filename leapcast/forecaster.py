@@ -40,6 +40,7 @@ OPTIONS = "flip_invariance", "nonnegative", "fix_quantile_crossing", "long_head_
 CALIBRATED_ON = 1024  # last rows of a series on whose errors σ is calibrated
 MOST_WINDOWS = 512  # windows used for calibration, over all series
 FEW_WINDOWS = 64  # of a LARGE target
+PATIENCE = 2  # rounds without an accepted proposal before a series is left to the target, where nothing was measured
 WORTH = 1.3  # patches per pass below which speculation is told to have cost time
 MOST_ROWS = 4096  # paths decoded together at most, on any device
 
@@ -438,15 +439,15 @@ class SpeculativeForecaster:
                 raise UserError(f"`plan` is for the draft {wanted}: give it")
             decision = None
         if decision is None:
-            variables, config_of = histories[0].values.shape[1], self.target.config
+            variables, sizes = histories[0].values.shape[1], self.target.config
             wide = variables if self.channels == "independent" else 1
             wide *= 1 + self.flips(num_samples)
             steps = math.ceil(horizon / self.patch_len)
             columns = 1 if self.channels == "independent" else variables
-            context = max(self.read_by(one, horizon)[0] for one in histories) if config_of.pads else self.context
+            context = max(self.read_by(one, horizon)[0] for one in histories) if sizes.pads else self.context
             x = torch.empty(len(histories) * wide, context, columns, device=self.device)
             rows = self.together(x, steps, num_samples) * x.shape[2] * num_samples
-            case = Case.of(config, config_of.planned(self.context), num_samples, config_of.stochastic_head)
+            case = Case.of(config, sizes.planned(self.context), num_samples, sizes.stochastic_head)
             machine = Machine.here(self.device, self.amp)
             asked = machine, case, rows, steps, self.k, list(at_hand), weights(self.target)
             decision = decide(self.stored, *asked, self.data)
@@ -682,7 +683,9 @@ class SpeculativeForecaster:
 
     def configuration(self, mode: str, sigma: float | Calibration, seed: int = 0) -> SpeculativeConfig:
         allowed = tolerance(mode, self.accept_mse_tol)
+        unmeasured = self.plan is not None and self.plan.draft is not None and not self.plan.figures
         options = self.options | {"k": self.k, "quantiles": self.recorded(mode)}
+        options |= {"patience": PATIENCE if unmeasured else 0}
         return SpeculativeConfig(mode=mode, sigma=sigma, accept_mse_tol=allowed, seed=seed, **options)
 
     @torch.inference_mode()

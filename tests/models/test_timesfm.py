@@ -565,3 +565,37 @@ def test_it_is_told_where_hardly_anything_was_accepted():
     model.weight_count = 3 * 10**7
     with pytest.warns(UserWarning, match=r"speculation has probably cost time: 1\.00 patches"):
         SpeculativeForecaster(model, "long_head").forecast(np.random.default_rng(0).normal(size=40), 5 * PATCH)
+
+
+def test_a_row_is_left_to_the_target_once_nothing_was_accepted_twice():
+    """Decided row by row: the others go on, and no row depends on its batch."""
+    model, x, steps = small(), contexts(32, 32, 21), 9
+    draft = draft_of(model, "self")
+    tried: list[list[int]] = []
+
+    def run_with(patience, rows, tolerance):
+        config = SpeculativeConfig("point", accept_mse_tol=tolerance, k=2, patience=patience)
+        decoder = SpeculativeDecoder(model, draft, config)
+        judge = decoder.rule.judge
+        tried.clear()
+        decoder.rule.judge = lambda proposal, verified: (
+            tried.append(proposal.limit.tolist()) or judge(proposal, verified)
+        )
+        return decoder.generate(x[rows], steps)[0]
+
+    rejected = run_with(2, slice(None), 0.0)
+    assert [max(limits) for limits in tried] == [2, 2, 0, 0, 0, 0, 0, 0, 0]
+    torch.testing.assert_close(rejected, run_with(0, slice(None), 0.0))
+    assert sum(max(limits) > 0 for limits in tried) == steps - 1
+    some = run_with(2, slice(None), 0.5)
+    assert tried[2] == [0, 2, 2], "some rows only"
+    for row in range(3):
+        torch.testing.assert_close(some[row : row + 1], run_with(2, slice(row, row + 1), 0.5))
+
+
+def test_the_prior_is_patient_for_two_rounds():
+    model = small()
+    model.weight_count = 3 * 10**7
+    with pytest.warns(UserWarning, match="has probably cost time"):
+        made = SpeculativeForecaster(model, "long_head").forecast(np.random.default_rng(0).normal(size=40), 9 * PATCH)
+    assert made.statistics.rounds.tolist()[1:] == [0, 0, 2], "three were proposed twice, then none"

@@ -45,6 +45,7 @@ class RaggedBatch:
         self.steps, self.series = steps, series
         self.rule = rule
         self.spread = Steered(config, context) if config.steered else Spread(config.sigma, context)
+        self.patience, self.failures = config.patience, torch.zeros(batch, dtype=torch.long)  # rounds in succession
         self.index = torch.arange(batch)  # index of each row in the forecast
         self.held = torch.full((batch,), self.context_len)  # patches per row, context and forecast
         # in a shared round, a row near its horizon may carry proposals past it
@@ -96,6 +97,8 @@ class RaggedBatch:
             left, room = self.context_len + self.steps - self.held, self.target.room()
             left = left if room is None else left.minimum(room)
             limit = (left - 1).clamp(max=plan[int(left.max())])
+            if self.patience:
+                limit[self.failures >= self.patience] = 0
         k = int(limit.max())
         outputs = self.target.outputs(0) if self.rule.learned else None
         log_var = outputs and outputs[0][1]
@@ -126,6 +129,7 @@ class RaggedBatch:
         put(self.emitted, held, emitted)
         if proposal.k:
             put(self.accepted, held, verdict.kept)
+            self.failures = torch.where(accepted > 0, 0, self.failures + (proposal.limit > 0))
         self.held = held + accepted + 1
         self.spread = self.spread.after(verdict)
         finished = self.held == self.context_len + self.steps
@@ -181,6 +185,7 @@ class RaggedBatch:
     def _select(self, rows: Tensor) -> None:
         """Keep these rows only, in this order."""
         self.index, self.held, self.accepted = self.index[rows], self.held[rows], self.accepted[rows]
+        self.failures = self.failures[rows]
         self.spread = self.spread.select(rows)
         self.target.keep(rows)
         self.draft.keep(rows)

@@ -24,6 +24,9 @@ class SpeculativeConfig:
     is accepted. sigma_first is the factor of a row's first round, sigma_lead multiplies those of the later ones;
     sigma_min and sigma_max bound σ itself, or the factor where σ is a calibration.
 
+    patience: rounds of a row in succession in which nothing is accepted, after which nothing more is proposed for it; 0:
+    any number.
+
     quantiles: what is recorded of a target that forecasts quantiles beside its means: none, own, or long (those of its
     long head, moved so that their median is that of the rollout).
 
@@ -47,6 +50,7 @@ class SpeculativeConfig:
     renorm_every: int = 0
     attention_window: int = 0
     quantiles: str = "none"
+    patience: int = 0
     seed: int = 0
 
     def __post_init__(self):
@@ -58,7 +62,7 @@ class SpeculativeConfig:
             raise UserError(f"`rollout` {self.rollout!r}: give cached or sliding")
         if self.quantiles not in ("none", "own", "long") or (self.quantiles != "none" and self.rule.draws):
             raise UserError(f"quantiles {self.quantiles!r}: give none, or for a mode of means own or long")
-        for name in ("k", "max_draws", "renorm_every", "attention_window"):
+        for name in ("k", "max_draws", "renorm_every", "attention_window", "patience"):
             if (name, getattr(self, name)) == ("k", None):
                 continue
             if isinstance(value := getattr(self, name), bool) or not isinstance(value, Integral):
@@ -86,7 +90,7 @@ class SpeculativeConfig:
                 "`sigma_mode` adaptive reaches its acceptance by sigma alone: leave `accept_bias` at 1 and "
                 "`accept_mse_tol` at 0"
             )
-        if self.max_draws < 1 or self.renorm_every < 0 or self.attention_window < 0:
+        if self.max_draws < 1 or min(self.renorm_every, self.attention_window, self.patience) < 0:
             raise UserError("`max_draws` must be at least 1, `renorm_every` and `attention_window` 0 or more")
 
     def most(self, at_once: int, steps: int) -> int:
