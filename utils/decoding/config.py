@@ -24,8 +24,8 @@ class SpeculativeConfig:
     is accepted. sigma_first is the factor of a row's first round, sigma_lead multiplies those of the later ones;
     sigma_min and sigma_max bound σ itself, or the factor where σ is a calibration.
 
-    patience: rounds of a row in succession in which nothing is accepted, after which nothing more is proposed for it; 0:
-    any number.
+    patience: rounds in succession in which nothing of a row is accepted, after which nothing more is proposed for it; 0
+    is any number.
 
     quantiles: what is recorded of a target that forecasts quantiles beside its means: none, own, or long (those of its
     long head, moved so that their median is that of the rollout).
