@@ -1,6 +1,7 @@
 """Conversion of user data (frames, series, arrays) to histories, and standardisation."""
 
 import operator
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -60,6 +61,13 @@ class Item:
         if not np.isfinite(values).all():
             raise UserError(
                 "the data have NaN or infinite values: fill them, or give a frame and `missing` interpolate"
+            )
+        if values.ndim == 2 and values.shape[1] > values.shape[0]:
+            rows, columns = values.shape
+            warnings.warn(
+                f"an array [{rows}, {columns}] is {columns} columns of {rows} time steps: transpose it, or give a list "
+                f"of {rows} arrays, if it is {rows} series of {columns}",
+                stacklevel=3,
             )
         several = values.reshape(1, -1, 1) if values.ndim == 1 else values[None] if values.ndim == 2 else values
         times = pd.RangeIndex(several.shape[1])

@@ -599,3 +599,9 @@ def test_the_prior_is_patient_for_two_rounds():
     with pytest.warns(UserWarning, match="has probably cost time"):
         made = SpeculativeForecaster(model, "long_head").forecast(np.random.default_rng(0).normal(size=40), 9 * PATCH)
     assert made.statistics.rounds.tolist()[1:] == [0, 0, 2], "three were proposed twice, then none"
+
+
+def test_an_array_that_may_lie_on_its_side_is_told():
+    with pytest.warns(UserWarning, match=r"an array \[3, 40\] is 40 columns of 3 time steps: transpose it"):
+        made = forecaster(small()).forecast(np.random.default_rng(0).normal(size=(3, 40)), 5)
+    assert made.values.shape == (5, 40)
