@@ -67,7 +67,7 @@ class Item:
             warnings.warn(
                 f"an array [{rows}, {columns}] is {columns} columns of {rows} time steps: transpose it, or give a list "
                 f"of {rows} arrays, if it is {rows} series of {columns}",
-                stacklevel=3,
+                stacklevel=4,
             )
         several = values.reshape(1, -1, 1) if values.ndim == 1 else values[None] if values.ndim == 2 else values
         times = pd.RangeIndex(several.shape[1])
