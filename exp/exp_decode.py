@@ -5,6 +5,7 @@ import json
 import math
 from contextlib import suppress
 from dataclasses import asdict, fields
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from leapcast.data_provider.data_factory import DATASETS, PACKAGED, user_table
 from leapcast.data_provider.data_factory import seasons as known_seasons
 from leapcast.data_provider.data_loader import Windows
 from leapcast.data_provider.histories import Table
+from leapcast.data_provider.seasons import Season
 from leapcast.exp.arguments import NO_DRAFT, build_parser
 from leapcast.exp.exp_basic import ExpBasic
 from leapcast.exp.identity import DECODED, INPUTS, chosen, contents, differences, plain
@@ -213,9 +215,13 @@ class ExpDecode(ExpBasic):
             what = f", the last value again ({name} is daily)" if every == (1,) else f" (of {name})"
             say(f"season {every[-1]}{what}; --season chooses")
             return every
-        found = seasons.find(*self.past(), self.context)
-        say(found.told)
-        return found.every
+        say(self.found_seasons.told)
+        return self.found_seasons.every
+
+    @cached_property
+    def found_seasons(self) -> Season:
+        """The seasons that are found in :meth:`past`, for every draft that asks."""
+        return seasons.find(*self.past(), self.context)
 
     def past(self) -> tuple[list, object]:
         """Training values, a list of ``[rows, C]``, from which a season may be estimated, and the step between rows."""

@@ -378,13 +378,17 @@ class SpeculativeForecaster:
                 self.choose(batch, horizon, num_samples, sigma)
             yield batch, *self.decode(batch, horizon, num_samples, sigma, seed)
 
-    def draft_itself(self, histories: list[History], name: str = UNTRAINED) -> Any:
-        """The draft of this name, one that needs no training, with the season of these series; or a given one."""
+    def draft_itself(self, histories: list[History], name: str = UNTRAINED, season: int | None = None) -> Any:
+        """The draft of this name, one that needs no training; or a given one.
+
+        ``season``: where it is known; else the given one, or that of these series.
+        """
         if self.itself is not None and name == UNTRAINED:
             return self.itself
         values = [history.values for history in histories]
         context = min(self.context, max(map(len, values))) if self.target.config.any_length else self.context
-        season = self.season or min(seasons.find(values, histories[0].step, self.context).length, context)
+        season = season or self.season
+        season = season or min(seasons.find(values, histories[0].step, self.context).length, context)
         return self_draft(self.target.config, context, season, kind=MODELS[name].Model)
 
     def spreads(self, num_samples: int) -> bool:
@@ -423,11 +427,13 @@ class SpeculativeForecaster:
             UserError: a pinned decision is for a draft that is not at hand.
         """
         self.plan, self.k = None, self.options["k"]
-        self.drafting = self.draft_itself(histories, self.draft) if isinstance(self.draft, str) else self.draft
+        free = isinstance(self.draft, str)
+        self.drafting = self.draft_itself(histories, self.draft) if free else self.draft
         config = self.configuration(self.mode_of(num_samples), sigma)
         if self.draft is None or self.adaptive != "stored" or config.steered:
             return None
-        own = self.drafting if is_itself(self.drafting) else self.draft_itself(histories)
+        known = self.drafting.config.season if free else None
+        own = self.drafting if is_itself(self.drafting) else self.draft_itself(histories, season=known)
         at_hand = dict(candidates(self.drafting, own, *self.source))
         models: dict = {candidate.draft: model for candidate, model in at_hand.items()} | {None: None}
         pinned = self.stored.decision
