@@ -262,9 +262,12 @@ class Model(nn.Module):
         )
         moments = level[..., None, None], scale[..., None, None]
         every = self.columns(self.output_projection_point, hidden, *moments)
-        return every, self.columns(self.output_projection_quantiles, hidden[:, -1:], *(m[:, -1:] for m in moments))[
-            :, 0
-        ]
+        last = (part[:, -1] for part in (hidden, *moments))
+        return every, self.columns(self.output_projection_quantiles, *last)
+
+    def split(self, patches: Tensor) -> Tensor:
+        """The tokens of patches ``[B, T, 1, P]``: ``[B, T·tokens, token_len]``."""
+        return patches.flatten(1).unflatten(1, (-1, self.config.token_len))
 
     def predict(self, patches: Tensor, want: int | None = None) -> tuple[Tensor, None]:
         """Median after the last ``want`` (all by default) patches of whole contexts ``[B, N, 1, P]``."""
@@ -308,7 +311,7 @@ class Model(nn.Module):
         The output of a patch is that of its last token. Other arguments and the result as in Timer-XL's.
         """
         size = self.tokens
-        tokens = patches.flatten(1).unflatten(1, (-1, self.config.token_len))
+        tokens = self.split(patches)
         count = tokens.shape[1]
         wanted = slice(count - (want - 1) * size - 1, count, size)
         place = (

@@ -25,8 +25,7 @@ class RunningSession(CachedSession):
     def __init__(self, model, context: Tensor, capacity: int, quantiles: str = "none"):
         super().__init__(model, context, capacity)
         self.context = context.shape[1]
-        tokens = context.flatten(1).unflatten(1, (-1, model.config.token_len))
-        self.tables = self.tables.padded(padding(tokens))
+        self.tables = self.tables.padded(padding(model.split(context)))
         self.deciles: Tensor | None = None  # of the last pass, [B, want, 1, P, 9]
         self.opening: tuple[Tensor, ...] = ()  # inputs of the heads at the end of the context
         self.quantiles = quantiles
@@ -41,7 +40,7 @@ class RunningSession(CachedSession):
         self, patches: Tensor, row: Tensor | None, patch: slice | Tensor, first: Tensor | None, whole: bool
     ) -> tuple[Tensor, Tensor]:
         """Level and scale of new tokens, ``[B, T · tokens per patch]`` each."""
-        tokens = patches.flatten(1).unflatten(1, (-1, self.model.config.token_len))
+        tokens = self.model.split(patches)
         count = tokens.shape[1]
         if isinstance(patch, slice):
             start = patch.start * self.width

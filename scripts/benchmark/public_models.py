@@ -58,6 +58,36 @@ TINY = {"d_model": 16, "d_ff": 16, "n_heads": 2, "e_layers": 2}
 
 
 @dataclass(frozen=True)
+class Family:
+    """A model of ours that is measured: its module, its sizes where they are not the defaults, and those of a tiny one;
+    what its cached rollout is called; and whether its public code is measured beside it."""
+
+    module: ModuleType
+    sizes: dict[str, Any]
+    tiny: dict[str, Any]
+    cached: str
+    public: bool
+
+
+FAMILIES = {
+    "timesfm": Family(
+        timesfm,
+        {},
+        TINY | {"input_token_len": 8, "output_token_len": 8, "token_len": 4, "head_len": 16, "seq_len": 256},
+        OURS,
+        public=True,
+    ),
+    "timer": Family(
+        timer_hf,
+        {"any_length": True},
+        TINY | {"input_token_len": 8, "output_token_len": 8, "seq_len": 64},
+        CACHED,
+        public=False,
+    ),
+}
+
+
+@dataclass(frozen=True)
 class Cell:
     """What is forecast: a batch of series of ``context`` time steps by a model, on so many threads."""
 
@@ -145,11 +175,9 @@ def drawn(model: nn.Module) -> nn.Module:
 def random_model(name: str, tiny: bool = False) -> Any:
     """TimesFM or Timer of the true size, or a tiny one, with random weights from the seed."""
     torch.manual_seed(SEED)
-    if name == "timer":
-        sizes: dict[str, Any] = TINY | {"input_token_len": 8, "output_token_len": 8, "seq_len": 64} if tiny else {}
-        return drawn(timer_hf.Model(timer_hf.Config(any_length=True, **sizes)))
-    patch = {"input_token_len": 8, "output_token_len": 8, "token_len": 4, "head_len": 16, "seq_len": 256}
-    return drawn(timesfm.Model(timesfm.Config(**(TINY | patch if tiny else {}))))
+    family = FAMILIES[name]
+    sizes = family.sizes | (family.tiny if tiny else {})
+    return drawn(family.module.Model(family.module.Config(**sizes)))
 
 
 def public_model(package: ModuleType, weights: dict[str, Tensor], compiled: bool = False):
@@ -240,7 +268,7 @@ def methods(cell: Cell, models: dict[str, Any]) -> dict[str, Method]:
     """The methods of a cell by name."""
     model, flips = models[cell.model], (False, True) if cell.batch <= BIG else (False,)
     found: dict[str, Method] = {}
-    if cell.model == "timer":
+    if not FAMILIES[cell.model].public:
         found[SLIDING] = ours(model, cell, rollout="sliding")
         found[CACHED] = ours(model, cell)
         return found | {named("self", rate, False): ours(model, cell, "self", rate=rate) for rate in RATES}
@@ -310,7 +338,7 @@ def lines(cell: Cell, found: dict[str, Method], told: dict[str, dict] | None) ->
             "x_public": PUBLIC + flip,
             "x_public_compiled": COMPILED + flip,
             "x_sliding": SLIDING,
-            "x_cached": CACHED if cell.model == "timer" else OURS + flip,
+            "x_cached": FAMILIES[cell.model].cached + flip,
         }
         rows[-1] |= {column: ratio(told, name, baseline) for column, baseline in baselines.items()}
         for count in counts[0]:
@@ -328,9 +356,9 @@ def known(record: dict, here: dict) -> dict[Cell, dict]:
 def times(args: Namespace, package: ModuleType | None, until: float, record: dict, stamp: dict) -> list[dict]:
     """Rows of benchmark.csv. The cells are recorded one by one with this stamp; another run goes on after them."""
     models: dict[str, Any] = {}
-    for name in ("timesfm", "timer"):
+    for name, family in FAMILIES.items():
         model = random_model(name, args.quick)
-        if name == "timesfm" and package:
+        if family.public and package:
             weights = model.state_dict()
             models[PUBLIC] = public_model(package, weights)
             models[COMPILED] = public_model(package, weights, compiled=True)
