@@ -427,10 +427,15 @@ class Table:
                 raise UserError(
                     f"{told}: column {self.columns[empty.argmax()]!r} has no values: leave it out by `columns`"
                 )
-            values = pd.DataFrame(values).interpolate(limit_direction="both").to_numpy()
+            values = interpolated(values)
             for column in np.flatnonzero(gaps.any(0)):
                 filled[self.columns[column]] = _filled(gaps[:, column], times, given, first)
         return History(number, name, times, step, values, read, filled, gaps if filled else None)
+
+
+def interpolated(values: np.ndarray) -> np.ndarray:
+    """``[rows, C]`` with NaN filled by straight lines, at the ends by the nearest value."""
+    return pd.DataFrame(values).interpolate(limit_direction="both").to_numpy()
 
 
 def header(path: Path, compression: str | None = "infer") -> list[str]:

@@ -54,7 +54,7 @@ class LeftOut:
         if not rest:
             raise UserError(
                 f"all {self.number:,} series are too short: a forecast needs at least {self.least} rows of a series; "
-                "give longer ones, or a smaller context"
+                "give longer ones, or a smaller `context`"
             )
 
     def told(self) -> str:
