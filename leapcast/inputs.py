@@ -16,6 +16,7 @@ from leapcast.data_provider.histories import History, Table, short, told_filled
 from leapcast.models.errors import UserError
 from leapcast.models.layers.profile import seasonal_profile
 
+SHORT = "skip", "error"  # what becomes of series of a long table that are too short to be forecast
 NAMED = 5  # series listed in a message at most
 
 
@@ -53,8 +54,8 @@ class LeftOut:
                     self.names.append(history.name)
         if not rest:
             raise UserError(
-                f"all {self.number:,} series are too short: a forecast needs at least {self.least} rows of a series; "
-                "give longer ones, or a smaller `context`"
+                f"no series has the {self.least} rows that a forecast needs: give longer ones, or another model or "
+                "`context`"
             )
 
     def told(self) -> str:
@@ -62,6 +63,11 @@ class LeftOut:
         names = ", ".join(short(name) for name in self.names) + ", …" * (self.number > len(self.names))
         many = "1 series has" if self.number == 1 else f"{self.number:,} series have"
         return f"{many} fewer than {self.least} rows, too few for a forecast, and left out: {names}"
+
+
+def series_of(table: Table, left_out: LeftOut | None) -> Iterator[History]:
+    """The series of a table; those that are too short are counted by ``left_out``, or without it included."""
+    return left_out.rest(table.histories(single=True)) if left_out else table.histories()
 
 
 def least_rows(config, context: int) -> int:

@@ -8,11 +8,10 @@ import numpy as np
 import pandas as pd
 
 from leapcast.data_provider.histories import Table, short
-from leapcast.inputs import LeftOut, tell_filled, tell_frequency, whole
+from leapcast.inputs import SHORT, LeftOut, series_of, tell_filled, tell_frequency, whole
 from leapcast.models.errors import UserError
 from leapcast.outputs import checked_levels, paths_for, quantiles_of, total
 
-SHORT = "skip", "error"  # what becomes of series that are too short
 CALLER = 4  # frames up to the one that called predict_df, for warnings
 
 
@@ -49,10 +48,9 @@ def predict_frame(
     frame: Any = table.source  # with its index as columns
     asked = list(dict.fromkeys(columns))  # in the order of the call
     places = [table.columns.index(name) for name in asked]
-    left_out = LeftOut(forecaster.least)
-    skipping = too_short == "skip"
-    histories = list(left_out.rest(table.histories(single=True)) if skipping else table.histories())
-    if left_out.number:
+    left_out = LeftOut(forecaster.least) if too_short == "skip" else None
+    histories = list(series_of(table, left_out))
+    if left_out and left_out.number:
         warnings.warn(left_out.told(), stacklevel=CALLER - 1)
     parts: list[tuple] = []
     told: list[str] = []
