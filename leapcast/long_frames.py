@@ -54,13 +54,16 @@ def predict_frame(
         warnings.warn(left_out.told(), stacklevel=CALLER - 1)
     parts: list[tuple] = []
     told: list[str] = []
-    for batch, drawn, statistics in forecaster.stream(histories, horizon, samples, seed, batch_size):
+    # the longest first: they tell most of the spread and the season, and those of a batch are of similar lengths
+    order = np.argsort([-len(history.values) for history in histories], kind="stable")
+    sorted_ones = (histories[i] for i in order)
+    for batch, drawn, statistics in forecaster.stream(sorted_ones, horizon, samples, seed, batch_size):
         tell_frequency(forecaster.trained_step, batch, told, CALLER)
         values = quantiles_of(drawn, statistics.quantiles, forecaster.target.config.levels, levels)
         parts.append((values[..., places].transpose(0, 1, 3, 2), statistics))  # [1 + levels, series, C, H]
     tell_filled(histories, CALLER)
     forecaster.tell_cost(total(parts), CALLER)
-    found = np.concatenate([part[0] for part in parts], 1).reshape(1 + len(levels), -1)
+    found = np.concatenate([part[0] for part in parts], 1)[:, np.argsort(order)].reshape(1 + len(levels), -1)
     ahead = [history.ahead(horizon) for history in histories for _ in asked]
     ids = pd.Series(
         [history.name for history in histories], dtype=None if id_column is None else frame[id_column].dtype

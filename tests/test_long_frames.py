@@ -159,6 +159,15 @@ def test_gaps_are_filled_where_asked():
     assert np.isfinite(found["predictions"]).all()
 
 
+def test_the_spread_is_that_of_the_longest_series():
+    frame = long((12, 13, 90))  # the first ones are too short to have errors of their own
+    found = forecaster(sigma="calibrated").predict_df(frame, H, batch_size=1)
+    alone = forecaster(sigma="calibrated").predict_df(frame[frame["item_id"] == " "], H)
+    width = [(table["0.9"] - table["0.1"])[table["item_id"] == " "].mean() for table in (found, alone)]
+    assert width[0] == pytest.approx(width[1], rel=0.2)
+    assert found["item_id"].unique().tolist() == ["b", "a", " "]
+
+
 def test_ids_keep_their_type_and_other_columns_are_not_read():
     frame = long().assign(note="text")
     frame["item_id"] = frame["item_id"].astype("category")
