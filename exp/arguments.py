@@ -9,6 +9,7 @@ from pathlib import Path
 from leapcast.data_provider.data_factory import EMBEDDED, NAMES
 from leapcast.data_provider.data_loader import SCALINGS
 from leapcast.exp.identity import BOTH, DATA, DECODED, LEARNED, MODEL, NEITHER, Declared
+from leapcast.inputs import SHORT
 from leapcast.models import DRAFT, MODELS, TARGET, UNTRAINED
 from leapcast.models.errors import UserError
 from leapcast.models.self_draft import GUESSES
@@ -38,7 +39,7 @@ ONLY = {
     **dict.fromkeys(("output", "minutes", "holdout"), ("fit",)),
     "id_column": ("predict", "fit", "measure", "serve"),
     "backtest": ("predict", "fit", "measure"),
-    "force": ("predict",),
+    **dict.fromkeys(("force", "short"), ("predict",)),
     **dict.fromkeys(("flip_invariance", "nonnegative"), ("predict", "measure", "serve")),
     **dict.fromkeys(("fix_quantile_crossing", "long_head_quantiles"), ("predict",)),
     "generated": ("pretrain",),
@@ -589,6 +590,13 @@ def build_parser() -> Parser:
         help="gaps and NaN: refuse them, or interpolate linearly (at the ends: nearest value)",
         changes=BOTH,
         names=DATA,
+    )
+    g.add_argument(
+        "--short",
+        choices=SHORT,
+        default="skip",
+        help="series of a long table that are too short for a forecast: leave them out with a warning, or refuse them",
+        changes=DECODED,
     )
     g.add_argument(
         "--backtest",

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -93,16 +94,17 @@ def replicas(
     scaled: dict = {"num_replicas": least}
     if most is not None:
         scaled = {"autoscaling_config": {"min_replicas": least, "max_replicas": most, "target_ongoing_requests": BUSY}}
-    serve.start(proxy_location="Disabled")
+    serve.start(proxy_location="Disabled")  # requests come from the front
+    name = f"{NAME}-{uuid.uuid4().hex[:8]}"  # there may be several fronts on a cluster, each with its replicas
     try:
         deployed: Any = serve.deployment(
             Replica, name=NAME, ray_actor_options=needs, max_ongoing_requests=settings.max_queue, **scaled
         )
         bound = deployed.bind(make, os.getcwd(), replace(settings, token=None))
         try:
-            handle = serve.run(bound, name=NAME, route_prefix=None)
+            handle = serve.run(bound, name=name, route_prefix=None)
         except RuntimeError as error:
             raise Interrupted(f"the replicas do not start: {str(error).strip().splitlines()[-1]}") from error
         yield partial(Front, handle=handle)
     finally:
-        serve.shutdown()
+        serve.delete(name)
