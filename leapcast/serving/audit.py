@@ -28,7 +28,7 @@ class Auditor:
 
     def consider(self, job: Job, result: Result) -> None:
         """Note a forecast for an audit, perhaps."""
-        if not self.engine.comparable(job) or self.random.random() >= self.share:
+        if not self.engine.comparable(job, result) or self.random.random() >= self.share:
             return
         if len(self.waiting) >= MOST:
             self.metrics.audits_dropped.inc()

@@ -193,4 +193,4 @@ def test_a_job_that_waits_holds_no_more_than_is_read(engine):
 def test_ways_of_decoding_are_kept_for_a_while(engine):
     for i in range(200):
         engine.prepare(request(SERIES[0], tolerance=i / 100))
-    assert len(engine.decided) == 64
+    assert engine.checking.cache_info().currsize == 64
