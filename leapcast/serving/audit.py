@@ -26,7 +26,7 @@ class Auditor:
 
     def consider(self, job: Job, result: Result) -> bool:
         """Note a forecast for an audit, perhaps; whether it was."""
-        if not self.engine.comparable(job) or self.random.random() >= self.share:
+        if not self.engine.comparable(job, result) or self.random.random() >= self.share:
             return False
         if len(self.waiting) >= MOST:
             self.metrics.dropped()
