@@ -1,5 +1,6 @@
 """The HTTP server: ``leapcast serve``."""
 
+import math
 import os
 import signal
 import socket
@@ -88,7 +89,10 @@ def run(args: Namespace, app, place: socket.socket) -> int:
                 self.should_exit = self.should_exit or not batcher.admitted
             return await super().on_tick(counter)
 
-    server = Server(uvicorn.Config(app, log_level="warning", access_log=False))
+    # a client that does not take its answer is left, when the server stops
+    longest = math.ceil(args.request_timeout_s) + 1
+    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=longest)
+    server = Server(config)
     server.run([place])
     return server.stopped
 

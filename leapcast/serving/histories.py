@@ -13,6 +13,7 @@ from leapcast.models.errors import UserError
 from leapcast.serving.requests import SeriesRequest
 
 TIME = "timestamp"
+CALENDAR = 100_000  # values of a calendar frequency: such dates are made one by one, some tens of thousands a second
 
 
 def history_of(number: int, given: SeriesRequest) -> History:
@@ -47,13 +48,17 @@ def stamps(start: str, freq: str, values: np.ndarray) -> tuple:
     """
     try:
         offset, first = to_offset(freq), pd.Timestamp(start)
+        if not (fixed := isinstance(offset, Tick | Day | Week)) and len(values) > CALENDAR:
+            raise UserError(f"{len(values):,} values of freq {freq!r}: give at most {CALENDAR:,}, or timestamps")
         times = pd.DatetimeIndex(pd.date_range(first, periods=len(values), freq=offset, unit="us"))
     except (ValueError, OverflowError, TypeError) as error:
+        if isinstance(error, UserError):
+            raise
         reason = (str(error).splitlines() or [""])[0][:200]
         raise UserError(f"start {start!r} and freq {freq!r} make no time stamps ({reason})") from error
     if offset.n < 1 or times[0] != first:
         raise UserError(f"start {start!r} is no date of freq {freq!r}, or time runs backwards: correct one of them")
-    if isinstance(offset, Tick | Day | Week):
+    if fixed:
         return times, regular(times, values, "it", 0, Plain())[0]
     return times, offset.freqstr
 
