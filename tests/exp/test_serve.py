@@ -161,10 +161,12 @@ def test_a_process_that_is_stopped_answers_what_it_has_begun(tmp_path, backend):
 
 def get(connection: socket.socket, path: str) -> tuple[int, str]:
     """Status and body of an answer, over a connection that is kept; 0 where the other side has closed it."""
-    with suppress(OSError):
-        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+    first = b""
     with connection.makefile("rb") as lines:
-        if not (first := lines.readline()):
+        with suppress(OSError):
+            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+            first = lines.readline()
+        if not first:
             return 0, ""
         status, length = int(first.split()[1]), 0
         while line := lines.readline().strip():
