@@ -37,8 +37,9 @@ class Waiting:
 class Batcher:
     """Gathers jobs and decodes those of one group together.
 
-    A batch begins when the worker is free, and either ``max_batch`` rows of the oldest job's group are there or that
-    job has waited ``max_wait`` seconds. While the worker is busy, jobs gather by themselves.
+    A batch begins when the worker is free and ``max_batch`` rows of the oldest job's group are there, or as many jobs as
+    the last batch had, since no more are likely to come, or that job has waited ``max_wait`` seconds. While the worker
+    is busy, jobs gather by themselves.
 
     Args:
         run: decodes jobs of one group in the worker's thread; gives a result or an exception for each.
@@ -61,6 +62,7 @@ class Batcher:
         self.run, self.spare, self.clock = run, spare, clock
         self.max_batch, self.max_wait, self.max_queue = max_batch, max_wait, max_queue
         self.waiting: deque[Waiting] = deque()
+        self.last = 0  # jobs in the last batch
         self.admitted = 0  # requests in progress
         self.draining = False
         self.changed = asyncio.Event()
@@ -127,8 +129,10 @@ class Batcher:
 
     def ready_in(self) -> float:
         """Seconds until a batch is to begin at the latest; 0 where it is full, or where no others will come."""
-        rows = sum(one.job.rows for one in self.waiting if one.job.group == self.waiting[0].job.group)
-        return 0.0 if rows >= self.max_batch or self.draining else self.waiting[0].since + self.max_wait - self.clock()
+        rows = [one.job.rows for one in self.waiting if one.job.group == self.waiting[0].job.group]
+        if self.draining or sum(rows) >= self.max_batch or len(rows) >= self.last:
+            return 0.0
+        return self.waiting[0].since + self.max_wait - self.clock()
 
     async def work(self) -> None:
         loop = asyncio.get_running_loop()
@@ -146,6 +150,7 @@ class Batcher:
                 await self.decode(self.gathered())
 
     async def decode(self, batch: list[Waiting]) -> None:
+        self.last = len(batch)
         for one in batch:
             self.waiting.remove(one)
         begun, jobs = self.clock(), [one.job for one in batch]

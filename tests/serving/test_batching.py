@@ -70,6 +70,18 @@ def test_a_full_batch_begins_at_once_and_answers_have_their_order():
     batching(test, max_wait=NEVER)
 
 
+def test_as_many_jobs_as_the_last_batch_had_are_not_kept_waiting():
+    async def test(batcher, decoder):
+        await batcher.submit(job("a"))
+        await asyncio.gather(*await submitted(batcher, job("b"), job("c")))
+        (task,) = await submitted(batcher, job("d"))
+        assert batcher.ready_in() > 0
+        await asyncio.gather(task, *await submitted(batcher, job("e")))
+        assert decoder.batches == [["a"], ["b", "c"], ["d", "e"]]
+
+    batching(test, max_wait=NEVER)
+
+
 def test_rows_fill_a_batch():
     async def test(batcher, decoder):
         await asyncio.gather(*await submitted(batcher, job("a", rows=3), job("b")))
@@ -90,6 +102,7 @@ def test_the_oldest_waits_no_longer_than_told():
     now = [0.0]
 
     async def test(batcher, decoder):
+        batcher.last = 3
         (task,) = await submitted(batcher, job("a"))
         assert batcher.ready_in() == pytest.approx(5.0)
         now[0] = 4.0
