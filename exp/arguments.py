@@ -18,21 +18,30 @@ from leapcast.utils.decoding.rules import MEANS, ORIGINAL, PATHS, RULES
 
 MINUTES = 5.0  # of a fit
 MEASURED, MEASURE_MINUTES = 10, 10.0  # of measure: origins, and minutes
-TASKS = ("forecast", "pretrain", "predict", "fit", "measure")
+TASKS = ("forecast", "pretrain", "predict", "fit", "measure", "serve")
 FOR_FIT = (  # what a fit reads: of data, machine and result; everything about models and training it chooses itself
     *("task_name", "data", "root_path", "data_path", "columns", "time_column", "id_column", "missing"),
     *("seed", "device", "threads", "amp", "checkpoint"),
     *("test_pred_len", "backtest", "output", "minutes", "holdout", "overwrite"),
 )
+FOR_SERVE = (  # what a server reads: models, the data on which sample paths are calibrated, and its limits
+    *("task_name", "checkpoint", "draft", "device", "threads", "seq_len"),
+    *("data", "root_path", "data_path", "columns", "time_column", "id_column", "missing"),
+    *("spec_sigma", "spec_k", "spec_accept_mse_tol", "spec_adaptive", "num_samples", "nonnegative"),
+    *("host", "port", "max_batch", "max_wait_ms", "max_queue", "max_body_mb", "max_series", "max_values"),
+    *("max_horizon", "max_samples", "request_timeout_s", "token_file", "audit", "audit_limit"),
+)
 NO_DRAFT = "none"
 # arguments that are only for these tasks
 ONLY = {
     **dict.fromkeys(("output", "minutes", "holdout"), ("fit",)),
-    **dict.fromkeys(("id_column", "backtest"), ("predict", "fit", "measure")),
+    "id_column": ("predict", "fit", "measure", "serve"),
+    "backtest": ("predict", "fit", "measure"),
     "force": ("predict",),
-    **dict.fromkeys(("flip_invariance", "nonnegative"), ("predict", "measure")),
+    **dict.fromkeys(("flip_invariance", "nonnegative"), ("predict", "measure", "serve")),
     **dict.fromkeys(("fix_quantile_crossing", "long_head_quantiles"), ("predict",)),
     "generated": ("pretrain",),
+    **dict.fromkeys(("draft", *FOR_SERVE[FOR_SERVE.index("host") :]), ("serve",)),
 }
 BASELINES = ("target_cached", "target_sliding", "target_sliding_lean", "draft")
 
@@ -63,6 +72,14 @@ def real(least: float, most: float, excluded: bool = False):
 
     parse.__name__ = "number"
     return parse
+
+
+def port(text: str) -> int:
+    """A port's number."""
+    value = int(text)
+    if not 0 <= value < 2**16:
+        raise argparse.ArgumentTypeError(f"{value} must be a whole number from 0 to 65535")
+    return value
 
 
 def sigma(text: str) -> float | str:
@@ -147,7 +164,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     if args.task_name == "fit":
         parser.set_defaults(spec_sigma="calibrated", spec_mode=MEANS, test_pred_len=None, minutes=MINUTES)
         args = parser.parse_args(argv)
-        refuse(name for name, value in vars(args).items() if name not in FOR_FIT and value != parser.get_default(name))
+        refuse("fit", others(parser, args, FOR_FIT))
+    if args.task_name == "serve":
+        parser.set_defaults(spec_sigma="calibrated", spec_mode=MEANS, spec_adaptive="stored", num_samples=100)
+        args = parser.parse_args(argv)
+        refuse("serve", others(parser, args, FOR_SERVE))
     if args.task_name in ("predict", "measure"):
         mode = PATHS if args.num_samples > 1 else MEANS
         parser.set_defaults(spec_sigma="calibrated", spec_mode=mode, test_pred_len=None)
@@ -176,23 +197,28 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return settled(parser.parse_args(argv))
 
 
-def refuse(others: Iterable[str]) -> None:
-    """Raise UserError where arguments are given that a fit does not read."""
+def others(parser: Parser, args: argparse.Namespace, read: Iterable[str]) -> list[str]:
+    """The names of arguments that were given and are not among those that are read."""
+    return [name for name, value in vars(args).items() if name not in read and value != parser.get_default(name)]
+
+
+def refuse(task: str, others: Iterable[str]) -> None:
+    """Raise UserError where arguments are given that this task does not read."""
     if given := [f"--{name}" for name in others]:
         are, them = ("is", "it") if len(given) == 1 else ("are", "them")
-        raise UserError(f"{', '.join(given)} {are} not for --task_name fit: leave {them} out")
+        raise UserError(f"{', '.join(given)} {are} not for --task_name {task}: leave {them} out")
 
 
 def named(argv: list[str]) -> list[str]:
     """``NAME FILE …`` in flags: the name of a task first means --task_name, and a file after it --data_path.
 
-    ``measure CHECKPOINT FILE …`` names both.
+    ``measure CHECKPOINT FILE …`` names both, ``serve CHECKPOINT …`` the checkpoint only.
     """
     if not argv or argv[0] not in TASKS:
         return argv
     task, *rest = argv
     places = []
-    for flag in ("--checkpoint", "--data_path") if task == "measure" else ("--data_path",):
+    for flag in {"measure": ("--checkpoint", "--data_path"), "serve": ("--checkpoint",)}.get(task, ("--data_path",)):
         places += [flag, rest.pop(0)] if rest and not rest[0].startswith("-") else []
     own = ["--data", "custom"] if places and task == "forecast" else []  # the others read a path as it is
     return ["--task_name", task, *own, *places, *rest]
@@ -220,8 +246,9 @@ def build_parser() -> Parser:
         default="forecast",
         help="forecast trains, or tests on a split; pretrain trains on several files; predict goes past the data's "
         "end; fit makes a model folder for a table in some minutes; measure times a checkpoint and drafts for it "
-        "on the end of a table. `leapcast NAME FILE …` means --task_name NAME --data_path FILE, `leapcast measure "
-        "CHECKPOINT FILE …` --checkpoint CHECKPOINT as well",
+        "on the end of a table; serve answers HTTP requests. `leapcast NAME FILE …` means --task_name NAME --data_path "
+        "FILE, `leapcast measure CHECKPOINT FILE …` --checkpoint CHECKPOINT as well, `leapcast serve CHECKPOINT …` "
+        "only that",
         changes=LEARNED,
     )
     g.add_argument(
@@ -590,6 +617,73 @@ def build_parser() -> Parser:
     )
     g.add_argument(
         "--holdout", type=whole(0), default=0, help="last steps of every series that nothing reads", changes=NEITHER
+    )
+
+    g = parser.group("serve (HTTP; --data_path: a table on which sample paths are calibrated)")
+    g.add_argument("--host", default="127.0.0.1", help="address to listen at", changes=NEITHER)
+    g.add_argument("--port", type=port, default=8000, help="port to listen at; 0: a free one", changes=NEITHER)
+    g.add_argument(
+        "--draft",
+        default="auto",
+        help="path or name of the draft; self or long_head, which need no checkpoint; none: the target alone; auto: "
+        "that of the model folder, else the long head where the target has one, else self",
+        changes=DECODED,
+        names=MODEL,
+    )
+    g.add_argument(
+        "--token_file",
+        metavar="FILE",
+        help="file with the token that requests must bear (or the environment variable LEAPCAST_TOKEN)",
+        changes=NEITHER,
+    )
+    g.add_argument(
+        "--max_batch",
+        type=whole(1),
+        default=256,
+        help="rows decoded together: series x sample paths, x columns where these are independent",
+        changes=NEITHER,
+    )
+    g.add_argument(
+        "--max_wait_ms",
+        type=real(0, 1e5),
+        default=5.0,
+        help="longest time that a request waits for others to be decoded with, while the model is free",
+        changes=NEITHER,
+    )
+    g.add_argument("--max_queue", type=whole(1), default=512, help="requests in progress", changes=NEITHER)
+    g.add_argument(
+        "--max_body_mb", type=real(0, 1024, excluded=True), default=16.0, help="size of a request, MiB", changes=NEITHER
+    )
+    for name, most, told in (
+        ("series", 256, "series"),
+        ("values", 1_000_000, "values, over all series and columns,"),
+        ("horizon", 4096, "time steps to forecast"),
+        ("samples", 1000, "sample paths"),
+    ):
+        g.add_argument(
+            f"--max_{name}", type=whole(1), default=most, help=f"most {told} of one request", changes=NEITHER
+        )
+    g.add_argument(
+        "--request_timeout_s",
+        type=real(0, 1e5, excluded=True),
+        default=60.0,
+        help="longest time for a request's body to arrive, and then for its answer",
+        changes=NEITHER,
+    )
+    g.add_argument(
+        "--audit",
+        type=real(0, 1),
+        default=0.01,
+        help="share of the requests that the target alone decodes again after they were answered, to tell the drift",
+        changes=NEITHER,
+    )
+    g.add_argument(
+        "--audit_limit",
+        type=real(0, 1e6),
+        default=0.01,
+        help="drift above which an audit is counted as such: mean square distance, in standard deviations of each "
+        "column's context",
+        changes=NEITHER,
     )
 
     g = parser.group("several machines (predict, and the sweep)")

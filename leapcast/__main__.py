@@ -24,6 +24,7 @@ def main(argv: list[str] | None = None) -> None:
     from leapcast.exp.exp_predict import ExpPredict
     from leapcast.exp.exp_pretrain import ExpPretrain, ExpPretrainDraft
     from leapcast.exp.exp_ridge import ExpRidge
+    from leapcast.exp.exp_serve import serve
     from leapcast.exp.exp_speculative import ExpSpeculative
     from leapcast.utils.parallel import ddp
 
@@ -45,6 +46,8 @@ def main(argv: list[str] | None = None) -> None:
         ExpFit(args, BEGUN if argv is None else None).fit()
     elif args.task_name == "measure":
         ExpMeasure(args).measure()
+    elif args.task_name == "serve":
+        serve(args)
     elif args.calibrate_plan:
         ExpPlan(args).calibrate()
     elif args.task_name == "predict":

@@ -180,21 +180,37 @@ class Model(nn.Module):
         """Mean and log-variance after the last ``want`` (all by default) patches of whole windows ``[B, N, C, P]``."""
         return self.emit(*self.features(patches, want))
 
-    def features(self, patches: Tensor, want: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Inputs of the output heads, see :meth:`run`; ``want`` as in :meth:`predict`."""
+    def features(
+        self, patches: Tensor, want: int | None = None, before: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Inputs of the output heads, see :meth:`run`; ``want`` as in :meth:`predict`.
+
+        The first ``before[b]`` patches of row b are padding.
+        """
         count = patches.shape[1]
         if self.config.norm == "window":
-            level, scale = self.statistics(patches)
+            level, scale = self.window_statistics(patches, before)
         elif self.config.norm == "causal":
             window = self.config.seq_len // self.config.input_token_len
             moments = nn.functional.pad(patch_moments(patches), (0, 0, 0, 0, window - 1, 0))
-            level, scale = running_statistics(moments, window, torch.zeros(1, dtype=torch.long, device=patches.device))
+            first = torch.zeros(1, dtype=torch.long, device=patches.device) if before is None else -before
+            level, scale = running_statistics(moments, window, first)
         else:
             level, scale = patches.new_zeros(len(patches), 1, 1), patches.new_ones(len(patches), 1, 1)
-        tables = self.tables(count, patches.shape[2])
+        tables = self.tables(count, patches.shape[2]).padded(before)
         return self.run(
             patches, level, scale, tables, slice(0, count), count, want or count, lambda layer, key, value: (key, value)
         )
+
+    def window_statistics(self, patches: Tensor, before: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Level and scale of windows ``[B, N, C, P]``; the first ``before[b]`` patches of row b are padding."""
+        if before is None:
+            return self.statistics(patches)
+        level, scale = patches.new_zeros(2, len(patches), 1, patches.shape[2])
+        for count in before.unique().tolist():
+            rows = before == count
+            level[rows], scale[rows] = self.statistics(patches[rows, count:])
+        return level, scale
 
     def turns(self, index: Tensor) -> Tensor:
         """Rotary embeddings at these positions, of the first half of every head."""

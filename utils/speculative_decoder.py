@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from leapcast.models.errors import UserError
-from leapcast.models.layers.patches import paths, quantiles, row_patches, row_series, windows_together
+from leapcast.models.layers.patches import joined, paths, quantiles, row_patches, row_series, windows_together
 from leapcast.models.sessions.base import Draft, Target
 from leapcast.utils.decoding.batch import RaggedBatch
-from leapcast.utils.decoding.checks import check_pair, check_rollout, check_room, fitting
+from leapcast.utils.decoding.checks import check_padding, check_pair, check_rollout, check_room, fitting
 from leapcast.utils.decoding.config import SpeculativeConfig
 from leapcast.utils.decoding.rules import Rule
 from leapcast.utils.decoding.statistics import Outcome, Statistics
@@ -54,18 +54,20 @@ class SpeculativeDecoder:
         self.rule = rule or config.rule(config, target.config.stochastic_head)
 
     def generate(
-        self, x: Tensor, steps: int, series: Tensor | None = None, samples: int = 1
+        self, x: Tensor, steps: int | Tensor, series: Tensor | None = None, samples: int = 1
     ) -> tuple[Tensor, Statistics]:
         """Forecast ``steps`` patches.
 
         Args:
-            x: ``[B, L, C]`` standardised context, L a multiple of the patch length P.
-            steps: patches to forecast, at least 1.
+            x: ``[B, L, C]`` standardised context, L a multiple of the patch length P. Contexts of other lengths are
+                padded on the left by patches of NaN, which are not read.
+            steps: patches to forecast, at least 1; of each window, where it is ``[B]``.
             series: ``[B]`` numbers that key the noise of each window; 0 … B - 1 by default.
             samples: S sample paths per window, from one prefill.
 
         Returns:
-            forecast ``[B, steps·P, C]``, or ``[B, S, steps·P, C]`` for S > 1, and the statistics.
+            forecast ``[B, steps·P, C]``, or ``[B, S, steps·P, C]`` for S > 1, and the statistics. Where horizons
+            differ, the furthest, and NaN beyond each window's own.
 
         Raises:
             UserError: an invalid shape, a rollout that is not exact for the target, or too little memory.
@@ -76,7 +78,7 @@ class SpeculativeDecoder:
     def decode(
         self,
         x: Tensor,
-        steps: int,
+        steps: int | Tensor,
         series: Tensor,
         samples: int = 1,
         plan: Plan | None = None,
@@ -89,11 +91,13 @@ class SpeculativeDecoder:
             rule: replaces the decoder's acceptance rule.
         """
         config, rule, channels = self.config, rule or self.rule, self.target.config.channels
-        plan = plan or self.plan(x, steps, samples)
+        horizons = torch.as_tensor(steps).expand(len(x)).cpu()
+        plan = plan or self.plan(x, int(horizons.max()), samples)
         context, keys = row_patches(x, self.target.config), row_series(series, channels, x.shape[2])
         if not any(plan):
-            return self.alone(x, steps, series, samples)
-        batch = RaggedBatch(self.target, self.draft, config, rule, context, steps, keys, max(plan))
+            return self.alone(x, horizons, series, samples)
+        each = horizons.repeat_interleave(len(context) // len(x))
+        batch = RaggedBatch(self.target, self.draft, config, rule, context, each, keys, max(plan))
         rounds: list[Outcome] = []
         if samples > 1:
             with self.trace("verify"):
@@ -122,13 +126,14 @@ class SpeculativeDecoder:
         most = self.most(x, steps, samples)
         return [0, *(min(most, left) for left in range(steps))]
 
-    def alone(self, x: Tensor, steps: int, series: Tensor, samples: int = 1) -> tuple[Tensor, Statistics]:
+    def alone(self, x: Tensor, steps: int | Tensor, series: Tensor, samples: int = 1) -> tuple[Tensor, Statistics]:
         """The target's own rollout, without the draft; arguments and result as in :meth:`generate`."""
         channels, variables = self.target.config.channels, x.shape[2]
         with self.trace("verify"):
             keys = row_series(series, channels, variables)
             forecast, own = target_rollout(self.target, self.config, x, steps, keys, samples)
-        statistics = Statistics.alone(len(forecast), steps, self.config.k or 0)
+        each = torch.as_tensor(steps).expand(len(x)).repeat_interleave(len(forecast) // len(x))
+        statistics = Statistics.alone(each, self.config.k or 0)
         statistics.quantiles = quantiles(own, channels, variables)
         return paths(forecast, samples, channels, variables), statistics
 
@@ -137,7 +142,7 @@ def in_parts(
     decode: Callable[..., tuple[Tensor, Statistics]],
     decoder: SpeculativeDecoder,
     x: Tensor,
-    steps: int,
+    steps: int | Tensor,
     series: Tensor | None,
     samples: int,
 ) -> tuple[Tensor, Statistics]:
@@ -146,14 +151,17 @@ def in_parts(
     patch_len = target.input_token_len
     if x.ndim != 3 or x.shape[1] == 0 or x.shape[1] % patch_len:
         raise UserError(f"context of shape {list(x.shape)}: give [B, L, C], L a multiple of the patch, {patch_len}")
-    if steps < 1:
-        raise UserError(f"{steps} patches to forecast: at least 1 is needed")
+    steps = torch.as_tensor(steps).expand(len(x)).cpu()
+    if (least := int(steps.min())) < 1:
+        raise UserError(f"{least} patches to forecast: at least 1 is needed")
+    furthest = int(steps.max())
+    check_padding(target, x)
     check_rollout(target, x.shape[2], config)
     series = torch.arange(len(x), device=x.device) if series is None else series.to(x.device)
-    together = windows_together(x, patch_len, steps, samples)
-    check_room(target, config, x, steps, samples, together, decoder.most(x, steps, samples))
+    together = windows_together(x, patch_len, furthest, samples)
+    check_room(target, config, x, furthest, samples, together, decoder.most(x, furthest, samples))
     if len(x) <= together:
         return decode(x, steps, series, samples)
-    parts = zip(x.split(together), series.split(together), strict=True)
-    forecasts, statistics = zip(*(decode(windows, steps, numbers, samples) for windows, numbers in parts), strict=True)
-    return torch.cat(forecasts), Statistics.joined(statistics)
+    each = zip(x.split(together), steps.split(together), series.split(together), strict=True)
+    parts = [decode(*windows, samples) for windows in each]
+    return joined([part[0] for part in parts], -2), Statistics.joined([part[1] for part in parts])

@@ -38,8 +38,8 @@ def running_statistics(moments: Tensor, window: int, first: Tensor | None = None
         moments: ``[B, N - 1 + T, C, 2]`` from :func:`patch_moments`, beginning N - 1 patches before the first
             position; patches before the start of a series are ignored.
         window: N.
-        first: ``[B]`` or ``[1]``, the index of the first of the T positions in its series, from 0; None if it is
-            at least N - 1 for all.
+        first: ``[B]`` or ``[1]``, the index of the first of the T positions in its series, from 0 (below 0: padding,
+            whose statistics have no meaning); None if it is at least N - 1 for all.
 
     Returns:
         mean and standard deviation, each ``[B, T, C]``.
@@ -52,7 +52,7 @@ def running_statistics(moments: Tensor, window: int, first: Tensor | None = None
     position = first.unsqueeze(1) + torch.arange(windows.shape[1], device=first.device)  # [B, T]
     slot = position.unsqueeze(-1) + torch.arange(1 - window, 1, device=first.device)  # [B, T, N]
     exists = (slot >= 0).unsqueeze(2).to(moments.dtype)  # [B, T, 1, N]
-    count = exists.sum(-1)
+    count = exists.sum(-1).clamp(min=1)
     mean = (means * exists).sum(-1) / count
     between = (means - mean.unsqueeze(-1)).square() * exists
     variance = ((variances * exists).sum(-1) + between.sum(-1)) / count

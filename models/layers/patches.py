@@ -1,5 +1,7 @@
 """Conversion of series to rows of patches and back, and access to rows of different lengths."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -63,6 +65,11 @@ def padding(tokens: Tensor) -> Tensor:
     return tokens[..., -1].isnan().sum(1)
 
 
+def padded_patches(context: Tensor) -> Tensor | None:
+    """How many patches of each row ``[B, N, C, P]`` are nothing but padding: ``[B]``; None where nothing is padded."""
+    return padding(context[:, :, 0]) if context.isnan().any() else None
+
+
 def shared(lengths: Tensor) -> int | None:
     """The common value of these lengths (on the host); None if they differ."""
     first = int(lengths[0])
@@ -75,6 +82,17 @@ def take(history: Tensor, first: Tensor, count: int) -> Tensor:
     if start is not None:
         return history[:, start : start + count]
     return history[_ragged(history, first, count)]
+
+
+def joined(parts: Sequence[Tensor], time: int, fill: float = torch.nan) -> Tensor:
+    """One batch of parts whose length along the dimension ``time`` may differ: the shorter are filled at their end."""
+    furthest = max(part.shape[time] for part in parts)
+    filled = []
+    for part in parts:
+        shape = list(part.shape)
+        shape[time] = furthest - part.shape[time]
+        filled.append(torch.cat((part, part.new_full(shape, fill)), time) if shape[time] else part)
+    return torch.cat(filled)
 
 
 def put(history: Tensor, first: Tensor, patches: Tensor) -> None:

@@ -1,6 +1,7 @@
 """Precomputed tables by position: rotary embeddings, attention masks and attention biases."""
 
 from copy import copy
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -8,7 +9,43 @@ from torch import Tensor
 from leapcast.models.layers.rotary import turns
 
 
-class Tables:
+class Padded:
+    """Tables for rows that begin with padding, which has no position and is seen by padding only.
+
+    Padding sees padding, so that no row of the attention is empty.
+    """
+
+    index: Tensor  # 0, 1, …
+    before: Tensor | None = None  # [B, 1], how many entries of each row are padding; None without
+
+    def padded(self, before: Tensor | None) -> Self:
+        """These tables for rows that begin with so many padded entries, ``[B]``."""
+        if before is None or not before.any():
+            return self
+        tables = copy(self)
+        tables.before = before.unsqueeze(1)
+        return tables
+
+    def of(self, rows: Tensor) -> Self:
+        """The tables of these rows."""
+        if self.before is None:
+            return self
+        tables = copy(self)
+        tables.before = self.before[rows]
+        return tables
+
+    def places(self, index: slice | Tensor) -> slice | Tensor:
+        """Positions of the entries ``index`` (a slice for all rows, or ``[B, T]``), which do not count the padding."""
+        return index if self.before is None else (self.index[index] - self.before).clamp(min=0)
+
+    def hidden(self, query: Tensor, keys: int) -> Tensor:
+        """Whether each of the first ``keys`` entries is padding that ``query`` ``[(B,) T]`` does not see."""
+        assert self.before is not None, "without padding nothing is hidden"
+        before = self.before.unsqueeze(-1)
+        return (self.index[:keys] < before) & (query.unsqueeze(-1) >= before)
+
+
+class Tables(Padded):
     """Tables for a Timer-XL network and at most ``capacity`` patches of C variables.
 
     Args:
@@ -34,17 +71,22 @@ class Tables:
         self.capacity = capacity
         self.biases = [block.bias(variables) for block in model.blocks.attn_layers]
         self.attention_window = attention_window
+        self.index = time.to(like.device)
 
     def rotations(self, index: slice | Tensor) -> Tensor:
         """Rotations of tokens of patches ``index`` (a slice for all rows, or ``[B, T]``): ``[(B,) T·C, 1, D / 2]``."""
-        return self.turn[index].flatten(-4, -3)
+        return self.turn[self.places(index)].flatten(-4, -3)
 
     def mask(self, layer: int, index: slice | Tensor, queries: int, keys: int) -> Tensor | None:
         """Mask from the last ``queries`` of the patches ``index`` to the first ``keys`` patches; None: all are seen."""
         bias = self.biases[layer]
-        if bias is None and queries == 1 and isinstance(index, slice) and not self.attention_window:
+        alike = isinstance(index, slice) and self.before is None
+        if bias is None and queries == 1 and alike and not self.attention_window:
             return None
         seen = self._seen(index, queries, keys)
+        if self.before is not None:
+            padded = self.hidden(self.index[index][..., -queries:], keys)
+            seen = seen.masked_fill(padded, float("-inf"))
         if bias is None:
             return seen.unsqueeze(-3) if seen.ndim == 3 else seen
         mask = seen[..., None, :, None, :, None] + bias  # tokens are time-major
@@ -60,8 +102,8 @@ class Tables:
         return self.seen[first + torch.arange(keys, device=index.device)]
 
 
-class TokenTables:
-    """Angles and mask of tokens whose positions do not count the padding before them, for rotary embeddings in halves.
+class TokenTables(Padded):
+    """Angles and mask of tokens, for rotary embeddings in halves.
 
     Args:
         model: has ``stacked_xf`` and ``head_dim`` as ``models/timesfm.py``.
@@ -76,38 +118,17 @@ class TokenTables:
         turn = turns(torch.arange(count), model.head_dim, model.head_dim).to(like.device)
         precise = torch.float64 if like.dtype == torch.float64 else torch.float32
         self.cos, self.sin = (part.to(precise).unsqueeze(1) for part in (turn.real, turn.imag))
-        self.before: Tensor | None = None  # [B, 1], padded tokens of each row; None without
-
-    def padded(self, before: Tensor) -> "TokenTables":
-        """These tables for rows that begin with so many padded tokens, ``[B]``."""
-        if not before.any():
-            return self
-        tables = copy(self)
-        tables.before = before.unsqueeze(1)
-        return tables
-
-    def of(self, rows: Tensor) -> "TokenTables":
-        """The tables of these rows."""
-        if self.before is None:
-            return self
-        tables = copy(self)
-        tables.before = self.before[rows]
-        return tables
 
     def turns(self, place: slice | Tensor) -> tuple[Tensor, Tensor]:
         """Cosine and sine at tokens ``place`` (a slice, or ``[B, T]``): ``[1 or B, T, 1, D / 2]`` each."""
-        index = self.index[place] if self.before is None else (self.index[place] - self.before).clamp(min=0)
+        index = self.places(place)
         cos, sin = self.cos[index], self.sin[index]
-        return (cos, sin) if index.ndim > 1 else (cos[None], sin[None])
+        return (cos, sin) if cos.ndim > 3 else (cos[None], sin[None])
 
     def mask(self, place: slice | Tensor, keys: int) -> Tensor:
-        """Whether tokens see each of the first ``keys`` tokens: ``[1 or B, 1, T, keys]``.
-
-        Padding is seen by padding only, so that no row of the attention is empty.
-        """
-        query, key = self.index[place].unsqueeze(-1), self.index[:keys]
-        seen = query >= key
+        """Whether tokens see each of the first ``keys`` tokens: ``[1 or B, 1, T, keys]``."""
+        query = self.index[place]
+        seen = query.unsqueeze(-1) >= self.index[:keys]
         if self.before is not None:
-            before = self.before.unsqueeze(-1)
-            seen = seen & ((key >= before) | (query < before))
+            seen = seen & ~self.hidden(query, keys)
         return seen.unsqueeze(-3) if seen.ndim == 3 else seen[None, None]

@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor
 
-from leapcast.models.errors import UserError
 from leapcast.models.layers.patches import put, take
 from leapcast.models.sessions.base import BaseSession, Draw, Moments, mean_draw
 
@@ -13,20 +12,16 @@ class BlockSession(BaseSession):
 
     Args:
         model: has ``forecast(windows)``, which returns at least one patch, and a window of ``config.seq_len``.
-        context: ``[B, N, C, P]``.
+        context: ``[B, N, C, P]``; where it is shorter than the window, or padded by NaN, 0 is read before it.
         capacity: most patches per row, proposals included.
-
-    Raises:
-        UserError: a context shorter than the window of the draft.
     """
 
     emitted_only = True
 
     def __init__(self, model, context: Tensor, capacity: int):
         self.model, self.window = model, model.config.seq_len // model.config.input_token_len
-        if context.shape[1] < self.window:
-            raise UserError(f"this draft reads {model.config.seq_len} time steps: give at least that `context`")
-        self.history = context.new_zeros(len(context), capacity, *context.shape[2:])
+        self.lack = max(0, self.window - context.shape[1])
+        self.history = context.new_zeros(len(context), self.lack + capacity, *context.shape[2:])
         self.lengths = torch.zeros(len(context), dtype=torch.long)
 
     def extend(self, patches: Tensor, want: int) -> Moments:
@@ -36,9 +31,10 @@ class BlockSession(BaseSession):
     def propose(self, pending: Tensor, k: int, draw: Draw) -> tuple[Tensor, Tensor, None]:
         patches, means, done = [], [], 0
         while done < k:
-            put(self.history, self.lengths, pending)
+            put(self.history, self.lack + self.lengths, pending.nan_to_num(0))
             self.lengths = self.lengths + pending.shape[1]
-            mean = self.model.forecast(take(self.history, self.lengths - self.window, self.window))[:, : k - done]
+            window = take(self.history, self.lack + self.lengths - self.window, self.window)
+            mean = self.model.forecast(window)[:, : k - done]
             pending = draw(done, mean, None)
             patches.append(pending)
             means.append(mean)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from leapcast.models.layers.normalisation import patch_moments, running_statistics
-from leapcast.models.layers.patches import shared
+from leapcast.models.layers.patches import padded_patches, shared
 from leapcast.models.sessions.base import BaseSession, Moments, chosen
 
 
@@ -14,12 +14,14 @@ class CachedSession(BaseSession):
     Args:
         model: has ``tables``, ``tokens`` (per patch and variable), ``run`` and ``emit`` as the Timer-XL network
             (``models/timer_xl.py``).
-        context: ``[B, N, C, P]``. It is not processed, but with ``norm='window'`` it sets the statistics.
+        context: ``[B, N, C, P]``, shorter rows padded on the left by patches of NaN. It is not processed, but with
+            ``norm='window'`` it sets the statistics.
         capacity: most patches per row, proposals included.
         attention_window: how many patches back a query sees; 0 means all.
     """
 
     statistics_held: tuple[str, ...] = ("moments", "level", "scale")  # names of tensors with an entry per row
+    reads_padding = False  # whether the model itself tells padding from values
 
     def __init__(self, model, context: Tensor, capacity: int, attention_window: int = 0):
         batch, _, variables, _ = context.shape
@@ -33,7 +35,9 @@ class CachedSession(BaseSession):
         self.keys = [self.tables.like.new_zeros(size) for _ in range(config.e_layers)]
         self.values = [self.tables.like.new_zeros(size) for _ in range(config.e_layers)]
         self.window = config.seq_len // config.input_token_len
-        self.static = model.compiled_pass is not None
+        self.before = None if self.reads_padding else padded_patches(context)
+        self.tables = self.tables.padded(self.before)
+        self.static = model.compiled_pass is not None and self.before is None
         self.open_statistics(context)
 
     def open_statistics(self, context: Tensor) -> None:
@@ -42,34 +46,39 @@ class CachedSession(BaseSession):
         self.moments = context.new_zeros(batch, self.window - 1 + self.capacity, variables, 2)
         self.level, self.scale = context.new_zeros(batch, 1, variables), context.new_ones(batch, 1, variables)
         if self.model.config.norm == "window":
-            self.level, self.scale = self.model.statistics(context)
+            self.level, self.scale = self.model.window_statistics(context, self.before)
 
     def restart(self, context: Tensor, rows: Tensor) -> None:
         """Empty these rows and set their statistics from this context ``[len(rows), N, C, P]``."""
         self.lengths = self.lengths.index_fill(0, rows, 0)
         self.even = shared(self.lengths)
         if self.model.config.norm == "window":
-            self.level[rows], self.scale[rows] = self.model.statistics(context)
+            before = None if self.before is None else self.before[rows]
+            self.level[rows], self.scale[rows] = self.model.window_statistics(context, before)
 
     def extend(self, patches: Tensor, want: int, rows: Tensor | None = None) -> Moments:
         """As :meth:`Session.extend`; with ``rows``, only these rows process patches ``[len(rows), T, C, P]``."""
         count, device = patches.shape[1], patches.device
         lengths = self.lengths if rows is None else self.lengths[rows]
+        first = lengths
+        if self.before is not None:
+            patches, before = patches.nan_to_num(0), self.before.cpu()
+            first = lengths - (before if rows is None else before[rows])
         static = self.static and rows is None
         # rows of equal length share positions and mask, and are written as one slice
         start = None if static or rows is not None else self.even
         row: Tensor | None
         patch: slice | Tensor
         if start is not None:
-            row, patch, keys, least = None, slice(start, start + count), start + count, start
+            row, patch, keys = None, slice(start, start + count), start + count
         else:
             row = (torch.arange(len(self.lengths)) if rows is None else rows).to(device).unsqueeze(1)
-            patch, least = lengths.to(device).unsqueeze(1) + torch.arange(count, device=device), int(lengths.min())
+            patch = lengths.to(device).unsqueeze(1) + torch.arange(count, device=device)
             keys = self.capacity if static else int(lengths.max()) + count
-        some = least < self.window - 1 and self.model.config.norm == "causal"
+        some = self.model.config.norm == "causal" and int(first.min()) < self.window - 1
         advance = self.model.compiled_pass if static else CachedSession.advance
         features, moments = advance(
-            self, patches, row, patch, keys, want, lengths.to(device) if some else None, whole=rows is None
+            self, patches, row, patch, keys, want, first.to(device) if some else None, whole=rows is None
         )
         if rows is None:
             self.lengths, self.even = self.lengths + count, None if self.even is None else self.even + count
@@ -118,7 +127,8 @@ class CachedSession(BaseSession):
             return held[0], held[1]
 
         level, scale = self.statistics(patches, row, patch, first, whole)
-        features = self.model.run(patches, level, scale, self.tables, patch, keys, want, store)
+        tables = self.tables if whole or row is None else self.tables.of(row.squeeze(1))
+        features = self.model.run(patches, level, scale, tables, patch, keys, want, store)
         return features, self.emit(features)
 
     def statistics(
@@ -148,6 +158,7 @@ class CachedSession(BaseSession):
         self.features_end, self.features_at = self.features_end[rows], self.features_at[rows]
         self.static = False  # another number of rows would need recompilation
         rows = rows.to(self.keys[0].device)
+        self.tables, self.before = self.tables.of(rows), None if self.before is None else self.before[rows]
         self.keys = [k[rows] for k in self.keys]
         self.values = [v[rows] for v in self.values]
         for name in self.statistics_held:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from leapcast.models.layers.patches import from_patches, shared
+from leapcast.models.layers.patches import from_patches
 from leapcast.models.sessions.base import BaseSession, Draw, Moments, Session, TargetSession
 
 CORRECTION = 0.3  # how much of a patch's error the target hands on to each later patch; chosen on validation
@@ -71,8 +71,8 @@ class SeasonSession(BaseSession):
     """Proposes the last season of the context, or the mean of its seasons, again and again.
 
     Args:
-        context: ``[B, N, C, P]``.
-        season: in time steps, at most N·P.
+        context: ``[B, N, C, P]``, shorter rows padded on the left by NaN.
+        season: in time steps; of shorter rows, all of them.
         mean: take the mean of the seasons.
     """
 
@@ -80,11 +80,13 @@ class SeasonSession(BaseSession):
 
     def __init__(self, context: Tensor, season: int, mean: bool):
         values = from_patches(context)
-        season = min(season, values.shape[1])  # of a context of any length
-        count = values.shape[1] // season if mean else 1
-        self.profile = (
-            values[:, -count * season :].unflatten(1, (count, season)).nanmean(1).nan_to_num(0)
-        )  # [B, season, C]
+        known = (~values[..., 0].isnan()).sum(1)  # time steps of each row
+        self.season = known.clamp(max=season).unsqueeze(1)  # [B, 1]
+        self.profile = values.new_zeros(len(values), int(self.season.max()), values.shape[2])
+        for length in known.unique().tolist():
+            rows, span = known == length, min(season, length)
+            count = length // span if mean else 1
+            self.profile[rows, :span] = values[rows, -count * span :].unflatten(1, (count, span)).mean(1)
         self.context, self.patch = context.shape[1], context.shape[3]
         self.lengths = torch.zeros(len(context), dtype=torch.long)
 
@@ -95,17 +97,14 @@ class SeasonSession(BaseSession):
         self.lengths = self.lengths + pending.shape[1]
         ahead, device = (self.lengths - self.context) * self.patch, pending.device
         time = torch.arange(k * self.patch, device=device)
-        start = shared(ahead)
-        if start is not None:
-            values = self.profile[:, (start + time) % self.profile.shape[1]]
-        else:
-            rows = torch.arange(len(ahead), device=device).unsqueeze(1)
-            values = self.profile[rows, (ahead.to(device).unsqueeze(1) + time) % self.profile.shape[1]]
+        rows = torch.arange(len(ahead), device=device).unsqueeze(1)
+        values = self.profile[rows, (ahead.to(device).unsqueeze(1) + time) % self.season]
         mean = values.unflatten(1, (k, self.patch)).transpose(2, 3)
         return draw(0, mean, None), mean, None
 
     def keep(self, rows: Tensor) -> None:
-        self.lengths, self.profile = self.lengths[rows], self.profile[rows.to(self.profile.device)]
+        self.lengths, rows = self.lengths[rows], rows.to(self.profile.device)
+        self.profile, self.season = self.profile[rows], self.season[rows]
 
 
 class NextSession(BaseSession):

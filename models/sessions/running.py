@@ -21,6 +21,7 @@ class RunningSession(CachedSession):
     """
 
     statistics_held = ("sums",)
+    reads_padding = True
 
     def __init__(self, model, context: Tensor, capacity: int, quantiles: str = "none"):
         super().__init__(model, context, capacity)
@@ -85,7 +86,7 @@ class RunningSession(CachedSession):
     def keep(self, rows: Tensor) -> None:
         super().keep(rows)
         rows = rows.to(self.keys[0].device)
-        self.tables, self.opening = self.tables.of(rows), tuple(f[rows] for f in self.opening)
+        self.opening = tuple(f[rows] for f in self.opening)
         self.recorded = None if self.recorded is None else self.recorded[rows]
         self.long = self.long and (self.long[0][rows], self.long[1][rows])
         self.deciles = None

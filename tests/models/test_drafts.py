@@ -41,10 +41,11 @@ def test_a_session_slides_the_window_and_goes_on_past_its_block():
     torch.testing.assert_close(own, torch.cat((first, second[:, :2]), 1))
 
 
-def test_a_draft_longer_than_the_context_is_refused():
-    model = block("dlinear", tiny(1))
-    with pytest.raises(UserError, match="12 time steps"):
-        model.open_draft(to_patches(walk(2, 8, 2), 4), 20)
+def test_a_draft_longer_than_the_context_reads_0_before_it():
+    model, x = block("dlinear", tiny(1)), walk(2, 8, 2)
+    alone = autoregress(model.open_draft(to_patches(x, 4), 20), to_patches(x, 4), 5)
+    filled = to_patches(torch.cat((torch.zeros(2, 4, 2, dtype=x.dtype), x), 1), 4)
+    torch.testing.assert_close(alone, autoregress(model.open_draft(filled, 20), filled, 5))
 
 
 def test_dlinear_sees_level_and_scale_only_through_its_window():

@@ -1,9 +1,11 @@
 """The page in a headless Chromium, with a stand-in of the server, and once with the server itself."""
 
 import json
+import re
 import shutil
-import time
-from importlib.util import find_spec
+import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -105,9 +107,10 @@ class Page:
     def check(self, *expected: str) -> None:
         """Nobody else was asked for anything, and the console is empty but for ``expected`` addresses that failed."""
         sent = [json.loads(entry["message"])["message"] for entry in self.browser.get_log("performance")]
-        asked = [m["params"]["request"]["url"] for m in sent if m["method"] == "Network.requestWillBeSent"]
+        asked = [message["params"] for message in sent if message["method"] == "Network.requestWillBeSent"]
+        asked = [one["request"]["url"] for one in asked if one["documentURL"].startswith(self.url)]  # not of new tabs
         assert asked
-        assert not [url for url in asked if not url.startswith((self.url, f"blob:{self.url}", "data:"))]
+        assert not [url for url in asked if not url.startswith((self.url, f"blob:{self.url}"))]
         logged = [entry["message"] for entry in self.browser.get_log("browser")]
         assert not [line for line in logged if not line.startswith(tuple(self.url + path for path in expected))]
 
@@ -465,8 +468,36 @@ def test_tables_are_read(page, text, found):
     }
 
 
-@pytest.mark.skipif(
-    not (find_spec("leapcast.serving.app") if find_spec("leapcast.serving") else None), reason="no server"
-)
+@pytest.mark.slow
 def test_with_the_server(browser):
-    raise NotImplementedError(time)
+    """The embedded pair forecasts the example and a dropped table."""
+    pytest.importorskip("fastapi", reason="the server is not installed")
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))
+        port = place.getsockname()[1]
+    command = [sys.executable, "-m", "leapcast", "serve", "embedded", "--port", str(port), "--audit", "1"]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout
+        assert any("serving at" in line for line in server.stdout), "the server has stopped"
+        page = Page(browser, f"http://127.0.0.1:{port}/")
+        page.example()
+        for _ in range(2):
+            print(f"from drop to forecast: {page.drop(table()):.2f} s")
+            print(page["line"].text)
+        assert page.error() == ""
+        assert re.search(r"\d+ % of the patches were accepted .* \d+ ms without: .* \(this machine", page["line"].text)
+        page.set("paths", 10)
+        page.submit()
+        assert "80 % band between" in page.all(".plot")[0].accessible_name
+        assert "100 % of the requests are decoded again" in page["server"].text
+        page.drop(long_table())
+        assert page["about"].text == "table.csv: 400 rows, 2 series, 1 column of numbers."
+        page.set("horizon", 5000)
+        page.all("#settings button")[0].click()
+        page.until(page.error)
+        assert page.error().startswith("Horizon: ")
+        page.check()
+    finally:
+        server.terminate()
+        server.wait()

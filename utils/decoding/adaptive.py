@@ -151,19 +151,20 @@ class AdaptiveDecoder:
         self.pace = pace or Pace()
 
     def generate(
-        self, x: Tensor, steps: int, series: Tensor | None = None, samples: int = 1
+        self, x: Tensor, steps: int | Tensor, series: Tensor | None = None, samples: int = 1
     ) -> tuple[Tensor, Statistics]:
         """See :meth:`SpeculativeDecoder.generate`."""
         return in_parts(self.decode, self.decoder, x, steps, series, samples)
 
-    def decode(self, x: Tensor, steps: int, series: Tensor, samples: int) -> tuple[Tensor, Statistics]:
+    def decode(self, x: Tensor, steps: Tensor, series: Tensor, samples: int) -> tuple[Tensor, Statistics]:
         """Decode windows as one batch, after measuring the costs of a new window shape or batch size."""
-        if steps == 1:
+        furthest = int(steps.max())
+        if furthest == 1:
             return self.decoder.decode(x, steps, series, samples)
         shape, rows = (samples == 1, *x.shape[1:]), samples * len(x)
         if self.pace.known(shape, rows) is None:
-            self.pace.prices.setdefault(shape, {})[rows] = prices(self.decoder, x, steps, series, samples)
-        expected, plan = self.pace.plan(shape, rows, steps)
+            self.pace.prices.setdefault(shape, {})[rows] = prices(self.decoder, x, furthest, series, samples)
+        expected, plan = self.pace.plan(shape, rows, furthest)
         begun = clock(x.device)
         forecast, statistics = self.decoder.decode(x, steps, series, samples, plan)
         slower = (clock(x.device) - begun) / expected if any(plan) else None

@@ -24,8 +24,8 @@ class RaggedBatch:
         target, draft: models in evaluation mode on the same device.
         config: see :class:`SpeculativeConfig`.
         rule: judges proposals.
-        context: ``[rows, N, C, P]``.
-        steps: patches to forecast.
+        context: ``[rows, N, C, P]``, shorter rows padded on the left by NaN.
+        steps: ``[rows]``, on the host: patches to forecast.
         series: ``[rows]``, keys the noise.
         most: patches that are proposed per round at most.
     """
@@ -37,46 +37,54 @@ class RaggedBatch:
         config: SpeculativeConfig,
         rule: Rule,
         context: Tensor,
-        steps: int,
+        steps: Tensor,
         series: Tensor,
         most: int,
     ):
         batch, self.context_len = context.shape[:2]
-        self.steps, self.series = steps, series
+        self.steps, self.series, furthest = steps, series, int(steps.max())
         self.rule = rule
         self.spread = Steered(config, context) if config.steered else Spread(config.sigma, context)
         self.patience, self.failures = config.patience, torch.zeros(batch, dtype=torch.long)  # rounds in succession
         self.index = torch.arange(batch)  # index of each row in the forecast
         self.held = torch.full((batch,), self.context_len)  # patches per row, context and forecast
         # in a shared round, a row near its horizon may carry proposals past it
-        capacity = self.context_len + steps + most
+        capacity = self.context_len + furthest + most
         self.emitted = context.new_zeros(batch, capacity, *context.shape[2:])
         self.emitted[:, : self.context_len] = context
         self.conditioned = self.emitted  # a separate tensor once they differ
         self.accepted = torch.zeros(batch, capacity, dtype=torch.bool)  # patches emitted after an accepted proposal
-        self.forecast = context.new_empty(batch, steps, *context.shape[2:])
-        self.accepted_patches = torch.empty(batch, steps, dtype=torch.bool)
+        # NaN beyond the horizon of a row
+        self.forecast = context.new_full((batch, furthest, *context.shape[2:]), torch.nan)
+        self.accepted_patches = torch.zeros(batch, furthest, dtype=torch.bool)
         self.quantiles: Tensor | None = None  # [rows, steps, C, P, levels], the target's own
         self.target = target.open_target(context, capacity, config)
-        # drafts that know no padding read the mean in its place
-        padded = getattr(target.config, "pads", False) and not getattr(draft.config, "pads", False)
-        self.filled = padded and bool(context.isnan().any())
-        self.draft = draft.open_draft(self._known(context), capacity, self.target)
+        self.draft = draft.open_draft(context, capacity, self.target)
         if not rule.emits_proposals:  # else what follows a rejected draw is far from what follows its replacement
             self.draft = ReuseSession(self.draft, self.target)
         # heads that read the target's hidden states cannot propose before its first pass
         self.can_propose = not draft.reads_target
         self.opening: Verified | None = None  # the next patch's distribution, from a prefill shared by sample paths
-        self.draws = PathNoise(config.seed, series, steps + most, context) if rule.draws else None
+        self.draws = PathNoise(config.seed, series, furthest + most, context) if rule.draws else None
 
     def __len__(self) -> int:
         return len(self.index)
+
+    @property
+    def left(self) -> Tensor:
+        """``[b]``: patches that each row has yet to emit."""
+        return self.context_len + self.steps - self.held
+
+    @property
+    def within(self) -> Tensor:
+        """``[b, furthest horizon]``: which patches are within the horizon of a row."""
+        return torch.arange(self.forecast.shape[1]) < self.steps.unsqueeze(1)
 
     def split(self, samples: int) -> None:
         """Prefill both models with the context, then repeat every row into ``samples`` paths."""
         mean, log_var = self.target.extend(self.emitted[:, : self.context_len], 1)
         if self.can_propose:
-            self.draft.extend(self._known(self.emitted[:, : self.context_len]), 1)
+            self.draft.extend(self.emitted[:, : self.context_len], 1)
         series = path_series(self.series, samples)
         self._select(torch.arange(len(self.index)).repeat_interleave(samples))
         self.series, self.index = series, torch.arange(len(series))
@@ -90,11 +98,11 @@ class RaggedBatch:
         """Propose as many patches as planned, at most to a row's horizon or the end of its window's segment.
 
         Args:
-            plan: number of proposals with 0 … ``steps`` patches left.
+            plan: number of proposals with 0 … most patches left.
         """
         limit = torch.zeros_like(self.held)
         if self.can_propose and self.opening is None:
-            left, room = self.context_len + self.steps - self.held, self.target.room()
+            left, room = self.left, self.target.room()
             left = left if room is None else left.minimum(room)
             limit = (left - 1).clamp(max=plan[int(left.max())])
             if self.patience:
@@ -113,7 +121,7 @@ class RaggedBatch:
         def draw(i: int, mean: Tensor, log_var: Tensor | None) -> Tensor:
             return self.rule.draw(noise, i, mean, log_var)
 
-        return Proposal(limit, noise, *self.draft.propose(self._known(self._pending(self.draft)), k, draw))
+        return Proposal(limit, noise, *self.draft.propose(self._pending(self.draft), k, draw))
 
     def verify(self, proposal: Proposal) -> Verified:
         """One target pass over the patches that the target has not yet processed, and the proposals."""
@@ -132,7 +140,7 @@ class RaggedBatch:
             self.failures = torch.where(accepted > 0, 0, self.failures + (proposal.limit > 0))
         self.held = held + accepted + 1
         self.spread = self.spread.after(verdict)
-        finished = self.held == self.context_len + self.steps
+        finished = self.left == 0
         if finished.all():
             self._leave(slice(None), self.index)
             self.index = self.index[:0]
@@ -160,10 +168,6 @@ class RaggedBatch:
         session.rollback(self.held - lack)
         return take(self.emitted if session.emitted_only else self.conditioned, self.held - lack, lack)
 
-    def _known(self, patches: Tensor) -> Tensor:
-        """These patches as the draft reads them."""
-        return patches.nan_to_num(0) if self.filled else patches
-
     def _rollback(self, session: Session, held: Tensor, accepted: Tensor) -> None:
         kept = session.lengths.minimum(held + accepted)
         # draft heads continue reading after the accepted patches, however the window slides
@@ -171,21 +175,22 @@ class RaggedBatch:
 
     def _leave(self, rows: Tensor | slice, place: Tensor) -> None:
         """Write the forecasts of these rows to ``place``."""
-        horizon = slice(self.context_len, self.context_len + self.steps)
-        self.accepted_patches[place] = self.accepted[rows, horizon]
+        furthest = self.forecast.shape[1]
+        horizon, within = slice(self.context_len, self.context_len + furthest), self.within[rows]
+        self.accepted_patches[place] = self.accepted[rows, horizon] & within
         if isinstance(rows, Tensor):
             rows = rows.to(self.emitted.device)
-        place = place.to(self.emitted.device)
-        self.forecast[place] = self.emitted[rows, horizon]
-        if (own := self.target.own_quantiles(rows, self.steps)) is not None:
+        place, within = place.to(self.emitted.device), within.to(self.emitted.device)[..., None, None]
+        self.forecast[place] = self.emitted[rows, horizon].masked_fill(~within, torch.nan)
+        if (own := self.target.own_quantiles(rows, furthest)) is not None:
             if self.quantiles is None:
                 self.quantiles = own.new_empty(len(self.forecast), *own.shape[1:])
-            self.quantiles[place] = own
+            self.quantiles[place] = own.masked_fill(~within.unsqueeze(-1), torch.nan)
 
     def _select(self, rows: Tensor) -> None:
         """Keep these rows only, in this order."""
         self.index, self.held, self.accepted = self.index[rows], self.held[rows], self.accepted[rows]
-        self.failures = self.failures[rows]
+        self.failures, self.steps = self.failures[rows], self.steps[rows]
         self.spread = self.spread.select(rows)
         self.target.keep(rows)
         self.draft.keep(rows)

@@ -37,6 +37,24 @@ def check_width(channels: str, variables: int, patches: int) -> None:
         )
 
 
+def check_padding(model, x: Tensor) -> None:
+    """Reject contexts ``[B, L, C]`` with NaN that is no padding, which is of whole patches unless the model ``pads``.
+
+    Where several variables share a rotary index, the padding would count in it.
+    """
+    if not x.isnan().any():
+        return
+    missing = x.isnan()
+    before = missing[..., :1].sum(1, keepdim=True)  # time steps of padding
+    padding = torch.arange(x.shape[1], device=x.device)[:, None] < before
+    if bool((missing != padding).any()) or int(before.max()) == x.shape[1]:
+        raise UserError("the context has NaN: only whole patches before its values may be NaN, in all variables")
+    if not model.pads and bool((before % model.input_token_len).any()):
+        raise UserError(f"this model reads whole patches: pad by a multiple of {model.input_token_len} time steps")
+    if not model.cacheable(x.shape[2]):
+        raise UserError("contexts of different lengths are not exact for several variables under `rope_index` flat")
+
+
 def check_room(model, how, x: Tensor, steps: int, samples: int, together: int, k: int = 0) -> None:
     """Reject forecasts that need more memory than is free, before allocating any.
 

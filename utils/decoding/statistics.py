@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from leapcast.models.layers.patches import joined
 from leapcast.utils.decoding.round import Verdict
 
-LAST = "accepted_patches", "quantiles"  # what is known of the last call only
+LAST = {"accepted_patches": False, "quantiles": math.nan}  # what is known of the last call only -> beyond a horizon
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,12 @@ class Statistics:
         return cls(accepted, attempted, torch.zeros(k, dtype=torch.double), rounds)
 
     @classmethod
-    def alone(cls, rows: int, steps: int, k: int = 0) -> "Statistics":
-        """Statistics of a target-only rollout of ``rows`` rows over ``steps`` patches."""
-        statistics, patches = cls.empty(k), rows * steps
-        statistics.rounds[0] = statistics.target_passes = steps
-        statistics.emitted = statistics.row_passes = patches
-        statistics.accepted_patches = torch.zeros(rows, steps, dtype=torch.bool)
+    def alone(cls, steps: Tensor, k: int = 0) -> "Statistics":
+        """Statistics of a target-only rollout over ``steps[b]`` patches of row b."""
+        statistics, furthest = cls.empty(k), int(steps.max())
+        statistics.rounds[0] = statistics.target_passes = furthest
+        statistics.emitted = statistics.row_passes = int(steps.sum())
+        statistics.accepted_patches = torch.zeros(len(steps), furthest, dtype=torch.bool)
         return statistics
 
     @classmethod
@@ -81,9 +82,9 @@ class Statistics:
         whole = parts[0].counts()
         for part in parts[1:]:
             whole.add(part)
-        for name in LAST:
+        for name, beyond in LAST.items():
             found = [value for part in parts if (value := getattr(part, name)) is not None]
-            setattr(whole, name, torch.cat(found) if len(found) == len(parts) else None)
+            setattr(whole, name, joined(found, 1, beyond) if len(found) == len(parts) else None)
         return whole
 
     @classmethod

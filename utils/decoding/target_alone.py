@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from leapcast.models.layers.patches import paths, row_patches, row_series
+from leapcast.models.layers.patches import paths, row_patches, row_series, shared
 from leapcast.models.sessions.base import Draw, Target
 from leapcast.utils.decoding.checks import check_room
 from leapcast.utils.decoding.config import SpeculativeConfig
@@ -42,20 +42,29 @@ def target_draw(config: SpeculativeConfig, series: Tensor, context: Tensor, step
 
 @torch.inference_mode()
 def target_rollout(
-    target: Target, config: SpeculativeConfig, x: Tensor, steps: int, series: Tensor, samples: int = 1
+    target: Target, config: SpeculativeConfig, x: Tensor, steps: int | Tensor, series: Tensor, samples: int = 1
 ) -> tuple[Tensor, Tensor | None]:
     """The target's own rollout of ``[B, L, C]`` in this mode: ``[rows · S, steps, C, P]``, and its own quantiles.
 
     ``series`` ``[rows]`` keys the noise, see :func:`target_draw`; quantiles: see :meth:`TargetSession.own_quantiles`.
+    Where ``steps`` is ``[B]``, both are NaN beyond the horizon of a window.
 
     Raises:
         UserError: too little memory.
     """
-    check_room(target.config, config, x, steps, samples, len(x))
+    horizons = torch.as_tensor(steps).expand(len(x))
+    furthest = int(horizons.max())
+    check_room(target.config, config, x, furthest, samples, len(x))
     context = row_patches(x, target.config)
-    session = target.open_target(context, context.shape[1] + steps, config)
-    patches = autoregress(session, context, steps, target_draw(config, series, context, steps, samples), samples)
-    return patches, session.own_quantiles(slice(None), steps)
+    session = target.open_target(context, context.shape[1] + furthest, config)
+    patches = autoregress(session, context, furthest, target_draw(config, series, context, furthest, samples), samples)
+    own = session.own_quantiles(slice(None), furthest)
+    if shared(horizons) is None:
+        each = horizons.repeat_interleave(len(patches) // len(x)).unsqueeze(1)
+        beyond = (torch.arange(furthest) >= each).to(patches.device)[..., None, None]
+        patches = patches.masked_fill(beyond, torch.nan)
+        own = own if own is None else own.masked_fill(beyond.unsqueeze(-1), torch.nan)
+    return patches, own
 
 
 def target_alone(

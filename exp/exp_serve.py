@@ -1,0 +1,164 @@
+"""The HTTP server: ``leapcast serve``."""
+
+import os
+import signal
+import socket
+from argparse import Namespace
+from itertools import islice
+from pathlib import Path
+from types import FrameType
+
+from leapcast.data_provider.data_factory import user_table
+from leapcast.exp.arguments import NO_DRAFT
+from leapcast.forecaster import SpeculativeForecaster
+from leapcast.models.errors import UserError, flagged
+from leapcast.utils.decoding.covariance import Calibration
+from leapcast.utils.io.checkpoint import EMBEDDED
+
+TOKEN = "LEAPCAST_TOKEN"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+MISSING = "this needs FastAPI, uvicorn and prometheus_client: pip install leapcast[serve]"
+
+
+def serve(args: Namespace) -> None:
+    """Serve until SIGTERM or Ctrl-C; requests in progress are answered before the end.
+
+    Raises:
+        UserError: a library, the checkpoint or the port is not to be had.
+    """
+    try:
+        import uvicorn
+
+        from leapcast.serving.app import create_app
+    except ImportError as error:
+        raise UserError(f"{MISSING} ({error})") from error
+    token = read_token(args.token_file)
+    engine = load(args)
+    app = create_app(engine, settings(args, token))
+    config = uvicorn.Config(app, log_level="warning", access_log=False)
+
+    class Server(uvicorn.Server):
+        """Drains before it stops, which another signal does at once."""
+
+        stopped = 0  # by this signal
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            if self.stopped:
+                super().handle_exit(sig, frame)
+            self.stopped = self.stopped or sig
+
+        async def on_tick(self, counter: int) -> bool:  # ten times a second
+            batcher = app.state.server.batcher
+            batcher.draining = batcher.draining or bool(self.stopped)
+            self.should_exit = self.should_exit or (batcher.draining and not batcher.admitted)
+            return await super().on_tick(counter)
+
+    server = Server(config)
+    place = listen(args.host, args.port)
+
+    with place:
+        for line in told(args, app.state.server.described(), place.getsockname()[1]):
+            print(flagged(line), flush=True)
+        server.run([place])
+    if server.stopped == signal.SIGINT:
+        raise KeyboardInterrupt("every request that was begun is answered")
+    print("stopped: every request that was begun is answered", flush=True)
+
+
+def load(args: Namespace):
+    """The engine of these arguments.
+
+    Raises:
+        UserError: a checkpoint or the table cannot be read, or does not fit.
+    """
+    import torch
+
+    from leapcast.serving.engine import Engine
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    if args.spec_adaptive == "online":
+        raise UserError("--spec_adaptive online hangs on the clock: a server decides by stored, or give off")
+    name = args.checkpoint or EMBEDDED
+    base = SpeculativeForecaster.from_pretrained(
+        name,
+        None if args.draft == NO_DRAFT else args.draft,
+        args.device,
+        context=args.seq_len,
+        sigma=args.spec_sigma,
+        accept_mse_tol=args.spec_accept_mse_tol,
+        k=args.spec_k,
+        adaptive=args.spec_adaptive,
+        nonnegative=args.nonnegative,
+    )
+    return Engine(base, spread(args, base), args.num_samples, str(name))
+
+
+def spread(args: Namespace, base: SpeculativeForecaster) -> float | Calibration:
+    """σ of sample paths: as given, stored with the model, or calibrated on the table of the arguments."""
+    if base.sigma != "calibrated":
+        return base.sigma
+    if base.channels == "joint" and args.data_path is None:
+        raise UserError(
+            "sample paths of joint columns are calibrated on a table of such columns: give `data_path`, or `sigma` as "
+            "a number"
+        )
+    table = user_table(args)
+    print(f"sample paths are calibrated on {table.name}; --data_path or --spec_sigma chooses", flush=True)
+    return base._calibration(list(islice(table.histories(), base.batch_size)))
+
+
+def read_token(file: str | None) -> str | None:
+    """The token of the file, else of the environment; None where there is none.
+
+    Raises:
+        UserError: the file cannot be read, or the token is empty.
+    """
+    try:
+        token = os.environ.get(TOKEN) if file is None else Path(file).read_text().strip()
+    except (OSError, UnicodeError) as error:
+        raise UserError(f"--token_file {file} cannot be read: give a file with the token in it") from error
+    if token is not None and not (token and token.isascii() and token.isprintable() and " " not in token):
+        raise UserError(f"the token of {file or TOKEN} must be a word of ASCII letters, digits and signs: make another")
+    return token
+
+
+def settings(args: Namespace, token: str | None):
+    from leapcast.serving.settings import Settings
+
+    given = {name: value for name, value in vars(args).items() if name in Settings.__dataclass_fields__}
+    return Settings(**given, token=token)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there.
+
+    Raises:
+        UserError: the port is in use, or there is no such address.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        place = socket.socket(family, kind, protocol)
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        place.bind(address)
+    except OSError as error:
+        raise UserError(f"cannot listen at {host}, port {port} ({error.strerror}): give another --port") from error
+    return place
+
+
+def told(args: Namespace, model: dict, port: int) -> list[str]:
+    """What the operator reads at the start."""
+    limits = model["limits"]
+    draft = f"draft {model['draft']}" if model["draft"] else "no draft"
+    lines = [
+        f"{model['name']}: {model['target']}, {model['parameters']:,} parameters, {draft}, patch {model['patch']}, "
+        f"context {model['context']}",
+        f"limits of a request: {limits['series']:,} series, {limits['values']:,} values, horizon "
+        f"{limits['horizon']:,}, {limits['num_samples']:,} paths, {limits['body_bytes'] / 2**20:g} MiB, "
+        f"{args.request_timeout_s:g} s",
+    ]
+    if args.host not in LOOPBACK and not model["token"]:
+        lines.append(f"WARNING: whoever reaches {args.host} may use this server: give `token_file`, or set {TOKEN}")
+    host = f"[{args.host}]" if ":" in args.host else args.host
+    need = "needs a token" if model["token"] else "needs no token"
+    return [*lines, f"serving at http://{host}:{port} ({need}; /docs describes it); Ctrl-C or SIGTERM stops it"]

@@ -1,0 +1,1 @@
+"""The HTTP server: ``leapcast serve``. Needs the extra ``serve``."""

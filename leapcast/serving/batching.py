@@ -1,0 +1,157 @@
+"""Requests that wait are decoded in batches by one thread."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+
+class Full(Exception):
+    """Too many requests wait."""
+
+
+class Draining(Exception):
+    """The server is about to stop, and begins nothing more."""
+
+
+@dataclass
+class Done:
+    """What became of a job: its result, the jobs that it was decoded with, and the milliseconds that it waited."""
+
+    result: Any
+    batch: list
+    queue_ms: float
+
+
+@dataclass(eq=False)
+class Waiting:
+    job: Any
+    future: asyncio.Future
+    since: float
+
+
+class Batcher:
+    """Gathers jobs and decodes those of one group together.
+
+    A batch begins when the worker is free, and either ``max_batch`` rows of the oldest job's group are there or that
+    job has waited ``max_wait`` seconds. While the worker is busy, jobs gather by themselves.
+
+    Args:
+        run: decodes jobs of one group in the worker's thread; gives a result or an exception for each.
+        max_batch: rows in a batch; a job with more is decoded by itself.
+        max_wait: seconds.
+        max_queue: requests in progress at most.
+        spare: gives work for the worker while nothing waits, or None.
+        clock: seconds.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[list], list],
+        max_batch: int,
+        max_wait: float,
+        max_queue: int,
+        spare: Callable[[], Callable[[], None] | None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self.run, self.spare, self.clock = run, spare, clock
+        self.max_batch, self.max_wait, self.max_queue = max_batch, max_wait, max_queue
+        self.waiting: deque[Waiting] = deque()
+        self.admitted = 0  # requests in progress
+        self.draining = False  # set to begin nothing more
+        self.changed = asyncio.Event()
+        self.worker = ThreadPoolExecutor(1, "decode")
+        self.task: asyncio.Task | None = None
+
+    def start(self) -> None:
+        self.task = asyncio.create_task(self.work())
+
+    async def stop(self) -> None:
+        if self.task:
+            self.task.cancel()
+            await asyncio.wait([self.task])
+        self.worker.shutdown(wait=False, cancel_futures=True)
+
+    @contextmanager
+    def admit(self) -> Iterator[None]:
+        """Count a request as in progress.
+
+        Raises:
+            Full, Draining: it is not admitted.
+        """
+        if self.draining:
+            raise Draining
+        if self.admitted >= self.max_queue:
+            raise Full
+        self.admitted += 1
+        try:
+            yield
+        finally:
+            self.admitted -= 1
+
+    async def submit(self, job) -> Done:
+        """Wait for the job's turn and its result. A job whose waiting is cancelled before is not decoded.
+
+        Raises:
+            whatever was the job's result as an exception.
+        """
+        mine = Waiting(job, asyncio.get_running_loop().create_future(), self.clock())
+        self.waiting.append(mine)
+        self.changed.set()
+        try:
+            return await mine.future
+        finally:
+            if mine in self.waiting:
+                self.waiting.remove(mine)
+
+    def gathered(self) -> list[Waiting]:
+        """The jobs of the oldest one's group that fit a batch, the oldest first."""
+        found: list[Waiting] = []
+        rows = 0
+        for one in self.waiting:
+            if one.job.group == self.waiting[0].job.group:
+                rows += one.job.rows
+                if found and rows > self.max_batch:
+                    break
+                found.append(one)
+        return found
+
+    def ready_in(self) -> float:
+        """Seconds until a batch is to begin at the latest; 0 where it is full."""
+        rows = sum(one.job.rows for one in self.waiting if one.job.group == self.waiting[0].job.group)
+        return 0.0 if rows >= self.max_batch else self.waiting[0].since + self.max_wait - self.clock()
+
+    async def work(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            self.changed.clear()
+            if not self.waiting:
+                if (task := self.spare()) is not None:
+                    await loop.run_in_executor(self.worker, task)
+                else:
+                    await self.changed.wait()
+            elif (seconds := self.ready_in()) > 0:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self.changed.wait(), seconds)
+            else:
+                await self.decode(self.gathered())
+
+    async def decode(self, batch: list[Waiting]) -> None:
+        for one in batch:
+            self.waiting.remove(one)
+        begun, jobs = self.clock(), [one.job for one in batch]
+        try:
+            results = await asyncio.get_running_loop().run_in_executor(self.worker, self.run, jobs)
+        except Exception as error:  # the next batch is decoded all the same
+            results = [error] * len(batch)
+        for one, result in zip(batch, results, strict=True):
+            if one.future.done():  # nobody waits for it any more
+                continue
+            if isinstance(result, Exception):
+                one.future.set_exception(result)
+            else:
+                one.future.set_result(Done(result, jobs, 1000 * (begun - one.since)))

@@ -1,0 +1,324 @@
+"""Decodes requests in batches. Synchronous, and without HTTP."""
+
+import copy
+import time
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from leapcast.data_provider.calendars import other_frequency
+from leapcast.data_provider.histories import History, last
+from leapcast.forecaster import SpeculativeForecaster
+from leapcast.inputs import standardise
+from leapcast.models import UNTRAINED, name_of
+from leapcast.models.errors import UserError
+from leapcast.models.inference import weights
+from leapcast.outputs import average
+from leapcast.serving.histories import history_of
+from leapcast.serving.requests import DRAFTS, MOST_DRAWN, ForecastRequest
+from leapcast.utils.decoding.config import tolerance
+from leapcast.utils.decoding.covariance import Calibration
+from leapcast.utils.decoding.rules import MEANS, PATHS, RULES
+
+KEPT = 64  # ways of decoding that are held at hand
+DEFAULT, ITSELF, NOBODY = DRAFTS
+
+
+@dataclass
+class Job:
+    """A request that can be decoded: its series, and how they are.
+
+    Jobs of one ``group`` are decoded together. ``rows``: what they count in a batch.
+    """
+
+    histories: list[History]
+    contexts: list[int]  # time steps that are read of each
+    horizons: list[int]
+    flat: list[bool]  # whether values are numbers, not rows
+    stamped: list[bool]
+    levels: list[float]
+    samples: int
+    seed: int
+    forecaster: SpeculativeForecaster
+    mode: str
+    tolerance: float
+    group: Hashable
+    rows: int
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Counts:
+    """What one batch adds to the metrics."""
+
+    accepted: int
+    tested: int
+    patches: int
+    passes: int
+
+
+@dataclass
+class Result:
+    """Values of one job: paths ``[S, H, C]`` of each series in its units, and what was accepted, ``[S, patches, V]``.
+
+    ``own``: the target's own quantiles ``[H, C, levels]`` of each series, or None.
+    """
+
+    paths: list[np.ndarray]
+    own: list[np.ndarray] | None
+    accepted: list[np.ndarray]
+    decode_ms: float = 0.0
+
+
+class Engine:
+    """Decodes requests by one target and its drafts.
+
+    :meth:`prepare` is called by one thread, :meth:`run` and :meth:`drift` by one other.
+
+    Args:
+        base: the forecaster as :meth:`SpeculativeForecaster.from_pretrained` made it, with mode None.
+        sigma: spread of sample paths, see :class:`SpeculativeForecaster`.
+        samples: paths of a request that does not say.
+        name: what the checkpoint is called.
+    """
+
+    def __init__(self, base: SpeculativeForecaster, sigma: float | Calibration, samples: int = 100, name: str = ""):
+        self.base, self.sigma, self.samples, self.name = base, sigma, samples, name
+        self.planner = lru_cache(KEPT)(self.way)  # of the thread that prepares
+        self.alone = lru_cache(KEPT)(self.way)  # of the thread that decodes
+        self.decided: OrderedDict[Hashable, SpeculativeForecaster] = OrderedDict()
+
+    def way(self, mode: str, tolerance: float, draft: str) -> SpeculativeForecaster:
+        """A forecaster of the same models that decodes in this way.
+
+        Raises:
+            UserError: the target cannot.
+        """
+        made = copy.copy(self.base)
+        made.mode, made.accept_mse_tol = mode, tolerance
+        if draft != DEFAULT:
+            made.draft, made.itself = (UNTRAINED if draft == ITSELF else None), None
+        made.drafting, made.plan, made.decoder, made.drafted = made.draft, None, None, None
+        made.configuration(mode, self.sigma)
+        return made
+
+    # ---------------------------------------------------------------- before decoding
+
+    def prepare(self, request: ForecastRequest) -> Job:
+        """The job of a request.
+
+        Raises:
+            UserError: a series cannot be forecast, or not so.
+        """
+        histories = [history_of(number, one) for number, one in enumerate(request.series)]
+        horizons, levels = request.horizons, request.quantile_levels
+        mode = request.mode or (PATHS if self.drawn(levels) or (request.num_samples or 1) > 1 else MEANS)
+        rule = RULES[mode]
+        samples = (request.num_samples or self.samples) if rule.draws else request.num_samples or 1
+        columns = request.series[0].columns
+        if not rule.draws and samples > 1:
+            raise UserError(f"num_samples {samples}: mode {mode} has one forecast; leave it out, or ask for {PATHS}")
+        if not rule.draws and self.drawn(levels):
+            raise UserError(f"quantile_levels need paths with this model: leave out mode {mode}, or ask for {PATHS}")
+        if len(histories) * samples * columns * max(horizons) > MOST_DRAWN:
+            raise UserError(f"series x columns x num_samples x horizon is more than {MOST_DRAWN:,}: ask for less")
+        allowed = tolerance(mode, self.base.accept_mse_tol if request.tolerance is None else request.tolerance)
+        planner = self.planner(mode, allowed, request.draft)
+        sigma = self.sigma if rule.draws else 0.5
+        for history, horizon in zip(histories, horizons, strict=True):
+            planner.check(history)
+            planner.read_by(history, horizon)
+            history.ahead(horizon)
+        planner.choose(histories[: planner.batch_size], max(horizons), samples, sigma)
+        chosen = self.chosen(planner, (mode, allowed, request.draft))
+        contexts = [planner.read_by(one, horizon)[0] for one, horizon in zip(histories, horizons, strict=True)]
+        others = dict.fromkeys(other_frequency(planner.trained_step, one.step) for one in histories)
+        kept = zip(histories, contexts, strict=True)  # the rest is not read, and jobs may wait
+        return Job(
+            histories=[last(one, max(context, planner.least)) for one, context in kept],
+            contexts=contexts,
+            horizons=horizons,
+            flat=[not isinstance(one.values[0], list) for one in request.series],
+            stamped=[one.timestamps is not None or one.start is not None for one in request.series],
+            levels=levels,
+            samples=samples,
+            seed=request.seed,
+            forecaster=chosen,
+            mode=mode,
+            tolerance=allowed,
+            group=(id(chosen), samples, request.seed if rule.draws else 0, columns),
+            rows=len(histories) * samples * (columns if planner.channels == "independent" else 1),
+            warnings=[other for other in others if other],
+        )
+
+    def drawn(self, levels: Sequence[float]) -> bool:
+        """Whether quantiles of these levels need sample paths, rather than being the target's own."""
+        own = self.base.target.config.levels or ()
+        return not all(any(abs(level - other) < 1e-9 for other in own) for level in levels)
+
+    def chosen(self, planner: SpeculativeForecaster, way: tuple) -> SpeculativeForecaster:
+        """A forecaster that keeps what this one has chosen; the same for the same choice."""
+        drafting, plan = planner.drafting, planner.plan
+        unmeasured = plan is not None and plan.draft is not None and not plan.figures
+        identity = drafting and (name_of(drafting), getattr(drafting, "identity", ""))
+        key = (*way, identity, planner.k, unmeasured)
+        if key not in self.decided:
+            self.decided[key] = copy.copy(planner)
+        self.decided.move_to_end(key)
+        while len(self.decided) > KEPT:
+            self.decided.popitem(last=False)
+        return self.decided[key]
+
+    # ---------------------------------------------------------------- decoding
+
+    def run(self, jobs: list[Job]) -> tuple[list[Result | Exception], Counts]:
+        """Decode jobs of one group together; where that fails, one by one, and the error is that of its job."""
+        try:
+            return self.decode(jobs)
+        except Exception as error:
+            if len(jobs) == 1:
+                return [error], Counts(0, 0, 0, 0)
+        parts = [self.run([job]) for job in jobs]
+        counts = [part[1] for part in parts]
+        summed = Counts(*(sum(getattr(one, name) for one in counts) for name in Counts.__annotations__))
+        return [part[0][0] for part in parts], summed
+
+    def decode(self, jobs: list[Job]) -> tuple[list[Result | Exception], Counts]:
+        """As :meth:`run`, together. Raises UserError where one of them cannot be decoded."""
+        begun, first = time.perf_counter(), jobs[0]
+        histories = [history for job in jobs for history in job.histories]
+        horizons = [horizon for job in jobs for horizon in job.horizons]
+        sigma = self.sigma if RULES[first.mode].draws else 0.5
+        values, statistics = decoded(first.forecaster, histories, horizons, first.samples, sigma, first.seed)
+        results: list[Result | Exception] = []
+        patch, row = first.forecaster.patch_len, 0
+        patches = [-(-horizon // patch) for horizon in horizons]
+        took = 1000 * (time.perf_counter() - begun)
+        for job in jobs:
+            rows = range(row, row := row + len(job.histories))
+            accepted = statistics.accepted_patches
+            results.append(
+                Result(
+                    [values[i, :, : horizons[i]] for i in rows],
+                    None if statistics.quantiles is None else [statistics.quantiles[i, : horizons[i]] for i in rows],
+                    [
+                        np.zeros((1, patches[i], 1), bool) if accepted is None else accepted[i, :, : patches[i]]
+                        for i in rows
+                    ],
+                    took,
+                )
+            )
+        emitted, passes = statistics.emitted, statistics.row_passes
+        if first.forecaster.drafting is None:  # nothing is counted then
+            emitted = passes = sum(patches) * first.rows // len(first.histories)
+        accepted, tested = int(statistics.accepted.sum()), int(statistics.attempted.sum())
+        return results, Counts(accepted, tested, emitted, passes)
+
+    # ---------------------------------------------------------------- after decoding
+
+    def answer(self, job: Job, result: Result, batch: Sequence[Job], queue_ms: float) -> dict[str, Any]:
+        """The body of an answer, see :class:`serving.requests.ForecastAnswer`."""
+        drafting = job.forecaster.drafting
+        return {
+            "forecasts": [self.forecast(job, result, i) for i in range(len(job.histories))],
+            "draft": None if drafting is None else name_of(drafting),
+            "mode": job.mode,
+            "patch": job.forecaster.patch_len,
+            "context_used": max(job.contexts),
+            "batch": {"requests": len(batch), "rows": sum(one.rows for one in batch)},
+            "queue_ms": round(queue_ms, 3),
+            "decode_ms": round(result.decode_ms, 3),
+            "warnings": job.warnings,
+        }
+
+    def forecast(self, job: Job, result: Result, i: int) -> dict[str, Any]:
+        """That of series i, see :class:`serving.requests.SeriesForecast`."""
+        history, paths, accepted = job.histories[i], result.paths[i], result.accepted[i]
+
+        def listed(values: np.ndarray) -> list:
+            """Of ``[H, C]``."""
+            return (values[:, 0] if job.flat[i] else values).tolist()
+
+        quantiles: dict[str, list] = {}
+        if job.levels and result.own is not None:
+            own = np.asarray(job.forecaster.target.config.levels)
+            for level in job.levels:
+                quantiles[f"{level:g}"] = listed(result.own[i][..., int(np.abs(own - level).argmin())])
+        elif job.levels:
+            found = np.quantile(paths, job.levels, axis=0)
+            quantiles = {f"{level:g}": listed(one) for level, one in zip(job.levels, found, strict=True)}
+        patches, share = accepted.shape[1], float(accepted.mean())
+        ahead = history.ahead(job.horizons[i]) if job.stamped[i] else ()
+        return {
+            "id": history.name,
+            "timestamps": [one if isinstance(one, int) else one.isoformat() for one in ahead] or None,
+            "mean": listed(average(paths[None])[0]),
+            "quantiles": quantiles,
+            "accepted_patches": (accepted.mean((0, 2)) >= 0.5).tolist(),
+            "patches": patches,
+            "target_passes": round(patches * (1 - share), 6),
+            "accepted": round(share, 6),
+        }
+
+    def comparable(self, job: Job) -> bool:
+        """Whether a job's forecast can be compared with the target's own: it was made by speculation, and path by path
+        from the same noise."""
+        return job.forecaster.drafting is not None and not RULES[job.mode].emits_proposals
+
+    def drift(self, job: Job, result: Result) -> float:
+        """Mean square distance of a forecast from that of the target alone with the same noise, in standardised units:
+        each column's by the standard deviation of its context."""
+        alone = self.alone(job.mode, job.tolerance, NOBODY)
+        sigma = self.sigma if RULES[job.mode].draws else 0.5
+        values, _ = decoded(alone, job.histories, job.horizons, job.samples, sigma, job.seed)
+        squared, count = 0.0, 0
+        for i, history in enumerate(job.histories):
+            scale = standardise(history.values[None, -job.contexts[i] :], job.contexts[i])[2][0, 0]  # [C]
+            difference = (values[i, :, : job.horizons[i]] - result.paths[i])[..., scale > 0] / scale[scale > 0]
+            squared, count = squared + float((difference**2).sum()), count + difference.size
+        return squared / count if count else 0.0
+
+    def described(self) -> dict[str, Any]:
+        """What ``GET /v1/model`` says of the models."""
+        base = self.base
+        config, draft = base.target.config, base.draft
+        return {
+            "target": name_of(base.target),
+            "name": self.name,
+            "parameters": weights(base.target),
+            "draft": draft if draft is None or isinstance(draft, str) else name_of(draft),
+            "drafts": list(DRAFTS),
+            "patch": base.patch_len,
+            "context": base.context,
+            "shortest": base.least,
+            "any_length": bool(config.any_length),
+        }
+
+    def defaults(self) -> dict[str, Any]:
+        return {"tolerance": tolerance(MEANS, self.base.accept_mse_tol), "num_samples": self.samples}
+
+
+def decoded(forecaster: SpeculativeForecaster, histories, horizons, samples, sigma, seed) -> tuple:
+    """:meth:`SpeculativeForecaster.decode` for a horizon of each series; beyond it values are NaN."""
+    values: Any = None
+    own: Any = None
+    parts = []
+    for horizon in dict.fromkeys(horizons):
+        rows = [i for i, other in enumerate(horizons) if other == horizon]
+        some, statistics = forecaster.decode([histories[i] for i in rows], horizon, samples, sigma, seed)
+        if values is None:
+            values = np.full((len(histories), some.shape[1], max(horizons), some.shape[3]), np.nan)
+        values[rows, :, :horizon] = some
+        if statistics.quantiles is not None:
+            if own is None:
+                own = np.full((len(histories), max(horizons), *statistics.quantiles.shape[2:]), np.nan)
+            own[rows, :horizon] = statistics.quantiles
+        parts.append(statistics.counts())
+    for other in parts[1:]:
+        parts[0].add(other)
+    parts[0].quantiles = own
+    return values, parts[0]

@@ -1,0 +1,66 @@
+"""Series of requests as histories, by the rules of user tables."""
+
+from datetime import tzinfo
+
+import numpy as np
+import pandas as pd
+from pandas.tseries.frequencies import to_offset
+from pandas.tseries.offsets import Day, Tick, Week
+
+from leapcast.data_provider.calendars import regular
+from leapcast.data_provider.histories import History, Table
+from leapcast.models.errors import UserError
+from leapcast.serving.requests import SeriesRequest
+
+TIME = "timestamp"
+
+
+def history_of(number: int, given: SeriesRequest) -> History:
+    """The history of the series of this number in its request.
+
+    Raises:
+        UserError: its time stamps are none, or follow no rule; the line names the series.
+    """
+    name = str(number) if given.id is None else given.id
+    values = np.asarray(given.values, np.float64).reshape(len(given.values), -1)
+    try:
+        times: pd.Index
+        if given.timestamps is not None:
+            frame = pd.DataFrame(values, columns=[f"column {i}" for i in range(values.shape[1])])
+            frame[TIME] = given.timestamps
+            (found,) = Table(frame, time_column=TIME).histories()
+            times, step = found.times, found.step
+        elif given.start is not None and given.freq is not None:
+            times, step = stamps(given.start, given.freq, values)
+        else:
+            times, step = pd.RangeIndex(len(values)), 1
+    except UserError as error:
+        raise UserError(f"series {name!r}: {error}") from error
+    return History(number, name, times, step, values, 1.0)
+
+
+def stamps(start: str, freq: str, values: np.ndarray) -> tuple:
+    """The time stamps of values ``[rows, C]``, and the step between them.
+
+    Raises:
+        UserError: ``start`` or ``freq`` is none, they do not fit, or leave the calendar.
+    """
+    try:
+        offset, first = to_offset(freq), pd.Timestamp(start)
+        times = pd.DatetimeIndex(pd.date_range(first, periods=len(values), freq=offset, unit="us"))
+    except (ValueError, OverflowError, TypeError) as error:
+        reason = (str(error).splitlines() or [""])[0][:200]
+        raise UserError(f"start {start!r} and freq {freq!r} make no time stamps ({reason})") from error
+    if offset.n < 1 or times[0] != first:
+        raise UserError(f"start {start!r} is no date of freq {freq!r}, or time runs backwards: correct one of them")
+    if isinstance(offset, Tick | Day | Week):
+        return times, regular(times, values, "it", 0, Plain())[0]
+    return times, offset.freqstr
+
+
+class Plain:
+    """The layout of a table without gaps and ids."""
+
+    id: str | None = None
+    zone: tzinfo | None = None
+    missing: str = "error"
