@@ -79,8 +79,11 @@ def test_one_package_is_installed_with_all_its_modules(installed):
     assert {path.name for path in site.iterdir()} == {"leapcast", info, "bin"}
     parts = ["data_provider", "exp", "models", "utils"]
     modules = {"leapcast/" + p.relative_to(ROOT).as_posix() for part in parts for p in (ROOT / part).rglob("*.py")}
-    modules |= {p.relative_to(ROOT).as_posix() for p in (ROOT / "leapcast").glob("*.py")}
+    own = [*(ROOT / "leapcast").glob("*.py"), *(ROOT / "leapcast/serving").rglob("*.py")]
+    modules |= {p.relative_to(ROOT).as_posix() for p in own}
     assert {name for name in names if name.endswith(".py")} == modules
+    page = {path.relative_to(ROOT).as_posix() for path in (ROOT / "leapcast/serving/page").rglob("*") if path.is_file()}
+    assert "leapcast/serving/page/uplot/LICENSE" in page <= set(names)
 
 
 @pytest.mark.slow

@@ -135,27 +135,27 @@ def test_the_example_is_forecast_at_once(page, stub):
     page.example()
     fast, alone = stub.asked
     assert {**fast, "draft": "none"} == alone
-    assert (fast["horizon"], fast["tolerance"], fast["draft"]) == (4 * PATCH, 0.005, "default")
+    assert (fast["horizon"], fast["tolerance"], fast["draft"]) == (14 * PATCH, 0.005, "default")
     assert "quantile_levels" not in fast
     (series,) = fast["series"]
     assert len(series["values"]) == len(series["timestamps"]) == 1008
     line = page["line"].text
-    assert line.startswith("75 % of the patches were accepted proposals: 3 of 4 model passes saved. 14 ms with spec")
-    assert "39 ms without: 2.8 × faster (this machine, this request)" in line
+    assert line.startswith("71 % of the patches were accepted proposals: 10 of 14 model passes saved. 43 ms with spec")
+    assert "136 ms without: 3.2 × faster (this machine, this request)" in line
     assert "differ by at most" in page["remark"].text
     (chart,) = page.all(".plot")
     assert chart.find_element(By.TAG_NAME, "canvas").size["width"] > 300
     assert chart.accessible_name.startswith(
-        "Quay Street, value: the last 288 values, then a forecast of 96 values from "
+        "Quay Street, value: the last 1008 values, then a forecast of 336 values from "
     )
-    assert chart.accessible_name.endswith("3 of 4 patches accepted.")
-    assert page["about"].text == "Example: 2,016 rows, 2 series, 1 column of numbers."
-    assert len(page.all("#table tbody tr")) == 4 * PATCH
+    assert chart.accessible_name.endswith("10 of 14 patches accepted.")
+    assert page["about"].text == "Example: 2,016 rows, 2 series, 1 column of numbers, until 2024-02-11T23:00:00."
+    assert len(page.all("#table tbody tr")) == 14 * PATCH
 
 
 def test_a_dropped_file_is_forecast(page, stub):
     print(f"from drop to forecast: {page.drop(table()):.2f} s")
-    assert page["about"].text == "table.csv: 800 rows, 2 columns of numbers."
+    assert page["about"].text == "table.csv: 800 rows, 2 columns of numbers, until 2024-02-03 07:00:00."
     assert stub.asked[0]["series"][0]["values"][-1] == wave(ROWS - 1)
     assert page.error() == ""
 
@@ -191,7 +191,7 @@ def test_settings_are_sent_and_paths_have_a_band(page, stub):
     charts = page.all(".plot")
     assert [chart.accessible_name.split(":")[0] for chart in charts] == ["heat", "wind speed"]
     assert all("80 % band between" in chart.accessible_name for chart in charts)
-    assert "median of 20 paths\n80 % band\n" in page["legend"].text
+    assert "forecast (median)\n80 % band\n" in page["legend"].text
     page.all("summary")[0].click()
     names = [name + level for name in ("heat", "wind speed") for level in ("", " 0.1", " 0.5", " 0.9")]
     assert [cell.text for cell in page.all("#table thead th")] == ["time", *names]
@@ -199,7 +199,7 @@ def test_settings_are_sent_and_paths_have_a_band(page, stub):
 
 def test_a_series_of_a_long_table_is_chosen(page, stub):
     page.drop(long_table())
-    assert page["about"].text == "table.csv: 400 rows, 2 series, 1 column of numbers."
+    assert page["about"].text == "table.csv: 400 rows, 2 series, 1 column of numbers, until 2024-01-09T07:00:00."
     Select(page["series"]).select_by_visible_text("south")
     page.submit()
     assert stub.asked[-1]["series"][0]["values"] == [wave(i, SERIES["south"]) for i in range(200)]
@@ -221,11 +221,11 @@ def test_without_a_draft_nothing_is_compared(page, stub):
     Select(page["draft"]).select_by_value("none")
     page.submit()
     assert [body["draft"] for body in stub.asked] == ["default", "none", "none"]
-    assert page["line"].text == "Decoded by the model alone: 4 passes in 39 ms."
+    assert page["line"].text == "Decoded by the model alone: 14 passes in 136 ms."
     stub.model["draft"] = None
     Select(page["draft"]).select_by_value("default")
     page.submit()
-    assert page["line"].text.endswith("The server's plan takes no draft here.")
+    assert page["line"].text.endswith("The server's plan takes no draft here: it would not pay.")
 
 
 def test_it_is_said_where_speculation_is_slower(page, stub):
@@ -411,7 +411,7 @@ def test_the_forecast_is_downloaded(page, tmp_path):
     lines = (tmp_path / "forecast.csv").read_text().splitlines()
     assert lines[0] == "time,heat"
     assert lines[1] == f"{hours(ROWS + 1)[-1]},{wave(ROWS - 24)}"
-    assert len(lines) == 1 + 4 * PATCH
+    assert len(lines) == 1 + ROWS // 3
 
 
 def test_limits_and_the_audit_are_shown(page, stub):
@@ -492,7 +492,7 @@ def test_with_the_server(browser):
         assert "80 % band between" in page.all(".plot")[0].accessible_name
         assert "100 % of the requests are decoded again" in page["server"].text
         page.drop(long_table())
-        assert page["about"].text == "table.csv: 400 rows, 2 series, 1 column of numbers."
+        assert page["about"].text == "table.csv: 400 rows, 2 series, 1 column of numbers, until 2024-01-09T07:00:00."
         page.set("horizon", 5000)
         page.all("#settings button")[0].click()
         page.until(page.error)

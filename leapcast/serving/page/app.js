@@ -5,6 +5,7 @@ import { last, moment, ofSeries, parse, written } from "./table.js";
 
 const LEVELS = [0.1, 0.5, 0.9]; // median and 80 % band
 const CONTEXTS = 4; // contexts of values sent at most: the model may look for seasons in more than it reads
+const PATCHES = 14; // of a forecast before anybody has said how many: speculation is for long ones
 const COLUMNS = 12; // forecast and drawn at a time, at most
 const LARGEST = 200 * 2 ** 20; // bytes of a file, which is parsed in memory
 const DRAFTS = {
@@ -121,8 +122,10 @@ function open(name, read) {
     table = await read(signal);
     const ids = [...table.series.keys()];
     const columns = table.columns.map((column) => table.header[column]);
+    const rows = table.series.get(ids[0]);
+    const end = table.time === null ? "" : `, until ${table.rows[rows.at(-1)][table.time]}`;
     const series = table.id === null ? "" : `, ${count(ids.length, "series", "series")}`;
-    const about = `${name}: ${count(table.rows.length, "row")}${series}, ${count(columns.length, "column")} of numbers. `;
+    const about = `${name}: ${count(table.rows.length, "row")}${series}, ${count(columns.length, "column")} of numbers${end}. `;
     at("about").textContent = about + table.notes.join(" ");
     at("about").hidden = false;
 
@@ -133,8 +136,8 @@ function open(name, read) {
       ...boxes.map((box, index) => make("label", { className: "check" }, box, make("span", {}, columns[index]))),
     );
     at("columns-field").hidden = columns.length === 1;
-    const rows = table.series.get(ids[0]).length;
-    at("horizon").value = Math.min(4 * model.patch, Math.max(1, Math.floor(rows / 4)), model.limits.horizon ?? Infinity);
+    const usual = Math.min(PATCHES * model.patch, Math.floor(rows.length / 3), model.limits.horizon ?? Infinity);
+    at("horizon").value = Math.max(1, usual);
     at("work").hidden = false;
     await forecast(signal);
   });
@@ -244,9 +247,9 @@ function show(past, answer) {
   const several = past.paths > 1 || past.names.length > 1;
   const keys = [
     ["context", "last values"],
-    ["forecast", past.paths ? `median of ${count(past.paths, "path")}` : "forecast (mean)"],
+    ["forecast", past.paths ? "forecast (median)" : "forecast (mean)"],
     ...(past.paths ? [["band", "80 % band"]] : []),
-    ["patch accepted", several ? "patch accepted in most columns and paths" : "accepted patch"],
+    ...(answer.draft === null ? [] : [["patch accepted", several ? "patch accepted in most columns and paths" : "accepted patch"]]),
     ["patch", "the model's own patch"],
   ];
   at("legend").replaceChildren(
@@ -286,7 +289,7 @@ function summarise(answer, alone, draft, past) {
   const line = at("line");
   at("remark").hidden = true;
   if (answer.draft === null) {
-    const why = draft === "none" ? "" : " The server's plan takes no draft here.";
+    const why = draft === "none" ? "" : " The server's plan takes no draft here: it would not pay.";
     line.replaceChildren(
       ...make("p", {}, "Decoded by the model alone: ", [count(patches, "pass", "passes")], " in ", [
         milliseconds(answer.decode_ms),

@@ -76,12 +76,11 @@ function records(text) {
 
 /** Whether the rows' time stamps (or numbers) rise; cells that are neither do not count. */
 function rises(rows, column) {
-  let last = -Infinity;
-  return rows.every((row) => {
-    const next = moment(row[column])?.seconds ?? Number(row[column]);
-    const later = !(next <= last);
-    last = next;
-    return later;
+  const value = (cell) => moment(cell)?.seconds ?? Number(cell);
+  return rows.every((row, index) => {
+    const [before, next] = [rows[index - 1]?.[column], row[column]];
+    if (before === undefined || (before.length === next.length && before < next)) return true; // in ISO form, and quick
+    return !(value(next) <= value(before));
   });
 }
 
