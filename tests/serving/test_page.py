@@ -146,11 +146,24 @@ def test_the_example_is_forecast_at_once(page, stub):
     (chart,) = page.all(".plot")
     assert chart.find_element(By.TAG_NAME, "canvas").size["width"] > 300
     assert chart.accessible_name.startswith(
-        "Quay Street, value: the last 1008 values, then a forecast of 336 values from "
+        "Quay Street, value: the last 336 values, then a forecast of 336 values from "
     )
     assert chart.accessible_name.endswith("10 of 14 patches accepted.")
-    assert page["about"].text == "Example: 2,016 rows, 2 series, 1 column of numbers, until 2024-02-11T23:00:00."
+    assert page["about"].text == "Example: 2,016 rows, 2 series, 1 column of numbers, until 2024-02-11 23:00:00."
     assert len(page.all("#table tbody tr")) == 14 * PATCH
+
+
+def test_values_are_read_off_the_chart(page):
+    page.example()
+    page.set("paths", 20)
+    page.submit()
+    over = page.all(".u-over")[0]
+    readout = page.all(".readout")[0]
+    assert readout.text == "value"
+    ActionChains(page.browser).move_to_element_with_offset(over, -100, 0).perform()
+    page.until(lambda: re.fullmatch(r"value · 2024-\d\d-\d\d \d\d:\d\d · [\d.]+", readout.text))
+    ActionChains(page.browser).move_to_element_with_offset(over, 100, 0).perform()
+    page.until(lambda: re.search(r" · forecast [\d.]+ \([\d.]+ to [\d.]+\)$", readout.text))
 
 
 def test_a_dropped_file_is_forecast(page, stub):
@@ -199,7 +212,7 @@ def test_settings_are_sent_and_paths_have_a_band(page, stub):
 
 def test_a_series_of_a_long_table_is_chosen(page, stub):
     page.drop(long_table())
-    assert page["about"].text == "table.csv: 400 rows, 2 series, 1 column of numbers, until 2024-01-09T07:00:00."
+    assert page["about"].text == "table.csv: 400 rows, 2 series, 1 column of numbers, until 2024-01-09 07:00:00."
     Select(page["series"]).select_by_visible_text("south")
     page.submit()
     assert stub.asked[-1]["series"][0]["values"] == [wave(i, SERIES["south"]) for i in range(200)]
@@ -492,7 +505,7 @@ def test_with_the_server(browser):
         assert "80 % band between" in page.all(".plot")[0].accessible_name
         assert "100 % of the requests are decoded again" in page["server"].text
         page.drop(long_table())
-        assert page["about"].text == "table.csv: 400 rows, 2 series, 1 column of numbers, until 2024-01-09T07:00:00."
+        assert page["about"].text == "table.csv: 400 rows, 2 series, 1 column of numbers, until 2024-01-09 07:00:00."
         page.set("horizon", 5000)
         page.all("#settings button")[0].click()
         page.until(page.error)

@@ -16,8 +16,8 @@ const DRAFTS = {
 
 const at = (id) => document.getElementById(id);
 const count = (number, word, words = `${word}s`) => `${number.toLocaleString("en")} ${number === 1 ? word : words}`;
-const percent = (share) => `${figure(Number((100 * share).toPrecision(2)))} %`;
-const milliseconds = (value) => `${value.toFixed(value < 10 ? 1 : 0)} ms`;
+const percent = (share) => `${figure(Number((100 * share).toPrecision(2)))}\u00a0%`;
+const milliseconds = (value) => `${value.toFixed(value < 10 ? 1 : 0)}\u00a0ms`;
 
 let model = null; // what /v1/model says
 let table = null;
@@ -123,7 +123,7 @@ function open(name, read) {
     const ids = [...table.series.keys()];
     const columns = table.columns.map((column) => table.header[column]);
     const rows = table.series.get(ids[0]);
-    const end = table.time === null ? "" : `, until ${table.rows[rows.at(-1)][table.time]}`;
+    const end = table.time === null ? "" : `, until ${table.rows[rows.at(-1)][table.time].replace("T", " ")}`;
     const series = table.id === null ? "" : `, ${count(ids.length, "series", "series")}`;
     const about = `${name}: ${count(table.rows.length, "row")}${series}, ${count(columns.length, "column")} of numbers${end}. `;
     at("about").textContent = about + table.notes.join(" ");
@@ -207,7 +207,7 @@ function show(past, answer) {
     const iso = new Date(x * 1000).toISOString();
     return days ? iso.slice(0, 10) : `${iso.slice(0, 10)} ${iso.slice(11, 16)}${past.zoned ? " UTC" : ""}`;
   };
-  const shown = Math.min(past.x.length, Math.max(3 * horizon, 2 * answer.patch));
+  const shown = Math.min(past.x.length, Math.max(horizon, 4 * answer.patch));
   const edge = (patch) => (patch ? ahead[Math.min(patch * answer.patch, horizon) - 1] : past.x.at(-1));
   const patches = accepted.map((taken, patch) => ({ from: edge(patch), to: edge(patch + 1), accepted: taken }));
   const [low, middle, high] = LEVELS.map((level) => (past.paths ? quantiles[String(level)] : null));
@@ -307,8 +307,8 @@ function summarise(answer, alone, draft, past) {
   ];
   if (alone) {
     const times = alone.decode_ms / answer.decode_ms;
-    const factor = (value) => `${value.toFixed(value < 10 ? 1 : 0)} ×`;
-    const verdict = times >= 1.05 ? `${factor(times)} faster` : times > 1 / 1.05 ? "no gain" : `${factor(1 / times)} slower`;
+    const factor = (value) => `${value.toFixed(value < 10 ? 1 : 0)}\u00a0×`;
+    const verdict = times >= 1.05 ? `${factor(times)}\u00a0faster` : times > 1 / 1.05 ? "no gain" : `${factor(1 / times)}\u00a0slower`;
     parts.push([milliseconds(alone.decode_ms)], " without: ", [verdict], " (this machine, this request).");
     at("remark").textContent = remarks(answer, alone, past);
     at("remark").hidden = false;

@@ -9,7 +9,7 @@ function shade(u, patches) {
   const ratio = devicePixelRatio;
   const strip = STRIP * ratio;
   ctx.save();
-  ctx.fillStyle = ctx.strokeStyle = colour("accepted");
+  ctx.strokeStyle = colour("accent");
   ctx.lineWidth = ratio;
   for (const { from, to, accepted } of patches) {
     const [left, right] = [from, to].map((x) => Math.round(u.valToPos(x, "x", true)));
@@ -17,10 +17,10 @@ function shade(u, patches) {
     const box = [left + ratio, bottom - strip, right - left - 2 * ratio, strip - ratio];
     ctx.strokeRect(...box);
     if (!accepted) continue;
+    ctx.fillStyle = colour("accent");
     ctx.fillRect(...box);
-    ctx.globalAlpha = 0.12;
-    ctx.fillRect(left, bbox.top, right - left, bbox.height);
-    ctx.globalAlpha = 1;
+    ctx.fillStyle = colour("shade");
+    ctx.fillRect(left, bbox.top, right - left, bbox.height - strip);
   }
   ctx.restore();
 }
@@ -91,7 +91,7 @@ export function draw(box, { x, context, middle, low, high, patches, dated, name,
     series: [
       {},
       line(colour("ink"), 1.25),
-      line(accent, 2),
+      line(accent, plot.clientWidth < 500 ? 1.5 : 2),
       ...(low ? [{ stroke: "transparent", points: { show: false } }, { stroke: "transparent", points: { show: false } }] : []),
     ],
     bands: low ? [{ series: [3, 4], fill: colour("band") }] : [],
