@@ -48,7 +48,7 @@ def find(series: list[np.ndarray], step, most: int) -> Season:
             season, or a peak of the autocorrelation is far better, the peak is taken.
         most: longest season considered, in time steps (the context).
     """
-    parts = [_chosen(part) for part in series]
+    parts = [Part.of(part) for part in series]
     kind, likely = candidates(step)
     seen = {lag: value for lag in likely if lag <= most and (value := autocorrelation(parts, lag)) is not None}
     every = _nested(parts, seen, CHANCE)
@@ -109,11 +109,32 @@ def candidates(step) -> tuple[str | None, list[int]]:
     return name, [int(span / seconds) for span in (DAY, 7 * DAY) if span % seconds == 0 and span > seconds]
 
 
-def autocorrelation(parts: list[np.ndarray], lag: int, difference: bool = False) -> float | None:
+class Part(NamedTuple):
+    """A series, and what every lag needs of it."""
+
+    values: np.ndarray  # [rows, C], standardised; constant columns are 0
+    sums: np.ndarray  # [rows + 1, C], of the values before each row
+    changes: np.ndarray  # [rows - 1, C], minus their mean
+
+    @classmethod
+    def of(cls, series: np.ndarray) -> "Part":
+        """The last ``ROWS`` rows of at most ``COLUMNS`` columns of ``[rows, C]``."""
+        columns = np.unique(np.linspace(0, series.shape[1] - 1, min(COLUMNS, series.shape[1])).round().astype(int))
+        values = series[-ROWS:, columns].astype(np.float64)
+        values, most = values - values.mean(0), np.abs(values).max(0)
+        spread = values.std(0)
+        varied = spread > 1e-12 * most
+        values = np.where(varied, values, 0) / np.where(varied, spread, 1)
+        sums, changes = np.zeros((len(values) + 1, values.shape[1])), np.diff(values, axis=0)
+        np.cumsum(values, 0, out=sums[1:])
+        return cls(values, sums, changes - changes.mean(0) if len(changes) else changes)
+
+
+def autocorrelation(parts: list[Part], lag: int, difference: bool = False) -> float | None:
     """Autocorrelation at ``lag``, averaged over the columns of all parts, each minus its moving mean over the lag.
 
     Args:
-        parts: each ``[rows, C]``; those shorter than ``SEASONS`` lags, and constant columns, are left out.
+        parts: those shorter than ``SEASONS`` lags, and constant columns, are left out.
         lag: in time steps.
         difference: use differences between consecutive rows instead of subtracting the moving mean.
 
@@ -121,34 +142,22 @@ def autocorrelation(parts: list[np.ndarray], lag: int, difference: bool = False)
         the autocorrelation; None where nothing is left.
     """
     correlations: list[float] = []
-    for part in parts:
-        if len(part) < SEASONS * lag:
+    for values, sums, changes in parts:
+        if (rows := len(values)) < SEASONS * lag:
             continue
-        if difference:
-            left = np.diff(part, axis=0)
-        else:
-            sums = np.cumsum(np.pad(part, ((1, 0), (0, 0))), 0)
+        left = changes
+        if not difference:
             before = (lag - 1) // 2
-            left = part[before : before + len(part) - lag + 1] - (sums[lag:] - sums[:-lag]) / lag
-        left = left - left.mean(0)
+            left = values[before : before + rows - lag + 1] - (sums[lag:] - sums[:-lag]) / lag
+            left -= left.mean(0)
         early, late = left[:-lag], left[lag:]
-        energy = np.sqrt((early**2).sum(0) * (late**2).sum(0))
-        varied = energy > 1e-20 * len(part)  # columns are standardised: less is rounding error
+        energy = np.sqrt((early * early).sum(0) * (late * late).sum(0))
+        varied = energy > 1e-20 * rows  # columns are standardised: less is rounding error
         correlations += ((early * late).sum(0)[varied] / energy[varied]).tolist()
-    return float(np.mean(correlations)) if correlations else None
+    return sum(correlations) / len(correlations) if correlations else None
 
 
-def _chosen(part: np.ndarray) -> np.ndarray:
-    """The last ``ROWS`` rows of at most ``COLUMNS`` columns, standardised; constant columns are 0."""
-    columns = np.unique(np.linspace(0, part.shape[1] - 1, min(COLUMNS, part.shape[1])).round().astype(int))
-    part = part[-ROWS:, columns].astype(np.float64)
-    part, most = part - part.mean(0), np.abs(part).max(0)
-    spread = part.std(0)
-    varied = spread > 1e-12 * most
-    return np.where(varied, part, 0) / np.where(varied, spread, 1)
-
-
-def _nested(parts: list[np.ndarray], seen: dict[int, float], chance: float) -> tuple[int, ...]:
+def _nested(parts: list[Part], seen: dict[int, float], chance: float) -> tuple[int, ...]:
     """The shortest significant season, and each longer one that clearly improves on the one before; (1,) if none is."""
     found: list[int] = []
     for lag in sorted(seen):
@@ -159,24 +168,24 @@ def _nested(parts: list[np.ndarray], seen: dict[int, float], chance: float) -> t
     return tuple(found) or (1,)
 
 
-def _beyond_chance(parts: list[np.ndarray], lag: int, value: float, chance: float) -> bool:
+def _beyond_chance(parts: list[Part], lag: int, value: float, chance: float) -> bool:
     """Whether the autocorrelation at this lag, or that of differences, exceeds that of noise or a random walk."""
-    pairs = sum(len(part) - 2 * lag + 1 for part in parts if len(part) >= SEASONS * lag)
+    pairs = sum(len(part.values) - 2 * lag + 1 for part in parts if len(part.values) >= SEASONS * lag)
     # a random walk minus its moving mean is about independent at distances of a quarter of the lag
     return value > chance * (lag / 4 / pairs) ** 0.5 or (autocorrelation(parts, lag, True) or 0) > chance / pairs**0.5
 
 
-def _peaks(parts: list[np.ndarray], most: int) -> list[int]:
+def _peaks(parts: list[Part], most: int) -> list[int]:
     """Lags of the highest local maxima of the autocorrelation of values and of their differences."""
-    most = min(most, max(len(part) for part in parts) // SEASONS)
+    most = min(most, max(len(part.values) for part in parts) // SEASONS)
     lags_found = set()
-    for difference in (0, 1):
+    for kind in ("values", "changes"):
         total = np.zeros(most + 2)
         for part in parts:
-            if len(part) < most + 3:
+            if len(part.values) < most + 3:
                 continue
-            values = np.diff(part, difference, axis=0)
-            spectrum = np.fft.rfft(values - values.mean(0), 2 * len(values), axis=0)
+            values = getattr(part, kind)
+            spectrum = np.fft.rfft(values, 2 * len(values), axis=0)
             total += np.fft.irfft((np.abs(spectrum) ** 2).sum(1))[: most + 2]
         lags = np.arange(2, most + 1)
         tops = lags[(total[lags] > total[lags - 1]) & (total[lags] >= total[lags + 1]) & (total[lags] > 0)]

@@ -33,14 +33,18 @@ def serve(args: Namespace) -> None:
     except ImportError as error:
         raise UserError(f"{MISSING} ({error})") from error
     token = read_token(args.token_file)
-    engine = load(args)
-    app = create_app(engine, settings(args, token))
-    config = uvicorn.Config(app, log_level="warning", access_log=False)
+    place = listen(args.host, args.port)  # before what takes seconds
+    app = create_app(load(args), settings(args, token))
 
     class Server(uvicorn.Server):
         """Drains before it stops, which another signal does at once."""
 
         stopped = 0  # by this signal
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            for line in told(args, app.state.server.described(), place.getsockname()[1]):
+                print(flagged(line), flush=True)
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             if self.stopped:
@@ -49,16 +53,13 @@ def serve(args: Namespace) -> None:
 
         async def on_tick(self, counter: int) -> bool:  # ten times a second
             batcher = app.state.server.batcher
-            batcher.draining = batcher.draining or bool(self.stopped)
-            self.should_exit = self.should_exit or (batcher.draining and not batcher.admitted)
+            if self.stopped:
+                batcher.drain()
+                self.should_exit = self.should_exit or not batcher.admitted
             return await super().on_tick(counter)
 
-    server = Server(config)
-    place = listen(args.host, args.port)
-
+    server = Server(uvicorn.Config(app, log_level="warning", access_log=False))
     with place:
-        for line in told(args, app.state.server.described(), place.getsockname()[1]):
-            print(flagged(line), flush=True)
         server.run([place])
     if server.stopped == signal.SIGINT:
         raise KeyboardInterrupt("every request that was begun is answered")

@@ -3,7 +3,7 @@
 import math
 import secrets
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -18,11 +18,11 @@ from leapcast.backtest import Backtest
 from leapcast.data_provider import seasons
 from leapcast.data_provider.calendars import other_frequency
 from leapcast.data_provider.histories import History, Table, told_filled
-from leapcast.inputs import Item, batches, is_series, profile_of, standardise, standardise_together, whole
+from leapcast.inputs import Item, batches, is_series, profile_of, profiles_of, standardise, standardise_together, whole
 from leapcast.models import FREE, MODELS, UNTRAINED, is_itself
 from leapcast.models.errors import UserError, flagged
 from leapcast.models.inference import find_device, for_inference, weights
-from leapcast.models.layers.patches import padded, paths, quantiles, row_series, windows_together
+from leapcast.models.layers.patches import CPU_TOKENS, joined, padded, paths, quantiles, row_series, windows_together
 from leapcast.models.self_draft import self_draft
 from leapcast.outputs import QUANTILES, average, check_names, half_difference, uncrossed
 from leapcast.utils.analysis.backtest import ORIGINS, add
@@ -488,41 +488,58 @@ class SpeculativeForecaster:
     def decode(
         self,
         histories: list[History],
-        horizon: int,
+        horizon: int | Sequence[int],
         num_samples: int,
         sigma: float | Calibration,
         seed: int | None = None,
     ) -> tuple[np.ndarray, Statistics]:
         """Paths ``[series, S, H, C]`` in the units of the data (S is 1 in point mode), and the decoder's statistics.
 
-        Their ``quantiles`` are in these units, too: ``[series, H, C, levels]``.
+        Their ``quantiles`` are in these units, too: ``[series, H, C, levels]``; ``accepted_patches`` are
+        ``[series, S, patches, C]``, with one column for all where they are joint. Where each series has a horizon of
+        its own, H is the furthest, and what is beyond the others' is NaN.
 
         Raises:
             UserError: a series is too short or too wide, or the forecast is not finite.
         """
-        if horizon < 1 or num_samples < 1:
-            raise UserError(f"horizon {horizon}, {num_samples} paths: give at least 1 of each")
+        horizons = [horizon] * len(histories) if isinstance(horizon, int) else list(horizon)
+        if min(horizons) < 1 or num_samples < 1:
+            raise UserError(f"horizon {min(horizons)}, {num_samples} paths: give at least 1 of each")
         for history in histories:
             self.check(history)
         check_kinds(histories)
-        # decoded together: of the same seasons, and of the same context, or to be padded to at most twice its length
-        alike: dict[tuple[int, tuple[int, ...]], list[int]] = {}
-        read = [self.read_by(history, horizon) for history in histories]
-        for i, (context, lengths) in enumerate(read):
-            size = (-(-context // self.patch_len) - 1).bit_length() if self.target.config.pads else context
-            alike.setdefault((size, lengths), []).append(i)
-        parts = [
-            self._decode_alike([(histories[i], read[i][0]) for i in which], lengths, horizon, num_samples, sigma, seed)
-            for (_, lengths), which in alike.items()
-        ]
-        order = np.argsort(np.concatenate(list(alike.values())))
-        values, counts = np.concatenate([part[0] for part in parts])[order], total(parts)
-        if parts[0][1].quantiles is not None:
-            counts.quantiles = np.concatenate([part[1].quantiles for part in parts])[order]
-        if not np.isfinite(values).all():
-            bad = histories[int(np.argwhere(~np.isfinite(values))[0][0])]
-            raise UserError(f"the forecast{_of(bad)} is not finite: its values are too large for this model")
-        return values, counts
+        read = [self.read_by(*one) for one in zip(histories, horizons, strict=True)]
+        alike = self._alike([context for context, _ in read], horizons, histories[0].values.shape[1], num_samples)
+        parts = []
+        for which in alike:
+            series = [(histories[i], *read[i], horizons[i]) for i in which]
+            parts.append(self._decode_alike(series, num_samples, sigma, seed))
+        order = torch.from_numpy(np.argsort(np.concatenate(alike)))
+        values, counts = joined([part[0] for part in parts], 2)[order], Statistics.joined([part[1] for part in parts])
+        beyond = torch.arange(values.shape[2]) >= torch.tensor(horizons).unsqueeze(1)  # [series, H]
+        bad = torch.nonzero(~(values.isfinite() | beyond[:, None, :, None]))
+        if len(bad):
+            worst = histories[int(bad[0, 0])]
+            raise UserError(f"the forecast{_of(worst)} is not finite: its values are too large for this model")
+        values.masked_fill_(beyond[:, None, :, None], torch.nan)
+        if counts.quantiles is not None:
+            counts.quantiles = counts.quantiles[order].masked_fill(beyond[..., None, None], torch.nan).numpy()
+        if counts.accepted_patches is not None:
+            counts.accepted_patches = counts.accepted_patches[order].transpose(1, 2)
+        return values.numpy(), counts
+
+    def _alike(self, contexts: list[int], horizons: list[int], variables: int, samples: int) -> list[list[int]]:
+        """Indices of the series that are decoded together.
+
+        Shorter contexts are padded: to any length where all together are few, else to at most twice theirs.
+        """
+        patches, furthest = [-(-context // self.patch_len) for context in contexts], -(-max(horizons) // self.patch_len)
+        alike: dict[int, list[int]] = {}
+        few = len(contexts) * variables * samples * (max(patches) + furthest) <= CPU_TOKENS
+        paddable = self.target.config.cacheable(1 if self.channels == "independent" else variables)
+        for i, count in enumerate(patches):
+            alike.setdefault(0 if few and paddable else (count - 1).bit_length() if paddable else count, []).append(i)
+        return list(alike.values())
 
     def read_by(self, history: History, horizon: int, rows: int | None = None) -> tuple[int, tuple[int, ...]]:
         """The context that the target reads of a series of so many rows (default: all), and the seasons of its profile.
@@ -548,22 +565,21 @@ class SpeculativeForecaster:
 
     def _decode_alike(
         self,
-        series: list[tuple[History, int]],
-        lengths: tuple[int, ...],
-        horizon: int,
+        series: list[tuple[History, int, tuple[int, ...], int]],
         num_samples: int,
         sigma,
         seed: int | None,
-    ) -> tuple[np.ndarray, Statistics]:
-        """As :meth:`decode`, for series with contexts of so many steps and profiles of seasons of these lengths."""
-        contexts = [history.values[-context:] for history, context in series]
+    ) -> tuple[Tensor, Statistics]:
+        """As :meth:`decode`, in one batch; each series with its context, seasons of its profile, and horizon."""
+        contexts = [history.values[-context:] for history, context, _, _ in series]
         scaled, level, scale = standardise_together(contexts)
-        context = scaled.shape[1]
+        context, horizons = scaled.shape[1], [horizon for *_, horizon in series]
+        read = [(length, seasons) for _, length, seasons, _ in series]
         # of the context alone at first: whether there is room for the horizon is checked in decoding
-        x = torch.from_numpy((scaled - profile_of(scaled, context, lengths, 0)).astype(np.float32)).to(self.device)
-        numbers = torch.tensor([history.number for history, _ in series], device=self.device)
-        patches, statistics = self._decode(padded(x, self.patch_len), numbers, horizon, num_samples, sigma, seed)
-        profile = profile_of(scaled, context, lengths, horizon)[:, None, context:]
+        x = torch.from_numpy((scaled - profiles_of(scaled, read, 0)).astype(np.float32)).to(self.device)
+        numbers = torch.tensor([history.number for history, *_ in series], device=self.device)
+        patches, statistics = self._decode(padded(x, self.patch_len), numbers, horizons, num_samples, sigma, seed)
+        profile = profiles_of(scaled, read, max(horizons))[:, None, context:]
         lowest = np.stack([values.min(0) for values in contexts])[:, None, None]  # [series, 1, 1, C]
         least = np.where(lowest >= 0, 0, -np.inf) if self.nonnegative else -np.inf
 
@@ -575,7 +591,8 @@ class SpeculativeForecaster:
         if statistics.quantiles is not None:
             own = in_units(statistics.quantiles.cpu().double().numpy().transpose(0, 3, 1, 2))
             statistics.quantiles = (uncrossed(own) if self.fix_quantile_crossing else own).transpose(0, 2, 3, 1)
-        return in_units(patches.cpu().double().numpy()), statistics
+            statistics.quantiles = torch.from_numpy(statistics.quantiles)
+        return torch.from_numpy(in_units(patches.cpu().double().numpy())), statistics
 
     @property
     def least(self) -> int:
@@ -629,32 +646,35 @@ class SpeculativeForecaster:
         return pd.DataFrame(columns)
 
     def _decode(
-        self, x: Tensor, numbers: Tensor, horizon: int, samples: int, sigma, seed: int | None
+        self, x: Tensor, numbers: Tensor, horizons: list[int], samples: int, sigma, seed: int | None
     ) -> tuple[Tensor, Statistics]:
-        variables = x.shape[2]
+        series, _, variables = x.shape
+        each, horizon = torch.tensor([math.ceil(horizon / self.patch_len) for horizon in horizons]), max(horizons)
         if self.channels == "independent":  # variables become rows
             x, numbers = x.transpose(1, 2).flatten(0, 1).unsqueeze(2), row_series(numbers, self.channels, variables)
-        config, steps = self.prepare(samples, sigma, x.shape[2], seed), math.ceil(horizon / self.patch_len)
+            each = each.repeat_interleave(variables)
+        config, steps = self.prepare(samples, sigma, x.shape[2], seed), int(each.max())
         if config.quantiles == "long" and steps > self.target.config.long_head:
             most = self.target.config.long_head * self.patch_len
             raise UserError(f"`long_head_quantiles` reach {most} time steps: lower `horizon`, or leave them out")
         if self.flips(samples):
-            x, numbers = torch.cat((x, -x)), torch.cat((numbers, numbers))
+            x, numbers, each = torch.cat((x, -x)), torch.cat((numbers, numbers)), torch.cat((each, each))
         together = self.together(x, steps, samples)
         check_room(self.target.config, config, x, steps, samples, together, config.k or 0)
         parts = []
-        for rows, keys in zip(x.split(together), numbers.split(together), strict=True):
+        for rows, patches_ahead, keys in zip(*(of.split(together) for of in (x, each, numbers)), strict=True):
             if self.drafting is None:
-                patches, own = target_rollout(self.target, config, rows, steps, keys, samples)
+                patches, own = target_rollout(self.target, config, rows, patches_ahead, keys, samples)
                 alone = replace(Statistics.empty(), quantiles=quantiles(own, self.channels, x.shape[2]))
                 parts.append((paths(patches, samples, self.channels, x.shape[2]), alone))
             else:
-                parts.append(self.decoder.generate(rows, steps, keys, samples))
-        drawn, statistics = torch.cat([part[0] for part in parts]), total(parts)
+                parts.append(self.decoder.generate(rows, patches_ahead, keys, samples))
+        drawn, statistics = joined([part[0] for part in parts], -2), Statistics.joined([part[1] for part in parts])
         drawn = (drawn[:, None] if samples == 1 else drawn)[:, :, :horizon]
-        own = None
-        if config.quantiles != "none":
-            own = torch.cat([part[1].quantiles for part in parts])[:, :horizon]
+        own = None if statistics.quantiles is None else statistics.quantiles[:, :horizon]
+        if (accepted := statistics.accepted_patches) is not None:  # of x, where -x was beside it
+            accepted = accepted.unflatten(0, (-1, len(numbers) // series // (1 + self.flips(samples)), samples))
+            statistics.accepted_patches = accepted[:series].permute(0, 3, 2, 1)  # time second
         if self.flips(samples):
             drawn = half_difference(drawn)
             own = None if own is None else half_difference(own, -1)

@@ -137,6 +137,16 @@ def standardise_together(contexts: list[np.ndarray]) -> tuple[np.ndarray, np.nda
     return scaled, level, scale
 
 
+def profiles_of(scaled: np.ndarray, read: list[tuple[int, tuple[int, ...]]], steps: int) -> np.ndarray:
+    """:func:`profile_of` of windows that each read so many of the last time steps, with seasons of their own."""
+    context = scaled.shape[1]
+    profile = np.zeros((len(scaled), context + steps, scaled.shape[2]))
+    for length, seasons in dict.fromkeys(read):
+        rows = [i for i, one in enumerate(read) if one == (length, seasons)]
+        profile[rows, context - length :] = profile_of(scaled[rows, context - length :], length, seasons, steps)
+    return profile
+
+
 def profile_of(scaled: np.ndarray, context: int, seasons: tuple[int, ...], steps: int) -> np.ndarray:
     """The seasonal profile of the context of standardised windows ``[B, T, C]``: ``[B, context + steps, C]``."""
     return seasonal_profile(torch.from_numpy(scaled[:, :context]), seasons, steps).numpy()

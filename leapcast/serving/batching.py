@@ -62,7 +62,7 @@ class Batcher:
         self.max_batch, self.max_wait, self.max_queue = max_batch, max_wait, max_queue
         self.waiting: deque[Waiting] = deque()
         self.admitted = 0  # requests in progress
-        self.draining = False  # set to begin nothing more
+        self.draining = False
         self.changed = asyncio.Event()
         self.worker = ThreadPoolExecutor(1, "decode")
         self.task: asyncio.Task | None = None
@@ -75,6 +75,11 @@ class Batcher:
             self.task.cancel()
             await asyncio.wait([self.task])
         self.worker.shutdown(wait=False, cancel_futures=True)
+
+    def drain(self) -> None:
+        """Admit nothing more; what waits begins without waiting for others."""
+        self.draining = True
+        self.changed.set()
 
     @contextmanager
     def admit(self) -> Iterator[None]:
@@ -121,9 +126,9 @@ class Batcher:
         return found
 
     def ready_in(self) -> float:
-        """Seconds until a batch is to begin at the latest; 0 where it is full."""
+        """Seconds until a batch is to begin at the latest; 0 where it is full, or where no others will come."""
         rows = sum(one.job.rows for one in self.waiting if one.job.group == self.waiting[0].job.group)
-        return 0.0 if rows >= self.max_batch else self.waiting[0].since + self.max_wait - self.clock()
+        return 0.0 if rows >= self.max_batch or self.draining else self.waiting[0].since + self.max_wait - self.clock()
 
     async def work(self) -> None:
         loop = asyncio.get_running_loop()

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
+from leapcast.data_provider.histories import History
 from leapcast.forecaster import CALIBRATED_ON, SpeculativeForecaster
 from leapcast.models import timer_xl_draft
 from leapcast.models.errors import UserError
@@ -314,3 +315,34 @@ def test_gaps_that_are_filled_are_told():
         UserWarning, match=r"2 of 2 series had gaps, the first 's0': filled by `missing` interpolate: a 1 "
     ):
         SpeculativeForecaster(*models()).forecast(frame, 4, id_column="id", missing="interpolate")
+
+
+@pytest.mark.parametrize("channels", ["joint", "independent"])
+@pytest.mark.parametrize("drafted", ["trained", "self", None])
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize("few", [True, False])
+def test_series_of_any_length_and_horizon_are_decoded_as_each_alone(channels, drafted, samples, few, monkeypatch):
+    if not few:
+        monkeypatch.setattr("leapcast.forecaster.CPU_TOKENS", 1)
+    target = tiny(0, dtype=torch.float32, channels=channels, any_length=True, profile="found")
+    trained = timer_xl_draft.Model(timer_xl_draft.Config(**vars(target.configs))).eval()
+    draft = {"trained": trained, "self": "self", None: None}[drafted]
+    forecaster = SpeculativeForecaster(
+        target, draft, accept_mse_tol=0.05, sigma=0.3, seed=3, adaptive="off", season=4, k=2
+    )
+    lengths, horizons = (12, 40, 9, 21, 8), [9, 1, 30, 4, 12]
+    data = [100 * walk(1, length, 2, seed=i)[0].numpy() for i, length in enumerate(lengths)]
+    histories = [History(i, None, pd.RangeIndex(len(one)), 1, one, 1.0) for i, one in enumerate(data)]
+    forecaster.choose(histories, max(horizons), samples, 0.3)
+    together, statistics = forecaster.decode(histories, horizons, samples, 0.3)
+    assert together.shape == (5, samples, 30, 2)
+    if drafted:
+        assert statistics.accepted_patches.shape == (5, samples, 8, 1 if channels == "joint" else 2)
+    for i, (history, horizon) in enumerate(zip(histories, horizons, strict=True)):
+        alone, found = forecaster.decode([history], horizon, samples, 0.3)
+        np.testing.assert_allclose(together[i, :, :horizon], alone[0], rtol=1e-3, atol=1e-2)
+        assert np.isnan(together[i, :, horizon:]).all()
+        if drafted:
+            accepted, patches = statistics.accepted_patches[i], -(-horizon // 4)
+            assert torch.equal(accepted[:, :patches], found.accepted_patches[0])
+            assert not accepted[:, patches:].any()

@@ -1,0 +1,94 @@
+"""What is not a request is refused in one line that tells where."""
+
+import json
+
+import pytest
+
+from leapcast.models.errors import UserError
+from leapcast.serving.requests import parse
+from leapcast.serving.settings import Settings
+
+LIMITS = Settings(max_series=2, max_values=10, max_horizon=20, max_samples=30)
+
+
+def series(**fields) -> bytes:
+    return json.dumps({"series": [{"values": [1, 2.5], "horizon": 3} | fields]}).encode()
+
+
+def request(**fields) -> bytes:
+    return json.dumps({"series": [{"values": [1, 2.5]}], "horizon": 3} | fields).encode()
+
+
+def raw(value: str) -> bytes:
+    return b'{"series": [{"values": [1, %s]}], "horizon": 3}' % value.encode()
+
+
+def test_a_request():
+    found = parse(request(series=[{"values": [1, 2]}, {"values": [3.5], "horizon": 7}], quantile_levels=[0.1]), LIMITS)
+    assert found.horizons == [3, 7]
+    assert (found.draft, found.mode, found.seed, found.tolerance) == ("default", None, 0, None)
+
+
+def test_rows_of_columns():
+    (found,) = parse(series(values=[[1, 2], [3, 4]]), LIMITS).series
+    assert found.columns == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "line"),
+    {
+        b"": "Invalid JSON",
+        b"[]": "should be an object",
+        b"\xff\xfe": "Invalid JSON",
+        b"[" * 100_000: "recursion limit",
+        raw("[" * 100 + "]" * 100): "valid number",
+        raw("NaN"): r"series\[0\].values\[1\]: .*finite number",
+        raw("Infinity"): "finite number",
+        raw("1e400"): "finite number",
+        raw("1" * 400): "finite number",
+        raw("1" * 5000): "out of range",
+        raw("null"): r"series\[0\].values\[1\]: .*valid number",
+        raw("true"): "valid number",
+        raw('"2"'): "valid number",
+        series(values=[]): r"series\[0\].values: .*at least 1 item",
+        series(values=[[]]): "at least 1 item",
+        series(values=[[1, 2], [3]]): r"series\[0\]: values: rows of different lengths",
+        series(values=[[1], 2]): "valid array",
+        series(values={}): "valid array",
+        series(path="/etc/passwd"): r"series\[0\].path: Extra inputs",
+        series(id="x" * 1001): r"series\[0\].id: .*1000 characters",
+        series(id=3): "valid string",
+        series(horizon=0): "greater than or equal to 1",
+        series(horizon=2.5): "valid integer",
+        series(horizon=True): "valid integer",
+        series(start="2024-01-01"): "both start and freq",
+        series(start="2024-01-01", freq="h", timestamps=["a", "b"]): "not both",
+        series(timestamps=["2024-01-01"]): "1 timestamps for 2 values",
+        request(series=[]): "series: .*at least 1 item",
+        request(series=[{"values": [1]}, {"values": [[1, 2]]}]): "different numbers of columns",
+        request(horizon=None): "give a horizon",
+        request(checkpoint="other"): "checkpoint: Extra inputs",
+        request(mode="fast"): "mode: give sample, point, coupled",
+        request(draft="/tmp/draft.pth"): "draft: give default, self, none",
+        request(quantile_levels=[0.5, 1]): r"quantile_levels\[1\]: .*less than 1",
+        request(quantile_levels=[0.5, 0.5]): "twice",
+        request(quantile_levels=[0.5] * 100): "at most 99",
+        request(tolerance=-1): "greater than or equal to 0",
+        request(seed=-1): "greater than or equal to 0",
+        request(seed=2**63): "less than",
+        request(series=[{"values": [1]}] * 3): "series: 3 are asked for, and this server takes at most 2",
+        series(values=[0.0] * 11): "values: 11",
+        series(values=[[0.0] * 3] * 4): "values: 12",
+        series(horizon=21): "horizon: 21",
+        request(num_samples=31): "num_samples: 31",
+    }.items(),
+)
+def test_what_is_refused(body, line):
+    with pytest.raises(UserError, match=line) as caught:
+        parse(body, LIMITS)
+    assert len(str(caught.value)) < 2 * 1000 + 200
+
+
+def test_of_many_errors_one_is_told():
+    with pytest.raises(UserError, match=r"series\[0\].values\[0\]: Input should be a valid number$"):
+        parse(series(values=[None] * 10), LIMITS)
