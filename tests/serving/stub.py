@@ -42,6 +42,7 @@ def wave(row: int, level: float = 100.0) -> float:
 class Stub(http.server.ThreadingHTTPServer):
     """``model``: the answer of /v1/model; ``token``: what is asked for; ``asked``: the forecasts' bodies, in order.
 
+    ``planned``: the default draft's name, None where the plan takes none;
     ``refusal``: status and detail of the next forecasts' answers; ``slower``: speculation takes longer than the target.
     """
 
@@ -50,6 +51,7 @@ class Stub(http.server.ThreadingHTTPServer):
         self.model = dict(MODEL)
         self.token: str | None = None
         self.refusal: tuple[int, str] | None = None
+        self.planned: str | None = self.model["draft"]
         self.slower = False
         self.asked: list[dict] = []
         self.url = f"http://127.0.0.1:{self.server_port}/"
@@ -70,7 +72,7 @@ class Stub(http.server.ThreadingHTTPServer):
             return [[v * factor for v in row] if joint else row * factor for row in ahead]
 
         patches = -(-horizon // PATCH)
-        draft = {"none": None, "self": "self"}.get(body["draft"], self.model["draft"])
+        draft = {"none": None, "self": "self"}.get(body["draft"], self.planned)
         accepted = [draft is not None and i % 4 != 0 for i in range(patches)]
         alone, fast = 9.7 * patches, 9.7 * (patches - sum(accepted)) + 4
         times = None

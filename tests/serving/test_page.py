@@ -235,7 +235,7 @@ def test_without_a_draft_nothing_is_compared(page, stub):
     page.submit()
     assert [body["draft"] for body in stub.asked] == ["default", "none", "none"]
     assert page["line"].text == "Decoded by the model alone: 14 passes in 136 ms."
-    stub.model["draft"] = None
+    stub.planned = None
     Select(page["draft"]).select_by_value("default")
     page.submit()
     assert page["line"].text.endswith("The server's plan takes no draft here: it would not pay.")

@@ -1,4 +1,4 @@
-// The page: a table in, a forecast out, and what speculation saved. Talks to the server that it came from, and to nobody else.
+// The page: a table in, a forecast out, and what speculation saved. It talks to the server that it came from only.
 
 import { draw, figure } from "./chart.js";
 import { last, moment, ofSeries, parse, written } from "./table.js";
@@ -8,6 +8,8 @@ const CONTEXTS = 4; // contexts of values sent at most: the model may look for s
 const PATCHES = 14; // of a forecast before anybody has said how many: speculation is for long ones
 const COLUMNS = 12; // forecast and drawn at a time, at most
 const LARGEST = 200 * 2 ** 20; // bytes of a file, which is parsed in memory
+const NOTHING = 0.05; // share by which times differ for no reason
+const SCOPE = " (this machine, this request).";
 const DRAFTS = {
   default: ({ draft }) => `default: ${draft ?? "none"}`,
   self: () => "self: the model itself",
@@ -25,6 +27,7 @@ let token = ""; // in memory only
 let running = null; // what aborts the task under way
 let refused = null; // the task to go on with once a token is given
 let render = () => {}; // draws the charts again
+let drawn = []; // what removes each chart
 
 /** A new element; children that are arrays of one text are strong. */
 function make(tag, attributes, ...children) {
@@ -40,10 +43,18 @@ function tell(message) {
 
 /** The server's answer to a request, as JSON; an Error of one line where there is none. */
 async function call(path, signal, body) {
-  const headers = { ...(body && { "Content-Type": "application/json" }), ...(token && { Authorization: `Bearer ${token}` }) };
+  const headers = {
+    ...(body && { "Content-Type": "application/json" }),
+    ...(token && { Authorization: `Bearer ${token}` }),
+  };
   let response;
   try {
-    response = await fetch(path, { method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body), signal });
+    response = await fetch(path, {
+      method: body ? "POST" : "GET",
+      headers,
+      body: body && JSON.stringify(body),
+      signal,
+    });
   } catch (error) {
     if (signal.aborted) throw error;
     throw new Error("the server does not answer: is it still running?");
@@ -94,7 +105,9 @@ async function describe(signal) {
   const bytes = model.limits.body_bytes;
   const audit = model.audit;
   const rows = {
-    Model: [model.name, model.target, `${figure(model.parameters / 1e6)} million parameters`].filter(Boolean).join(", "),
+    Model: [model.name, model.target, `${figure(model.parameters / 1e6)} million parameters`]
+      .filter(Boolean)
+      .join(", "),
     Draft: model.draft ?? "none",
     Patch: count(model.patch, "value"),
     Context: `${count(model.context, "value")}; a series needs at least ${model.shortest.toLocaleString("en")}`,
@@ -131,7 +144,9 @@ function open(name, read) {
 
     at("series").replaceChildren(...ids.map((id) => make("option", { value: id }, id === "" ? "(no id)" : id)));
     at("series-field").hidden = table.id === null;
-    const boxes = table.columns.map((column, index) => make("input", { type: "checkbox", value: column, checked: !index }));
+    const boxes = table.columns.map((column, index) =>
+      make("input", { type: "checkbox", value: column, checked: !index }),
+    );
     at("columns").replaceChildren(
       ...boxes.map((box, index) => make("label", { className: "check" }, box, make("span", {}, columns[index]))),
     );
@@ -196,31 +211,58 @@ const columnOf = (values, column) => values.map((value) => (Array.isArray(value)
 
 /** Charts, legend, table and file of an answer. */
 function show(past, answer) {
-  const [{ timestamps, mean, quantiles, accepted_patches: accepted }] = answer.forecasts;
-  const horizon = mean.length;
+  const [{ timestamps, mean, quantiles }] = answer.forecasts;
   const step = past.x.at(-1) - past.x.at(-2);
   const dated = past.stamps !== null;
-  const ahead = mean.map((_, row) => (timestamps && dated ? moment(timestamps[row]).seconds : past.x.at(-1) + step * (row + 1)));
+  const ahead = mean.map((_, row) => (dated ? moment(timestamps[row]).seconds : past.x.at(-1) + step * (row + 1)));
   const days = [...past.x, ...ahead].every((x) => x % 86400 === 0);
   const stamp = (x) => {
-    if (!dated) return x.toLocaleString("en", { useGrouping: false });
+    if (!dated) return String(x);
     const iso = new Date(x * 1000).toISOString();
     return days ? iso.slice(0, 10) : `${iso.slice(0, 10)} ${iso.slice(11, 16)}${past.zoned ? " UTC" : ""}`;
   };
-  const shown = Math.min(past.x.length, Math.max(horizon, 4 * answer.patch));
-  const edge = (patch) => (patch ? ahead[Math.min(patch * answer.patch, horizon) - 1] : past.x.at(-1));
+  at("result-title").textContent = past.id ? `Forecast of ${past.id}` : "Forecast";
+  at("result").hidden = false;
+
+  const made = pictures(past, answer, ahead, stamp);
+  render = () => {
+    drawn.forEach((remove) => remove());
+    drawn = made.map((picture) => draw(at("charts"), picture));
+  };
+  render();
+  explain(past, answer);
+
+  const parts = [["", mean], ...(past.paths ? LEVELS.map((level) => [` ${level}`, quantiles[String(level)]]) : [])];
+  const curves = past.names.flatMap((name, column) =>
+    parts.map(([suffix, values]) => [name + suffix, columnOf(values, column)]),
+  );
+  const heading = ["time", ...curves.map(([name]) => name)];
+  const row = (time, shown, index) => [time, ...curves.map(([, values]) => shown(values[index]))];
+  tabulate(
+    heading,
+    ahead.map((x, index) => row(stamp(x), figure, index)),
+  );
+  const whole = ahead.map((x, index) => row(dated ? timestamps[index] : x, (value) => value, index));
+  URL.revokeObjectURL(at("download").href);
+  at("download").href = URL.createObjectURL(new Blob([written([heading, ...whole])], { type: "text/csv" }));
+}
+
+/** What is drawn of each column: see draw. */
+function pictures(past, answer, ahead, stamp) {
+  const [{ mean, quantiles, accepted_patches: accepted }] = answer.forecasts;
+  const shown = Math.min(past.x.length, Math.max(ahead.length, 4 * answer.patch));
+  const edge = (patch) => (patch ? ahead[Math.min(patch * answer.patch, ahead.length) - 1] : past.x.at(-1));
   const patches = accepted.map((taken, patch) => ({ from: edge(patch), to: edge(patch + 1), accepted: taken }));
   const [low, middle, high] = LEVELS.map((level) => (past.paths ? quantiles[String(level)] : null));
-  const whole = accepted.filter(Boolean).length;
-
-  const pictures = past.names.map((name, column) => {
+  return past.names.map((name, column) => {
     const [curve, lower, upper] = [middle ?? mean, low, high].map((values) => values && columnOf(values, column));
     const ends = (values) => `between ${figure(Math.min(...values))} and ${figure(Math.max(...values))}`;
-    const label =
-      `${past.id ? past.id + ", " : ""}${name}: the last ${shown} values, then a forecast of ${count(horizon, "value")} from ` +
-      `${stamp(ahead[0])} to ${stamp(ahead.at(-1))}, ${ends(curve)}. ` +
-      (lower ? `80 % band ${ends([...lower, ...upper])}. ` : "") +
-      `${whole} of ${count(patches.length, "patch", "patches")} accepted.`;
+    const label = [
+      `${past.id ? past.id + ", " : ""}${name}: the last ${shown} values, then a forecast of`,
+      `${count(ahead.length, "value")} from ${stamp(ahead[0])} to ${stamp(ahead.at(-1))}, ${ends(curve)}.`,
+      ...(lower ? [`80 % band ${ends([...lower, ...upper])}.`] : []),
+      `${accepted.filter(Boolean).length} of ${count(patches.length, "patch", "patches")} accepted.`,
+    ].join(" ");
     return {
       x: [...past.x.slice(-shown), ...ahead],
       context: past.values[column].slice(-shown),
@@ -228,92 +270,73 @@ function show(past, answer) {
       low: lower,
       high: upper,
       patches,
-      dated,
+      dated: past.stamps !== null,
       name,
       label,
       stamp,
     };
   });
-  let remove = [];
-  at("result").hidden = false;
-  render = () => {
-    remove.forEach((chart) => chart());
-    remove = pictures.map((picture) => draw(at("charts"), picture));
-  };
-  at("charts").replaceChildren();
-  render();
+}
 
-  at("result-title").textContent = past.id ? `Forecast of ${past.id}` : "Forecast";
+/** The legend, and what was filled or is warned of. */
+function explain(past, answer) {
   const several = past.paths > 1 || past.names.length > 1;
+  const accepted = several ? "patch accepted in most columns and paths" : "accepted patch";
   const keys = [
     ["context", "last values"],
     ["forecast", past.paths ? "forecast (median)" : "forecast (mean)"],
     ...(past.paths ? [["band", "80 % band"]] : []),
-    ...(answer.draft === null ? [] : [["patch accepted", several ? "patch accepted in most columns and paths" : "accepted patch"]]),
+    ...(answer.draft === null ? [] : [["patch accepted", accepted]]),
     ["patch", "the model's own patch"],
   ];
-  at("legend").replaceChildren(
-    ...keys.map(([name, text]) => {
-      const key = make("span", { className: `key ${name}` });
-      key.setAttribute("aria-hidden", "true");
-      return make("li", {}, key, text);
-    }),
-  );
-
-  const parts = [["", mean], ...(past.paths ? LEVELS.map((level) => [` ${level}`, quantiles[String(level)]]) : [])];
-  const curves = past.names.flatMap((name, column) => parts.map(([suffix, values]) => [name + suffix, columnOf(values, column)]));
-  const times = ahead.map((x, row) => timestamps?.[row] ?? x);
-  const heading = ["time", ...curves.map(([name]) => name)];
-  const head = make("tr", {}, ...heading.map((name) => make("th", { scope: "col" }, name)));
-  const rows = times.map((time, row) =>
-    make(
-      "tr",
-      {},
-      make("th", { scope: "row" }, dated ? stamp(ahead[row]) : String(time)),
-      ...curves.map(([, values]) => make("td", {}, figure(values[row]))),
-    ),
-  );
-  at("table").replaceChildren(make("thead", {}, head), make("tbody", {}, ...rows));
-
-  const lines = [heading, ...times.map((time, row) => [time, ...curves.map(([, values]) => values[row])])];
-  URL.revokeObjectURL(at("download").href);
-  at("download").href = URL.createObjectURL(new Blob([written(lines)], { type: "text/csv" }));
+  const items = keys.map(([name, text]) => make("li", {}, make("span", { className: `key ${name}` }), text));
+  at("legend").replaceChildren(...items);
   const warnings = [...past.notes, ...answer.warnings];
   at("warnings").replaceChildren(...warnings.map((text) => make("li", {}, text)));
   at("warnings").hidden = !warnings.length;
 }
 
+function tabulate(heading, lines) {
+  const head = make("tr", {}, ...heading.map((name) => make("th", { scope: "col" }, name)));
+  const rows = lines.map(([time, ...values]) =>
+    make("tr", {}, make("th", { scope: "row" }, time), ...values.map((value) => make("td", {}, value))),
+  );
+  at("table").replaceChildren(make("thead", {}, head), make("tbody", {}, ...rows));
+}
+
 /** The line: acceptance, passes saved, and times; ``alone`` is the answer without speculation, null until it is there. */
 function summarise(answer, alone, draft, past) {
   const [{ patches, target_passes: passes, accepted }] = answer.forecasts;
-  const line = at("line");
-  at("remark").hidden = true;
+  const took = [milliseconds(answer.decode_ms)];
+  const parts = [];
   if (answer.draft === null) {
-    const why = draft === "none" ? "" : " The server's plan takes no draft here: it would not pay.";
-    line.replaceChildren(
-      ...make("p", {}, "Decoded by the model alone: ", [count(patches, "pass", "passes")], " in ", [
-        milliseconds(answer.decode_ms),
-      ], `.${why}`).childNodes,
+    parts.push("Decoded by the model alone: ", [count(patches, "pass", "passes")], " in ", took, ".");
+    if (draft === "default" && model.draft === null) parts.push(" The server was started without a draft.");
+    else if (draft !== "none") parts.push(" The server's plan takes no draft here: it would not pay.");
+  } else {
+    const saved = [`${figure(patches - passes)} of ${patches} model passes saved`];
+    parts.push(
+      [percent(accepted)],
+      " of the patches were accepted proposals: ",
+      saved,
+      ". ",
+      took,
+      " with speculation, ",
     );
-    return;
+    if (alone) parts.push([milliseconds(alone.decode_ms)], " without: ", [compared(answer, alone)], SCOPE);
+    else parts.push("measuring without …");
   }
-  const parts = [
-    [percent(accepted)],
-    " of the patches were accepted proposals: ",
-    [`${figure(patches - passes)} of ${patches} model passes saved`],
-    ". ",
-    [milliseconds(answer.decode_ms)],
-    " with speculation, ",
-  ];
-  if (alone) {
-    const times = alone.decode_ms / answer.decode_ms;
-    const factor = (value) => `${value.toFixed(value < 10 ? 1 : 0)}\u00a0×`;
-    const verdict = times >= 1.05 ? `${factor(times)}\u00a0faster` : times > 1 / 1.05 ? "no gain" : `${factor(1 / times)}\u00a0slower`;
-    parts.push([milliseconds(alone.decode_ms)], " without: ", [verdict], " (this machine, this request).");
-    at("remark").textContent = remarks(answer, alone, past);
-    at("remark").hidden = false;
-  } else parts.push("measuring without …");
-  line.replaceChildren(...make("p", {}, ...parts).childNodes);
+  at("line").replaceChildren(...make("p", {}, ...parts).childNodes);
+  at("remark").textContent = alone ? remarks(answer, alone, past) : "";
+  at("remark").hidden = !alone;
+}
+
+/** How much faster the answer was decoded than the one without speculation. */
+function compared(answer, alone) {
+  const times = alone.decode_ms / answer.decode_ms;
+  const factor = (value) => `${value.toFixed(value < 10 ? 1 : 0)}\u00a0×\u00a0`;
+  if (times >= 1 + NOTHING) return `${factor(times)}faster`;
+  return times > 1 / (1 + NOTHING) ? "no gain" : `${factor(1 / times)}slower`;
 }
 
 /** How far the two forecasts are from each other, and what may have disturbed their times. */

@@ -92,7 +92,12 @@ export function draw(box, { x, context, middle, low, high, patches, dated, name,
       {},
       line(colour("ink"), 1.25),
       line(accent, plot.clientWidth < 500 ? 1.5 : 2),
-      ...(low ? [{ stroke: "transparent", points: { show: false } }, { stroke: "transparent", points: { show: false } }] : []),
+      ...(low
+        ? [
+            { stroke: "transparent", points: { show: false } },
+            { stroke: "transparent", points: { show: false } },
+          ]
+        : []),
     ],
     bands: low ? [{ series: [3, 4], fill: colour("band") }] : [],
     hooks: { drawClear: [(u) => shade(u, patches)], setCursor: [move] },

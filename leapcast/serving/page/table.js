@@ -133,7 +133,13 @@ export function parse(text) {
   const repeated = time !== null && !rises(rows, time);
   const candidates = [...ids.filter((column) => column !== undefined), ...(repeated ? words : [])];
   const splits = (column) =>
-    time === null || [...grouped(rows, column).values()].every((group) => rises(group.map((row) => rows[row]), time));
+    time === null ||
+    [...grouped(rows, column).values()].every((group) =>
+      rises(
+        group.map((row) => rows[row]),
+        time,
+      ),
+    );
   const id = candidates.find(splits) ?? null;
   const unnamed = others.filter((column) => header[column] === ""); // the row numbers that pandas writes
   const columns = others.filter((column) => column !== id && ![...words, ...unnamed].includes(column));
@@ -153,7 +159,9 @@ export function parse(text) {
     columns,
     id,
     series: id === null ? new Map([["", rows.map((_, index) => index)]]) : grouped(rows, id),
-    notes: out.length ? [`Left out, for it holds no numbers: ${out.slice(0, 5).join(", ")}${out.length > 5 ? " …" : ""}.`] : [],
+    notes: out.length
+      ? [`Left out, for it holds no numbers: ${out.slice(0, 5).join(", ")}${out.length > 5 ? " …" : ""}.`]
+      : [],
   };
 }
 
@@ -163,7 +171,11 @@ export function ofSeries(series) {
   const names = width === 1 ? ["value"] : Array.from({ length: width }, (_, column) => `value ${column + 1}`);
   const stamped = Boolean(series[0].timestamps);
   const rows = series.flatMap(({ id, values, timestamps }, index) =>
-    values.map((row, at) => [String(id ?? index), stamped ? timestamps[at] : String(at), ...[].concat(row).map(String)]),
+    values.map((row, at) => [
+      String(id ?? index),
+      stamped ? timestamps[at] : String(at),
+      ...[].concat(row).map(String),
+    ]),
   );
   return {
     header: ["item_id", "timestamp", ...names],
@@ -190,7 +202,8 @@ function filled(table, column, indices, notes) {
       const hint = /^[+-]?\d+,\d+$/.test(cell) ? ": write decimals with a point" : "";
       throw new Error(`data row ${row + 1}, column ${name}: ${quoted(cell)} is not a number${hint}`);
     }
-    if (!Number.isFinite(number(cell))) throw new Error(`data row ${row + 1}, column ${name}: ${quoted(cell)} is too large`);
+    if (!Number.isFinite(number(cell)))
+      throw new Error(`data row ${row + 1}, column ${name}: ${quoted(cell)} is too large`);
     return number(cell);
   });
   if (!gaps.length) return values;
