@@ -53,25 +53,27 @@ class Job:
 
 @dataclass
 class Counts:
-    """What one batch adds to the metrics."""
+    """What a batch adds to the metrics: proposals, patches, and passes of the target, over all rows."""
 
-    accepted: int
-    tested: int
-    patches: int
-    passes: int
+    accepted: int = 0
+    tested: int = 0
+    patches: int = 0
+    passes: int = 0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(*(getattr(self, name) + getattr(other, name) for name in vars(self)))
 
 
 @dataclass
 class Result:
-    """Values of one job: paths ``[S, H, C]`` of each series in its units, and what was accepted, ``[S, patches, V]``.
+    """What was decoded for one job.
 
-    ``own``: the target's own quantiles ``[H, C, levels]`` of each series, or None.
+    ``series``: for each its paths ``[S, H, C]`` in its units, the target's own quantiles ``[H, C, levels]`` or None, and
+    which patches were accepted, ``[S, patches, C]``, with one column for all where they are joint.
     """
 
-    paths: list[np.ndarray]
-    own: list[np.ndarray] | None
-    accepted: list[np.ndarray]
-    decode_ms: float = 0.0
+    series: list[tuple[np.ndarray, np.ndarray | None, np.ndarray]]
+    decode_ms: float
 
 
 class Engine:
@@ -128,12 +130,11 @@ class Engine:
             raise UserError(f"series x columns x num_samples x horizon is more than {MOST_DRAWN:,}: ask for less")
         allowed = tolerance(mode, self.base.accept_mse_tol if request.tolerance is None else request.tolerance)
         planner = self.planner(mode, allowed, request.draft)
-        sigma = self.sigma if rule.draws else 0.5
         for history, horizon in zip(histories, horizons, strict=True):
             planner.check(history)
             planner.read_by(history, horizon)
             history.ahead(horizon)
-        planner.choose(histories[: planner.batch_size], max(horizons), samples, sigma)
+        planner.choose(histories[: planner.batch_size], max(horizons), samples, self.spread(mode))
         chosen = self.chosen(planner, (mode, allowed, request.draft))
         contexts = [planner.read_by(one, horizon)[0] for one, horizon in zip(histories, horizons, strict=True)]
         others = dict.fromkeys(other_frequency(planner.trained_step, one.step) for one in histories)
@@ -176,47 +177,49 @@ class Engine:
     # ---------------------------------------------------------------- decoding
 
     def run(self, jobs: list[Job]) -> tuple[list[Result | Exception], Counts]:
-        """Decode jobs of one group together; where that fails, one by one, and the error is that of its job."""
+        """Decode jobs of one group together; where that fails, each half, so that an error is that of its job alone."""
         try:
             return self.decode(jobs)
         except Exception as error:
             if len(jobs) == 1:
-                return [error], Counts(0, 0, 0, 0)
-        parts = [self.run([job]) for job in jobs]
-        counts = [part[1] for part in parts]
-        summed = Counts(*(sum(getattr(one, name) for one in counts) for name in Counts.__annotations__))
-        return [part[0][0] for part in parts], summed
+                return [error], Counts()
+        half = len(jobs) // 2
+        (one, counts), (other, more) = self.run(jobs[:half]), self.run(jobs[half:])
+        return one + other, counts + more
 
     def decode(self, jobs: list[Job]) -> tuple[list[Result | Exception], Counts]:
         """As :meth:`run`, together. Raises UserError where one of them cannot be decoded."""
         begun, first = time.perf_counter(), jobs[0]
         histories = [history for job in jobs for history in job.histories]
         horizons = [horizon for job in jobs for horizon in job.horizons]
-        sigma = self.sigma if RULES[first.mode].draws else 0.5
-        values, statistics = decoded(first.forecaster, histories, horizons, first.samples, sigma, first.seed)
-        results: list[Result | Exception] = []
-        patch, row = first.forecaster.patch_len, 0
-        patches = [-(-horizon // patch) for horizon in horizons]
-        took = 1000 * (time.perf_counter() - begun)
-        for job in jobs:
-            rows = range(row, row := row + len(job.histories))
-            accepted = statistics.accepted_patches
-            results.append(
-                Result(
-                    [values[i, :, : horizons[i]] for i in rows],
-                    None if statistics.quantiles is None else [statistics.quantiles[i, : horizons[i]] for i in rows],
-                    [
-                        np.zeros((1, patches[i], 1), bool) if accepted is None else accepted[i, :, : patches[i]]
-                        for i in rows
-                    ],
-                    took,
-                )
+        values, statistics = first.forecaster.decode(
+            histories, horizons, first.samples, self.spread(first.mode), first.seed
+        )
+        patches = [-(-horizon // first.forecaster.patch_len) for horizon in horizons]
+        took, found = 1000 * (time.perf_counter() - begun), statistics.accepted_patches
+        own = statistics.quantiles
+        each = [
+            (
+                values[i, :, :horizon],
+                None if own is None else own[i, :horizon],
+                np.zeros((1, patches[i], 1), bool) if found is None else found[i, :, : patches[i]].numpy(),
             )
-        emitted, passes = statistics.emitted, statistics.row_passes
-        if first.forecaster.drafting is None:  # nothing is counted then
-            emitted = passes = sum(patches) * first.rows // len(first.histories)
-        accepted, tested = int(statistics.accepted.sum()), int(statistics.attempted.sum())
-        return results, Counts(accepted, tested, emitted, passes)
+            for i, horizon in enumerate(horizons)
+        ]
+        results: list[Result | Exception] = []
+        for job in jobs:
+            results.append(Result(each[: len(job.histories)], took))
+            each = each[len(job.histories) :]
+        counts = Counts(
+            int(statistics.accepted.sum()), int(statistics.attempted.sum()), statistics.emitted, statistics.row_passes
+        )
+        if first.forecaster.drafting is None:  # which counts nothing
+            counts.patches = counts.passes = sum(patches) * first.rows // len(first.histories)
+        return results, counts
+
+    def spread(self, mode: str) -> float | Calibration:
+        """σ in this mode; unused for means."""
+        return self.sigma if RULES[mode].draws else 0.5
 
     # ---------------------------------------------------------------- after decoding
 
@@ -237,17 +240,17 @@ class Engine:
 
     def forecast(self, job: Job, result: Result, i: int) -> dict[str, Any]:
         """That of series i, see :class:`serving.requests.SeriesForecast`."""
-        history, paths, accepted = job.histories[i], result.paths[i], result.accepted[i]
+        history, (paths, own, accepted) = job.histories[i], result.series[i]
 
         def listed(values: np.ndarray) -> list:
             """Of ``[H, C]``."""
             return (values[:, 0] if job.flat[i] else values).tolist()
 
         quantiles: dict[str, list] = {}
-        if job.levels and result.own is not None:
-            own = np.asarray(job.forecaster.target.config.levels)
+        if job.levels and own is not None:
+            known = np.asarray(job.forecaster.target.config.levels)
             for level in job.levels:
-                quantiles[f"{level:g}"] = listed(result.own[i][..., int(np.abs(own - level).argmin())])
+                quantiles[f"{level:g}"] = listed(own[..., int(np.abs(known - level).argmin())])
         elif job.levels:
             found = np.quantile(paths, job.levels, axis=0)
             quantiles = {f"{level:g}": listed(one) for level, one in zip(job.levels, found, strict=True)}
@@ -273,12 +276,11 @@ class Engine:
         """Mean square distance of a forecast from that of the target alone with the same noise, in standardised units:
         each column's by the standard deviation of its context."""
         alone = self.alone(job.mode, job.tolerance, NOBODY)
-        sigma = self.sigma if RULES[job.mode].draws else 0.5
-        values, _ = decoded(alone, job.histories, job.horizons, job.samples, sigma, job.seed)
+        values, _ = alone.decode(job.histories, job.horizons, job.samples, self.spread(job.mode), job.seed)
         squared, count = 0.0, 0
         for i, history in enumerate(job.histories):
             scale = standardise(history.values[None, -job.contexts[i] :], job.contexts[i])[2][0, 0]  # [C]
-            difference = (values[i, :, : job.horizons[i]] - result.paths[i])[..., scale > 0] / scale[scale > 0]
+            difference = (values[i, :, : job.horizons[i]] - result.series[i][0])[..., scale > 0] / scale[scale > 0]
             squared, count = squared + float((difference**2).sum()), count + difference.size
         return squared / count if count else 0.0
 
@@ -300,25 +302,3 @@ class Engine:
 
     def defaults(self) -> dict[str, Any]:
         return {"tolerance": tolerance(MEANS, self.base.accept_mse_tol), "num_samples": self.samples}
-
-
-def decoded(forecaster: SpeculativeForecaster, histories, horizons, samples, sigma, seed) -> tuple:
-    """:meth:`SpeculativeForecaster.decode` for a horizon of each series; beyond it values are NaN."""
-    values: Any = None
-    own: Any = None
-    parts = []
-    for horizon in dict.fromkeys(horizons):
-        rows = [i for i, other in enumerate(horizons) if other == horizon]
-        some, statistics = forecaster.decode([histories[i] for i in rows], horizon, samples, sigma, seed)
-        if values is None:
-            values = np.full((len(histories), some.shape[1], max(horizons), some.shape[3]), np.nan)
-        values[rows, :, :horizon] = some
-        if statistics.quantiles is not None:
-            if own is None:
-                own = np.full((len(histories), max(horizons), *statistics.quantiles.shape[2:]), np.nan)
-            own[rows, :horizon] = statistics.quantiles
-        parts.append(statistics.counts())
-    for other in parts[1:]:
-        parts[0].add(other)
-    parts[0].quantiles = own
-    return values, parts[0]

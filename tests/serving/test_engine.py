@@ -94,6 +94,13 @@ def test_nobody_proposes(engine, pair):
     assert found["forecasts"][0]["accepted"] == 0
 
 
+def test_what_was_accepted_is_told(engine):
+    (found,) = answers(engine, request(SERIES[1], tolerance=1e6, horizon=16))
+    (one,) = found["forecasts"]
+    assert sum(one["accepted_patches"]) == 3  # of four: the last is the target's own
+    assert (one["target_passes"], one["accepted"]) == (1, 0.75)
+
+
 def test_counts_are_those_of_all_rows(engine):
     jobs = [engine.prepare(request(SERIES[0], tolerance=1e6, horizon=horizon)) for horizon in (8, 16)]
     _, counts = engine.run(jobs)
@@ -123,7 +130,7 @@ def test_a_bad_series_does_not_fail_those_beside_it(engine, pair):
     results, _ = engine.run([good, bad, good])
     assert isinstance(results[1], UserError)
     for result in (results[0], results[2]):
-        np.testing.assert_allclose(result.paths[0][0, :, 0], python(pair, SERIES[:1], 9).values[0], atol=1e-5)
+        np.testing.assert_allclose(result.series[0][0][0, :, 0], python(pair, SERIES[:1], 9).values[0], atol=1e-5)
 
 
 @pytest.mark.parametrize(
