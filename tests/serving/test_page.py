@@ -499,7 +499,9 @@ def test_with_the_server(browser):
             print(f"from drop to forecast: {page.drop(table()):.2f} s")
             print(page["line"].text)
         assert page.error() == ""
-        assert re.search(r"\d+ % of the patches were accepted .* \d+ ms without: .* \(this machine", page["line"].text)
+        line = r"(\d+) % of the patches were accepted proposals: .* \d+ ms without: .* \(this machine, this request\)"
+        assert (found := re.match(line, page["line"].text))
+        assert int(found[1]) > 50
         page.set("paths", 10)
         page.submit()
         assert "80 % band between" in page.all(".plot")[0].accessible_name

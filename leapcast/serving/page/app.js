@@ -119,8 +119,8 @@ async function describe(signal) {
       Audit:
         `${percent(audit.share)} of the requests are decoded again by the model alone. ` +
         (audit.requests
-          ? `So far ${audit.requests.toLocaleString("en")}: mean square difference ${figure(audit.drift)} in standardised ` +
-            `units, ${percent(audit.above)} of them above ${figure(audit.limit)}.`
+          ? `So far ${audit.requests.toLocaleString("en")}: mean square difference ${figure(audit.drift)} in ` +
+            `standardised units, ${percent(audit.above)} of them above ${figure(audit.limit)}.`
           : "None so far."),
     }),
   };
@@ -138,8 +138,8 @@ function open(name, read) {
     const rows = table.series.get(ids[0]);
     const end = table.time === null ? "" : `, until ${table.rows[rows.at(-1)][table.time].replace("T", " ")}`;
     const series = table.id === null ? "" : `, ${count(ids.length, "series", "series")}`;
-    const about = `${name}: ${count(table.rows.length, "row")}${series}, ${count(columns.length, "column")} of numbers${end}. `;
-    at("about").textContent = about + table.notes.join(" ");
+    const size = `${count(table.rows.length, "row")}${series}, ${count(columns.length, "column")} of numbers`;
+    at("about").textContent = [`${name}: ${size}${end}.`, ...table.notes].join(" ");
     at("about").hidden = false;
 
     at("series").replaceChildren(...ids.map((id) => make("option", { value: id }, id === "" ? "(no id)" : id)));
@@ -304,7 +304,7 @@ function tabulate(heading, lines) {
   at("table").replaceChildren(make("thead", {}, head), make("tbody", {}, ...rows));
 }
 
-/** The line: acceptance, passes saved, and times; ``alone`` is the answer without speculation, null until it is there. */
+/** The line: acceptance, passes saved, and times; ``alone``: the answer without speculation, null until it is there. */
 function summarise(answer, alone, draft, past) {
   const [{ patches, target_passes: passes, accepted }] = answer.forecasts;
   const took = [milliseconds(answer.decode_ms)];
@@ -350,7 +350,8 @@ function remarks(answer, alone, past) {
   });
   const shared = Math.max(answer.batch.requests, alone.batch.requests) > 1;
   return (
-    `The two forecasts differ by at most ${figure(Number(Math.max(...largest).toPrecision(2)))} standard deviations of the last values.` +
+    `The two forecasts differ by at most ${figure(Number(Math.max(...largest).toPrecision(2)))} ` +
+    "standard deviations of the last values." +
     (shared ? " Other requests shared the batch, and its time." : "")
   );
 }

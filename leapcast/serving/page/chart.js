@@ -28,7 +28,7 @@ function shade(u, patches) {
 /**
  * Draws into ``box`` and returns a function that removes the chart.
  *
- * x: times in seconds or numbers, of context and forecast; context: values; middle, low, high: values of the forecast, the
+ * x: times in seconds or numbers, of context and forecast; context: values; middle, low, high: of the forecast, the
  * latter two or null; patches: [{from, to, accepted}] in units of x; dated: whether x are times; name: of the column;
  * label: what the picture shows, for those who do not see it; stamp: x to text.
  */

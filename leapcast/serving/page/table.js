@@ -15,7 +15,7 @@ const quoted = (name) => `“${name.length > 40 ? name.slice(0, 40) + "…" : na
 const number = (cell) => (/^(true|false)$/i.test(cell) ? Number(cell.toLowerCase() === "true") : Number(cell));
 const numeric = (cell) => NUMBER.test(cell) || /^(true|false)$/i.test(cell);
 
-/** A time stamp as {seconds since 1970, iso, zoned}; the clock's time is read as UTC where no zone is given; else null. */
+/** A time stamp as {seconds since 1970, iso, zoned}; read as UTC where no zone is given; else null. */
 export function moment(cell) {
   const found = STAMP.exec(cell);
   if (!found) return null;
@@ -29,7 +29,7 @@ export function moment(cell) {
   return { seconds: date.getTime() / 1000 + Number(found[7] ?? 0) - offset, iso, zoned: zone !== "" };
 }
 
-/** Records of cells, without blanks around them. A comma, a semicolon or a tab separates, whichever the header has most of. */
+/** Records of cells, without blanks around them; separated by comma, semicolon or tab, as the header mostly is. */
 function records(text) {
   const header = text.slice(0, text.search(/[\r\n]|$/)).replace(/"[^"]*"/g, "");
   const counts = [",", ";", "\t"].map((mark) => [header.split(mark).length, mark]);
@@ -237,7 +237,8 @@ function times(table, indices, first) {
   if (gap >= 0) {
     const row = indices[gap + 1] + 1;
     throw new Error(
-      `data row ${row}: ${quoted(cells[gap + 1])} does not follow ${quoted(cells[gap])} by the usual step: add or remove rows`,
+      `data row ${row}: ${quoted(cells[gap + 1])} does not follow ${quoted(cells[gap])} by the usual step: ` +
+        "add or remove rows",
     );
   }
   return {
