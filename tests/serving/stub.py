@@ -43,7 +43,7 @@ class Stub(http.server.ThreadingHTTPServer):
     """``model``: the answer of /v1/model; ``token``: what is asked for; ``asked``: the forecasts' bodies, in order.
 
     ``planned``: the default draft's name, None where the plan takes none;
-    ``refusal``: status and detail of the next forecasts' answers; ``slower``: speculation takes longer than the target.
+    ``refusal``: status and detail of the next forecasts' answers; ``burden``: factor on the target's own time.
     """
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class Stub(http.server.ThreadingHTTPServer):
         self.token: str | None = None
         self.refusal: tuple[int, str] | None = None
         self.planned: str | None = self.model["draft"]
-        self.slower = False
+        self.burden = 1.0
         self.asked: list[dict] = []
         self.url = f"http://127.0.0.1:{self.server_port}/"
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -98,7 +98,7 @@ class Stub(http.server.ThreadingHTTPServer):
             "context_used": min(672, len(values)),
             "batch": {"requests": 1, "rows": 1},
             "queue_ms": 0.1,
-            "decode_ms": alone * (0.5 if self.slower else 1) if draft is None else fast,
+            "decode_ms": alone * self.burden if draft is None else fast,
             "warnings": [],
         }
 

@@ -8,8 +8,10 @@ const CONTEXTS = 4; // contexts of values sent at most: the model may look for s
 const PATCHES = 14; // of a forecast before anybody has said how many: speculation is for long ones
 const COLUMNS = 12; // forecast and drawn at a time, at most
 const LARGEST = 200 * 2 ** 20; // bytes of a file, which is parsed in memory
+const ROUNDS = 3; // in which the same is decoded with and without speculation, in turns
+const ENOUGH = 3000; // milliseconds of decoding after which no further round begins
+const ROUNDING = 1e-4; // standard deviations
 const NOTHING = 0.05; // share by which times differ for no reason
-const SCOPE = " (this machine, this request).";
 const DRAFTS = {
   default: ({ draft }) => `default: ${draft ?? "none"}`,
   self: () => "self: the model itself",
@@ -201,11 +203,37 @@ async function forecast(signal) {
   };
   const answer = await call("v1/forecast", signal, body);
   show({ ...past, names: columns.map((column) => table.header[column]), id, paths }, answer);
-  const speculated = answer.draft !== null;
-  summarise(answer, null, draft, past);
-  if (speculated) summarise(answer, await call("v1/forecast", signal, { ...body, draft: "none" }), draft, past);
+  summarise(answer, null, draft);
+  if (answer.draft !== null) {
+    const found = await measured(answer, body, signal);
+    summarise(answer, found, draft);
+    at("remark").textContent = remarks(answer, found, past);
+    at("remark").hidden = false;
+  }
   if (model.audit) await describe(signal);
 }
+
+/** The same with and without speculation in turns: {fast, slow: milliseconds, alone: answer without, shared}. */
+async function measured(answer, body, signal) {
+  const found = { fast: [answer.decode_ms], slow: [], alone: null, shared: answer.batch.requests > 1 };
+  const decode = async (draft, times) => {
+    const other = await call("v1/forecast", signal, { ...body, draft });
+    times.push(other.decode_ms);
+    found.shared ||= other.batch.requests > 1;
+    return other;
+  };
+  for (;;) {
+    found.alone = await decode("none", found.slow);
+    const spent = [...found.fast, ...found.slow].reduce((sum, time) => sum + time);
+    if (found.slow.length === ROUNDS || spent > ENOUGH) return found;
+    await decode(body.draft, found.fast);
+  }
+}
+
+const median = (values) => {
+  const sorted = [...values].sort((a, b) => a - b);
+  return (sorted[Math.floor((sorted.length - 1) / 2)] + sorted[Math.ceil((sorted.length - 1) / 2)]) / 2;
+};
 
 const columnOf = (values, column) => values.map((value) => (Array.isArray(value) ? value[column] : value));
 
@@ -304,55 +332,51 @@ function tabulate(heading, lines) {
   at("table").replaceChildren(make("thead", {}, head), make("tbody", {}, ...rows));
 }
 
-/** The line: acceptance, passes saved, and times; ``alone``: the answer without speculation, null until it is there. */
-function summarise(answer, alone, draft, past) {
+/** The line: acceptance, passes saved, and times, where they were measured. */
+function summarise(answer, found, draft) {
   const [{ patches, target_passes: passes, accepted }] = answer.forecasts;
-  const took = [milliseconds(answer.decode_ms)];
   const parts = [];
   if (answer.draft === null) {
-    parts.push("Decoded by the model alone: ", [count(patches, "pass", "passes")], " in ", took, ".");
+    const took = milliseconds(answer.decode_ms);
+    parts.push("Decoded by the model alone: ", [count(patches, "pass", "passes")], " in ", [took], ".");
     if (draft === "default" && model.draft === null) parts.push(" The server was started without a draft.");
     else if (draft !== "none") parts.push(" The server's plan takes no draft here: it would not pay.");
   } else {
-    const saved = [`${figure(patches - passes)} of ${patches} model passes saved`];
-    parts.push(
-      [percent(accepted)],
-      " of the patches were accepted proposals: ",
-      saved,
-      ". ",
-      took,
-      " with speculation, ",
-    );
-    if (alone) parts.push([milliseconds(alone.decode_ms)], " without: ", [compared(answer, alone)], SCOPE);
-    else parts.push("measuring without …");
+    const saved = `${figure(patches - passes)} of ${patches} model passes saved`;
+    parts.push([percent(accepted)], " of the patches were accepted proposals: ", [saved], ". ");
+    if (found) parts.push(...compared(median(found.fast), median(found.slow), patches > passes, found.slow.length));
+    else parts.push([milliseconds(answer.decode_ms)], " with speculation, measuring without …");
   }
   at("line").replaceChildren(...make("p", {}, ...parts).childNodes);
-  at("remark").textContent = alone ? remarks(answer, alone, past) : "";
-  at("remark").hidden = !alone;
+  at("remark").hidden = true;
 }
 
-/** How much faster the answer was decoded than the one without speculation. */
-function compared(answer, alone) {
-  const times = alone.decode_ms / answer.decode_ms;
+/** How much faster it was with speculation; where no pass was saved a difference is chance. */
+function compared(fast, slow, saved, rounds) {
   const factor = (value) => `${value.toFixed(value < 10 ? 1 : 0)}\u00a0×\u00a0`;
-  if (times >= 1 + NOTHING) return `${factor(times)}faster`;
-  return times > 1 / (1 + NOTHING) ? "no gain" : `${factor(1 / times)}slower`;
+  const verdict =
+    fast > slow * (1 + NOTHING)
+      ? `${factor(fast / slow)}slower`
+      : saved && slow > fast * (1 + NOTHING)
+        ? `${factor(slow / fast)}faster`
+        : "no gain";
+  const scope = ` (this machine, this request, ${rounds === 1 ? "once" : `medians of ${rounds}`}).`;
+  return [[milliseconds(fast)], " with speculation, ", [milliseconds(slow)], " without: ", [verdict], scope];
 }
 
 /** How far the two forecasts are from each other, and what may have disturbed their times. */
-function remarks(answer, alone, past) {
-  const largest = past.values.map((context, column) => {
-    const level = context.reduce((sum, value) => sum + value, 0) / context.length;
-    const spread = Math.sqrt(context.reduce((sum, value) => sum + (value - level) ** 2, 0) / context.length);
-    const [with_, without] = [answer, alone].map(({ forecasts }) => columnOf(forecasts[0].mean, column));
-    const distance = Math.max(...with_.map((value, row) => Math.abs(value - without[row])));
-    return distance ? distance / (spread || 1) : 0;
+function remarks(answer, { alone, shared }, past) {
+  const distances = past.values.map((context, column) => {
+    const mean = context.reduce((sum, value) => sum + value, 0) / context.length;
+    const spread = Math.sqrt(context.reduce((sum, value) => sum + (value - mean) ** 2, 0) / context.length);
+    const [one, other] = [answer, alone].map(({ forecasts }) => columnOf(forecasts[0].mean, column));
+    return Math.max(...one.map((value, row) => Math.abs(value - other[row]))) / (spread || 1);
   });
-  const shared = Math.max(answer.batch.requests, alone.batch.requests) > 1;
+  const largest = Math.max(...distances);
+  const away = `differ by at most ${figure(Number(largest.toPrecision(2)))} standard deviations of the last values`;
   return (
-    `The two forecasts differ by at most ${figure(Number(Math.max(...largest).toPrecision(2)))} ` +
-    "standard deviations of the last values." +
-    (shared ? " Other requests shared the batch, and its time." : "")
+    `The two forecasts ${largest < ROUNDING ? "are the same up to rounding" : away}.` +
+    (shared ? " Other requests shared a batch with these, and its time." : "")
   );
 }
 
