@@ -412,12 +412,14 @@ class SpeculativeForecaster:
         num_samples: int,
         sigma: float | Calibration,
         made: Decision | None = None,
+        count: int | None = None,
     ) -> Decision | None:
         """Choose the draft and K for forecasts like those of these series, the first batch, and use them.
 
         Args:
             histories, horizon, num_samples, sigma: see :meth:`decode`.
             made: a decision of an earlier run, which is used if its draft is at hand.
+            count: how many series like these are decoded together; default: as many as these.
 
         Returns:
             the decision; None where there is nothing to decide: without a draft, with ``adaptive`` off or online, or
@@ -451,7 +453,7 @@ class SpeculativeForecaster:
             steps = math.ceil(horizon / self.patch_len)
             columns = 1 if self.channels == "independent" else variables
             context = max(self.read_by(one, horizon)[0] for one in histories) if sizes.pads else self.context
-            x = torch.empty(len(histories) * wide, context, columns, device=self.device)
+            x = torch.empty((count or len(histories)) * wide, context, columns, device=self.device)
             rows = self.together(x, steps, num_samples) * x.shape[2] * num_samples
             case = Case.of(config, sizes.planned(self.context), num_samples, sizes.stochastic_head)
             machine = Machine.here(self.device, self.amp)

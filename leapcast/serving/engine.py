@@ -68,8 +68,8 @@ class Counts:
 class Result:
     """What was decoded for one job.
 
-    ``series``: for each its paths ``[S, H, C]`` in its units, the target's own quantiles ``[H, C, levels]`` or None, and
-    which patches were accepted, ``[S, patches, C]``, with one column for all where they are joint.
+    ``series``: of each its paths ``[S, H, C]`` in its units, the target's own quantiles ``[H, C, levels]`` or None,
+    and which patches were accepted, ``[S, patches, C]``, with one column for all where they are joint.
     """
 
     series: list[tuple[np.ndarray, np.ndarray | None, np.ndarray]]
