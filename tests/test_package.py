@@ -79,10 +79,12 @@ def test_one_package_is_installed_with_all_its_modules(installed):
     assert {path.name for path in site.iterdir()} == {"leapcast", info, "bin"}
     parts = ["data_provider", "exp", "models", "utils"]
     modules = {"leapcast/" + p.relative_to(ROOT).as_posix() for part in parts for p in (ROOT / part).rglob("*.py")}
-    modules |= {
-        p.relative_to(ROOT).as_posix() for own in ("*.py", "adapters/*.py") for p in (ROOT / "leapcast").glob(own)
-    }
+    parts_of_its_own = ("*.py", "adapters/*.py", "serving/*.py")
+    own = [path for pattern in parts_of_its_own for path in (ROOT / "leapcast").glob(pattern)]
+    modules |= {p.relative_to(ROOT).as_posix() for p in own}
     assert {name for name in names if name.endswith(".py")} == modules
+    page = {path.relative_to(ROOT).as_posix() for path in (ROOT / "leapcast/serving/page").rglob("*") if path.is_file()}
+    assert "leapcast/serving/page/uplot/LICENSE" in page <= set(names)
 
 
 @pytest.mark.slow
