@@ -217,7 +217,7 @@ class ExpPredict(ExpDecode):
         if counts is None:
             counts = {**dict.fromkeys(KEPT, 0), "beside": self.beside(first, sigma), "backtest": None}
             if slower := measured_slower(counts["beside"], args, self.decision):
-                counts["beside"] |= {"drift": None}  # of speculation, which is left out
+                counts["beside"] |= {"drift": None, "above": None}  # of speculation, which is left out
                 self.decision = self.forecaster.choose(first, args.test_pred_len, args.num_samples, sigma, slower)
                 self.say(str(self.decision))
                 file.identity = self.half_done()
@@ -298,10 +298,15 @@ class ExpPredict(ExpDecode):
             return None
         args, begun = self.args, time.monotonic()
         horizon = min(args.test_pred_len, TRIAL_PATCHES * self.patch_len)
-        found = time_beside(self.forecaster, first, horizon, args.num_samples, sigma)
+        found = time_beside(self.forecaster, first, horizon, args.num_samples, sigma, args.audit_limit)
+        audit = ""
+        if found["drift"] is not None:
+            audit = (
+                f"; drift from its forecasts {found['drift']:.2g}, above {args.audit_limit:g} in {found['above']:.1%}"
+            )
         self.say(
             f"the target alone was run beside on the first batch of series ({len(first)}), {horizon} steps ahead, for "
-            f"the verdict: {time.monotonic() - begun:.1f} s"
+            f"the verdict: {time.monotonic() - begun:.1f} s{audit}"
         )
         return found
 
@@ -360,7 +365,7 @@ class ExpPredict(ExpDecode):
         return ", ".join([*parts, f"the first of {columns:,} columns"] if columns > 1 else parts)
 
     def record(self, counts: dict) -> dict:
-        args, beside = self.args, counts["beside"] or {"speedup": None, "drift": None}
+        args, beside = self.args, counts["beside"] or {"speedup": None, "drift": None, "above": None}
         record = self.header(self.config) | {
             "plan": self.decision and self.decision.record(),
             "data": {
@@ -378,6 +383,14 @@ class ExpPredict(ExpDecode):
             # the timing runs on the first series, see beside()
             "beside": counts["beside"] and {name: counts["beside"][name] for name in ("series", "runs", "speedup")},
             "accuracy": {"drift": beside["drift"]},
+            "audit": beside["drift"]
+            if beside["drift"] is None
+            else {
+                "series": beside["series"],
+                "drift": beside["drift"],
+                "above": beside["above"],
+                "limit": args.audit_limit,
+            },
             "speedup": {f"vs_{OWN[args.rollout]}": beside["speedup"] if self.forecaster.drafting else None},
             "backtest": self.backtest and self.backtest.record(counts["backtest"], self.table.columns),
             "warning": self.warning,
@@ -426,6 +439,6 @@ def counted(done, most: int | None, sums: dict | None) -> bool:
     beside = done["beside"]
     if beside is None:
         return sound
-    named = isinstance(beside, dict) and set(beside) == {"series", "runs", "speedup", "drift"}
+    named = isinstance(beside, dict) and set(beside) == {"series", "runs", "speedup", "drift", "above"}
     numbers = {*beside.values()} - {None} if named else ()
     return sound and named and all(type(value) in (int, float) and 0 <= value < math.inf for value in numbers)

@@ -16,18 +16,21 @@ from leapcast.utils.decoding.timing import speedup, timed
 TRIALS, TRIAL_SECONDS = 4, 2.0  # most runs and seconds; at least one run
 
 
-def time_beside(forecaster: SpeculativeForecaster, first: list[History], horizon: int, samples: int, sigma) -> dict:
-    """Time the target alone and speculation alternately.
+def time_beside(
+    forecaster: SpeculativeForecaster, first: list[History], horizon: int, samples: int, sigma, limit: float
+) -> dict:
+    """Time the target alone and speculation alternately, and compare their forecasts: an audit, as a server makes it.
 
     Args:
         forecaster: with the draft that is used; it is not changed.
         first: series.
         horizon, samples, sigma: see :meth:`leapcast.forecaster.SpeculativeForecaster.decode`.
+        limit: of the drift of a series.
 
     Returns:
         ``series`` and ``runs``, their numbers; ``speedup``, the median of ratios; ``drift`` (see
         :class:`utils.analysis.metrics.Drift`) in standard deviations of each column's context, without columns that are
-        constant there.
+        constant there; ``above``, the share of series whose drift is above ``limit``.
     """
     begun = time.monotonic()
     ways = {name: copy(forecaster) for name in ("target", "speculative")}  # no adaptive state is shared
@@ -46,6 +49,7 @@ def time_beside(forecaster: SpeculativeForecaster, first: list[History], horizon
     # the first run is a warm-up, unless it is the only one
     ratio = speedup(*(seconds[name][runs > 1 :] for name in ways))[0]
     drift = Drift(paths=RULES[forecaster.mode_of(samples)].draws)
+    drifts: list[float | None] = []
     for history, speculative, alone in zip(first, forecasts["speculative"], forecasts["target"], strict=True):
         context = history.values[-forecaster.context :]
         spread, most = context.std(0), np.abs(context).max(0)
@@ -53,8 +57,13 @@ def time_beside(forecaster: SpeculativeForecaster, first: list[History], horizon
         speculative, alone = (
             torch.from_numpy(paths[None, ..., varied] / spread[varied]) for paths in (speculative, alone)
         )
-        drift.add(*(paths if samples > 1 else paths[:, 0] for paths in (speculative, alone)))
-    return {"series": len(first), "runs": runs, "speedup": ratio, "drift": drift.record()}
+        each = Drift(drift.paths)
+        each.add(*(paths if samples > 1 else paths[:, 0] for paths in (speculative, alone)))
+        drift.squared, drift.count = drift.squared + each.squared, drift.count + each.count
+        drifts.append(each.record())
+    known = [one > limit for one in drifts if one is not None]
+    above = sum(known) / len(known) if known else None
+    return {"series": len(first), "runs": runs, "speedup": ratio, "drift": drift.record(), "above": above}
 
 
 def measured_slower(beside: dict | None, args, plan: Decision | None) -> Decision | None:

@@ -37,9 +37,9 @@ class Waiting:
 class Batcher:
     """Gathers jobs and decodes those of one group together.
 
-    A batch begins when the worker is free and ``max_batch`` rows of the oldest job's group are there, or as many jobs as
-    the last batch had, since no more are likely to come, or that job has waited ``max_wait`` seconds. While the worker
-    is busy, jobs gather by themselves.
+    A batch begins when the worker is free and ``max_batch`` rows of the oldest job's group are there, or as many jobs
+    as the last batch had, since no more are likely to come, or that job has waited ``max_wait`` seconds. While the
+    worker is busy, jobs gather by themselves.
 
     Args:
         run: decodes jobs of one group in the worker's thread; gives a result or an exception for each.

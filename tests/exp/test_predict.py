@@ -94,8 +94,17 @@ def test_the_verdict_is_measured_beside_and_changes_no_forecast(here, predict, o
         distance = (ours["a"] - own["a"]) / ours["id"].map(context)
         expected = distance[ours["id"].isin(["s0", "s1", "s2"])].pow(2).mean()
         assert record["accuracy"]["drift"] == pytest.approx(expected, rel=1e-3)
+        each = distance.pow(2).groupby(ours["id"]).mean()[["s0", "s1", "s2"]]
+        limit = record["args"]["audit_limit"]
+        assert record["audit"] == {
+            "series": 3,
+            "drift": record["accuracy"]["drift"],
+            "above": (each > limit).mean(),
+            "limit": limit,
+        }
+        assert f"above {limit:g} in" in out
         assert expected > 1e-4
-    told = {"series": 3, "runs": 1, "speedup": 0.5, "drift": None}
+    told = {"series": 3, "runs": 1, "speedup": 0.5, "drift": None, "above": None}
     monkeypatch.setattr(exp_predict.ExpPredict, "beside", lambda *rest: told)
     assert predict("flat.csv", "without", *how) == 0
     assert Path("results/beside/forecast.csv").read_bytes() == Path("results/without/forecast.csv").read_bytes()
