@@ -37,6 +37,8 @@ def serve(args: Namespace) -> None:
         from leapcast.serving.app import create_app
     except ImportError as error:
         raise UserError(f"{MISSING} ({error})") from error
+    if args.max_workers is not None and (args.backend == "serial" or args.max_workers < args.workers):
+        raise UserError("--max_workers is for --backend ray, and at least --workers: correct it, or leave it out")
     limits = settings(args, read_token(args.token_file))
     place = listen(args.host, args.port)  # before what takes seconds
     engine = load(args)

@@ -54,6 +54,8 @@ def test_limits_become_settings():
         (["predict", "--draft", "self"], "--draft is for --task_name serve"),
         (["serve", "--spec_adaptive", "online"], "online hangs on the clock"),
         (["serve", "nowhere"], "nowhere"),
+        (["serve", "--max_workers", "4"], "--max_workers is for --backend ray"),
+        (["serve", "--backend", "ray", "--max_workers", "1"], "at least --workers"),
     ],
 )
 def test_what_is_refused(given, line, capsys, tmp_path, monkeypatch):
