@@ -16,6 +16,7 @@ from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from fastapi.staticfiles import StaticFiles
+from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
@@ -33,7 +34,7 @@ from leapcast.serving.settings import Settings
 PAGE = Path(__file__).with_name("page")
 FORECAST = "/v1/forecast"
 GONE = 499  # a status for the metrics only: the client has left
-WEEKS, PLACES = 6, 2  # of the example
+WEEKS, LATER, PLACES = 6, 5, 2  # of the example, and weeks after it: it ends before the quiet end of the year
 PROBLEMS = {
     400: "the body broke off",
     401: "no token, or a wrong one",
@@ -53,8 +54,8 @@ HEADERS = {
     "Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
     "object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 }
-DOCS = "/docs"  # FastAPI's page, which loads its scripts from this host:
-DOCS_POLICY = "default-src 'self' https://cdn.jsdelivr.net https://fastapi.tiangolo.com data: 'unsafe-inline'"
+DOCS = "/docs"  # Swagger's page, which has a script in it
+DOCS_POLICY = "default-src 'self' data: 'unsafe-inline'; frame-ancestors 'none'"
 log = logging.getLogger("leapcast.serving")
 
 
@@ -138,7 +139,7 @@ def create_app(engine: Engine, settings: Settings, make: Callable[[Engine, Setti
         yield
         await server.stop()
 
-    app = FastAPI(
+    app = FastAPIOffline(  # its /docs fetches nothing from elsewhere
         title="leapcast",
         version=__version__,
         description="Fast long forecasts of time series by speculative decoding.",
@@ -267,8 +268,8 @@ async def gone(request: Request) -> None:
 
 @cache
 def example_body() -> dict[str, Any]:
-    """The last weeks of some places of the embedded data set, hourly counts, without a horizon."""
-    table = PACKAGED[EMBEDDED].read().iloc[-WEEKS * 7 * 24 :, :PLACES]
+    """Some weeks of some places of the embedded data set, hourly counts, without a horizon."""
+    table = PACKAGED[EMBEDDED].read().iloc[-(WEEKS + LATER) * 7 * 24 : -LATER * 7 * 24, :PLACES]
     times = [time.isoformat() for time in table.index]
     return {"series": [{"id": name, "values": values.tolist(), "timestamps": times} for name, values in table.items()]}
 

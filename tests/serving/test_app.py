@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import threading
 from contextlib import asynccontextmanager, contextmanager
 
@@ -92,7 +93,11 @@ def test_life_readiness_and_documentation(engine):
     with client(engine) as found:
         assert found.get("/healthz").json() == {"status": "alive"}
         assert found.get("/readyz").json() == {"status": "ready"}
-        assert "jsdelivr" in found.get("/docs").headers["content-security-policy"]
+        docs = found.get("/docs")
+        assert "http" not in docs.headers["content-security-policy"]
+        assert re.findall(r"(?:src|href)=\"(?!/)", docs.text) == []
+        for place in re.findall(r"(?:src|href)=\"(/[^\"]+)", docs.text):
+            assert found.get(place).status_code == 200
         schema = found.get("/openapi.json").json()
     operation = schema["paths"][FORECAST]["post"]
     parts = schema["components"]["schemas"]
