@@ -39,7 +39,8 @@ class History:
     number: int  # index of the series in its table, from 0
     name: str | None  # its id; None where the table is one series
     times: pd.Index  # regular time stamps, or whole numbers
-    step: pd.Timedelta | pd.DateOffset | str | int  # between time stamps: a duration, calendar offset or frequency
+    # between time stamps: a duration, calendar offset or frequency; None for a single row, see Table.histories
+    step: pd.Timedelta | pd.DateOffset | str | int | None
     values: np.ndarray  # [rows, C] float64, finite
     read: float  # share of the table read so far
     filled: dict[str, Filled] = field(default_factory=dict)  # columns whose gaps missing="interpolate" filled
@@ -109,6 +110,7 @@ class Table:
         id_column: for a long table, in which the rows of a series are contiguous and in the order of time.
         missing: ``error`` refuses gaps and NaN; ``interpolate`` fills them linearly, at the ends with the nearest
             value, and ``History.filled`` says where.
+        any_order: of a frame: its rows may stand in any order. Series come in the order of their first rows.
 
     Time stamps are dates or whole numbers; values are numbers, booleans (0 and 1) or decimals. Names of columns and ids
     have at most ``LONGEST`` characters; column names are distinct. Series are streamed: only the ids of earlier ones
@@ -125,8 +127,9 @@ class Table:
         time_column: str | None = None,
         id_column: str | None = None,
         missing: str = "error",
+        any_order: bool = False,
     ):
-        self.source, self.id, self.missing = source, id_column, missing
+        self.source, self.id, self.missing, self.any_order = source, id_column, missing, any_order
         self.name = "table" if isinstance(source, pd.DataFrame) else source.stem
         self.told = "the table" if isinstance(source, pd.DataFrame) else str(source)
         head = self._head()
@@ -157,7 +160,7 @@ class Table:
                     f"{self.told}: column {short(name)!r} holds {kind}, not numbers: leave it out by `columns`"
                 )
         self.zone = None
-        self.format, self.zone = self._format(head)
+        self.format, self.zone = self._format(self.source if any_order else head)
         self.size = source.stat().st_size if isinstance(source, Path) else None
 
     def changed(self) -> bool:
@@ -279,6 +282,7 @@ class Table:
         """Whether the column in this format holds regular time stamps."""
         try:
             times = pd.DatetimeIndex(pd.to_datetime(column, format=form)).as_unit("us")
+            times = times.sort_values() if self.any_order else times
             regular(times, np.zeros((len(times), 1)), "", 0, self)
         except ValueError:
             return False
@@ -295,8 +299,10 @@ class Table:
 
     # ---------------------------------------------------------------- series
 
-    def histories(self) -> Iterator[History]:
+    def histories(self, single: bool = False) -> Iterator[History]:
         """The series of the table, in its order.
+
+        ``single``: give series of a single row, too, though no step is known of them (None).
 
         Raises:
             UserError: a row or a series is invalid.
@@ -311,7 +317,7 @@ class Table:
                 name = None if ids is None else ids[begin]
                 if parts and parts[0][0] != name:
                     read = before + (after - before) * begin / len(times)
-                    yield self._history(number, parts, first, read)
+                    yield self._history(number, parts, first, read, single)
                     number, parts = number + 1, []
                 if not parts:
                     if len(str(name)) > LONGEST:
@@ -330,7 +336,7 @@ class Table:
             before = after
         if not parts:
             raise UserError(f"{self.told} has no rows: a header and rows of time and values are expected")
-        yield self._history(number, parts, first, 1.0)
+        yield self._history(number, parts, first, 1.0, single)
 
     def _pieces(self) -> Iterator[tuple]:
         """Ids, time stamps, values, first row and share of the table read, for chunks of consecutive rows."""
@@ -344,7 +350,13 @@ class Table:
                     row = start + int(frame[self.id].isna().argmax())
                     raise UserError(f"{self.told}: data row {row + 1} has no {self.id}: fill it in")
                 ids = frame[self.id].to_numpy(object)  # text if read from a file
-            yield ids, self._times(frame[self.time], start), self._values(frame, start), start, read
+            times, values = self._times(frame[self.time], start), self._values(frame, start)
+            if self.any_order:  # a frame is one piece
+                order = np.lexsort((times, [0] * len(times) if ids is None else pd.factorize(ids)[0]))
+                if (np.diff(order) < 0).any():
+                    self.told = f"the table, sorted by {self.id} and {self.time}" if self.id else "the sorted table"
+                ids, times, values = ids if ids is None else ids[order], times[order], values[order]
+            yield ids, times, values, start, read
             start += len(frame)
 
     def _times(self, column: pd.Series, start: int) -> pd.Index:
@@ -393,12 +405,14 @@ class Table:
             )
         return values
 
-    def _history(self, number: int, parts: list[tuple], first: int, read: float) -> History:
+    def _history(self, number: int, parts: list[tuple], first: int, read: float, single: bool) -> History:
         name = parts[0][0]
         times = parts[0][1].append([part[1] for part in parts[1:]])
         values = np.concatenate([part[2] for part in parts])
         told = self.told if name is None else f"{self.told}, {self.id} {_cut(name)!r}"
         given = times
+        if single and len(times) == 1:
+            return History(number, name, times, None, values, read)
         step, times, values = regular(times, values, told, first, self)
         gaps, filled = np.isnan(values), {}
         if gaps.any():
@@ -413,10 +427,15 @@ class Table:
                 raise UserError(
                     f"{told}: column {self.columns[empty.argmax()]!r} has no values: leave it out by `columns`"
                 )
-            values = pd.DataFrame(values).interpolate(limit_direction="both").to_numpy()
+            values = interpolated(values)
             for column in np.flatnonzero(gaps.any(0)):
                 filled[self.columns[column]] = _filled(gaps[:, column], times, given, first)
         return History(number, name, times, step, values, read, filled, gaps if filled else None)
+
+
+def interpolated(values: np.ndarray) -> np.ndarray:
+    """``[rows, C]`` with NaN filled by straight lines, at the ends by the nearest value."""
+    return pd.DataFrame(values).interpolate(limit_direction="both").to_numpy()
 
 
 def header(path: Path, compression: str | None = "infer") -> list[str]:

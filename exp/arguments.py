@@ -9,6 +9,7 @@ from pathlib import Path
 from leapcast.data_provider.data_factory import EMBEDDED, NAMES
 from leapcast.data_provider.data_loader import SCALINGS
 from leapcast.exp.identity import BOTH, DATA, DECODED, LEARNED, MODEL, NEITHER, Declared
+from leapcast.inputs import SHORT
 from leapcast.models import DRAFT, MODELS, TARGET, UNTRAINED
 from leapcast.models.errors import UserError
 from leapcast.models.self_draft import GUESSES
@@ -30,6 +31,7 @@ FOR_SERVE = (  # what a server reads: models, the data on which sample paths are
     *("spec_sigma", "spec_k", "spec_accept_mse_tol", "spec_adaptive", "num_samples", "nonnegative"),
     *("host", "port", "max_batch", "max_wait_ms", "max_queue", "max_body_mb", "max_series", "max_values"),
     *("max_horizon", "max_samples", "request_timeout_s", "token_file", "audit", "audit_limit"),
+    *("max_workers", "backend", "ray_address", "workers"),
 )
 NO_DRAFT = "none"
 # arguments that are only for these tasks
@@ -37,11 +39,11 @@ ONLY = {
     **dict.fromkeys(("output", "minutes", "holdout"), ("fit",)),
     "id_column": ("predict", "fit", "measure", "serve"),
     "backtest": ("predict", "fit", "measure"),
-    "force": ("predict",),
+    **dict.fromkeys(("force", "short"), ("predict",)),
     **dict.fromkeys(("flip_invariance", "nonnegative"), ("predict", "measure", "serve")),
     **dict.fromkeys(("fix_quantile_crossing", "long_head_quantiles"), ("predict",)),
     "generated": ("pretrain",),
-    **dict.fromkeys(("draft", *FOR_SERVE[FOR_SERVE.index("host") :]), ("serve",)),
+    **dict.fromkeys(("draft", *FOR_SERVE[FOR_SERVE.index("host") : FOR_SERVE.index("backend")]), ("serve",)),
 }
 BASELINES = ("target_cached", "target_sliding", "target_sliding_lean", "draft")
 
@@ -590,6 +592,13 @@ def build_parser() -> Parser:
         names=DATA,
     )
     g.add_argument(
+        "--short",
+        choices=SHORT,
+        default="skip",
+        help="series of a long table that are too short for a forecast: leave them out with a warning, or refuse them",
+        changes=DECODED,
+    )
+    g.add_argument(
         "--backtest",
         type=whole(0),
         default=ORIGINS,
@@ -686,7 +695,7 @@ def build_parser() -> Parser:
         changes=NEITHER,
     )
 
-    g = parser.group("several machines (predict, and the sweep)")
+    g = parser.group("several machines (predict, serve, and the sweep)")
     g.add_argument(
         "--backend",
         choices=["serial", "ray"],
@@ -699,6 +708,12 @@ def build_parser() -> Parser:
     )
     g.add_argument(
         "--workers", type=whole(1), default=2, help="number of Ray actors, each with --threads cores", changes=NEITHER
+    )
+    g.add_argument(
+        "--max_workers",
+        type=whole(1),
+        help="serve: most replicas; more than --workers are started under load (default: no more)",
+        changes=NEITHER,
     )
 
     g = parser.group("speculative decoding (sigma and mse_tol in units of the standardised data)")

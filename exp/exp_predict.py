@@ -3,6 +3,7 @@
 import math
 import os
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
@@ -25,7 +26,7 @@ from leapcast.exp.judged import PANELS, panels, replaced, season_of, usual_horiz
 from leapcast.exp.pace import measured_slower, time_beside
 from leapcast.exp.ray_data import ray_decode
 from leapcast.forecaster import SpeculativeForecaster
-from leapcast.inputs import batches
+from leapcast.inputs import LeftOut, batches, least_rows, series_of
 from leapcast.models import FREE, UNTRAINED, name_of
 from leapcast.models.errors import Interrupted, UserError, kept
 from leapcast.models.inference import for_inference
@@ -52,6 +53,8 @@ class ExpPredict(ExpDecode):
     def __init__(self, args):
         super().__init__(args)
         self.table = self.series
+        skipping = args.id_column and args.short == "skip"
+        self.left_out = LeftOut(least_rows(self.target.config, self.context)) if skipping else None
         if args.test_pred_len is None:
             args.test_pred_len, told = usual_horizon(args.checkpoint, *self.past())
             self.say(f"horizon {told}; --test_pred_len chooses")
@@ -93,9 +96,13 @@ class ExpPredict(ExpDecode):
     def read_data(self) -> list[Table]:
         return [self.own_table()]
 
+    def histories(self) -> Iterator[History]:
+        """The series that are forecast, in the order of the table; ``self.left_out`` counts the others on the way."""
+        return series_of(self.table, self.left_out)
+
     def past(self) -> tuple[list, object]:
         """Values of the first batch of series, a list of ``[rows, C]``, and the step between rows."""
-        first = list(islice(self.table.histories(), self.args.batch_size))
+        first = list(islice(self.histories(), self.args.batch_size))
         return [history.values for history in first], first[0].step
 
     def predict(self) -> Path:
@@ -105,7 +112,7 @@ class ExpPredict(ExpDecode):
         """
         args, folder = self.args, self.folder("forecast.json")
         path = folder / "forecast.csv"
-        first = list(islice(self.table.histories(), args.batch_size))  # check inputs before writing anything
+        first = list(islice(self.histories(), args.batch_size))  # check inputs before writing anything
         self.warning = self.checked(first)
         sigma = self.forecaster.spread(first, args.num_samples)
         for history in first:
@@ -160,6 +167,8 @@ class ExpPredict(ExpDecode):
             write_atomic(folder / "forecast.png", lambda to: prediction_figure(to, pictures, heading, alarm))
             write_json(folder / "forecast.json", record)
             file.finish()
+        if self.left_out and self.left_out.number:
+            self.say(f"warning: {self.left_out.told()}")
         if args.id_column and counts["filled"]:
             self.say(self.told_filled(counts))
         if quoted := counts["quoted"]:
@@ -241,6 +250,8 @@ class ExpPredict(ExpDecode):
                 file.append(text, counts)
                 bar.set_postfix_str(f"{counts['series']} series")
                 bar.update(100 * histories[-1].read - bar.n)
+        if self.left_out and args.backend == "ray":  # another process has read the table
+            deque(self.histories(), maxlen=0)
         return counts, shown
 
     def quote(self, frame: pd.DataFrame, histories: list[History]) -> int:
@@ -296,7 +307,7 @@ class ExpPredict(ExpDecode):
 
     def serial(self, skip: int, sigma) -> Iterator[tuple[list[History], np.ndarray, dict]]:
         """The results of :meth:`work` for every batch, starting at series number ``skip``."""
-        for batch in batches(islice(self.table.histories(), skip, None), self.args.batch_size):
+        for batch in batches(islice(self.histories(), skip, None), self.args.batch_size):
             yield self.work(batch, sigma)
 
     def work(self, batch: list[History], sigma) -> tuple[list[History], np.ndarray, dict]:
@@ -356,6 +367,7 @@ class ExpPredict(ExpDecode):
                 "name": self.table.name,
                 "columns": self.table.columns,
                 "series": counts["series"],
+                "skipped": self.left_out and {"series": self.left_out.number, "names": self.left_out.names},
                 "context": self.context,
                 "horizon": args.test_pred_len,
                 "filled": counts["filled"],

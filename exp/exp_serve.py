@@ -4,6 +4,9 @@ import os
 import signal
 import socket
 from argparse import Namespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import FrameType
@@ -14,6 +17,7 @@ from leapcast.forecaster import SpeculativeForecaster
 from leapcast.models.errors import UserError, flagged
 from leapcast.utils.decoding.covariance import Calibration
 from leapcast.utils.io.checkpoint import EMBEDDED
+from leapcast.utils.parallel.ray import cluster
 
 TOKEN = "LEAPCAST_TOKEN"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -27,14 +31,40 @@ def serve(args: Namespace) -> None:
         UserError: a library, the checkpoint or the port is not to be had.
     """
     try:
-        import uvicorn
+        import uvicorn  # noqa: F401
 
         from leapcast.serving.app import create_app
     except ImportError as error:
         raise UserError(f"{MISSING} ({error})") from error
-    token = read_token(args.token_file)
+    limits = settings(args, read_token(args.token_file))
     place = listen(args.host, args.port)  # before what takes seconds
-    app = create_app(load(args), settings(args, token))
+    engine = load(args)
+    with place, backend(args, engine, limits) as make:
+        stopped = run(args, create_app(engine, limits, make), place)
+    if stopped == signal.SIGINT:
+        raise KeyboardInterrupt("every request that was begun is answered")
+    print("stopped: every request that was begun is answered", flush=True)
+
+
+@contextmanager
+def backend(args: Namespace, engine, limits) -> Iterator[Callable]:
+    """What makes the server of an application: this process, or replicas on a Ray cluster."""
+    from leapcast.serving.app import Server
+
+    if args.backend == "serial":
+        yield Server
+        return
+    from leapcast.serving.replicas import replicas
+
+    with cluster(args, engine.base.device) as (_, needs):
+        make = partial(load, args, engine.sigma)
+        with replicas(make, limits, needs, args.workers, args.max_workers) as front:
+            yield front
+
+
+def run(args: Namespace, app, place: socket.socket) -> int:
+    """Serve the application until a signal, which is returned."""
+    import uvicorn
 
     class Server(uvicorn.Server):
         """Drains before it stops, which another signal does at once."""
@@ -59,15 +89,12 @@ def serve(args: Namespace) -> None:
             return await super().on_tick(counter)
 
     server = Server(uvicorn.Config(app, log_level="warning", access_log=False))
-    with place:
-        server.run([place])
-    if server.stopped == signal.SIGINT:
-        raise KeyboardInterrupt("every request that was begun is answered")
-    print("stopped: every request that was begun is answered", flush=True)
+    server.run([place])
+    return server.stopped
 
 
-def load(args: Namespace):
-    """The engine of these arguments.
+def load(args: Namespace, known: float | Calibration | None = None):
+    """The engine of these arguments; ``known``: σ, where it was found already.
 
     Raises:
         UserError: a checkpoint or the table cannot be read, or does not fit.
@@ -92,7 +119,7 @@ def load(args: Namespace):
         adaptive=args.spec_adaptive,
         nonnegative=args.nonnegative,
     )
-    return Engine(base, spread(args, base), args.num_samples, str(name))
+    return Engine(base, known or spread(args, base), args.num_samples, str(name))
 
 
 def spread(args: Namespace, base: SpeculativeForecaster) -> float | Calibration:

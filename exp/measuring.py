@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from leapcast.data_provider.histories import History
-from leapcast.forecaster import SpeculativeForecaster, total
+from leapcast.forecaster import SpeculativeForecaster
 from leapcast.inputs import standardise
+from leapcast.outputs import total
 from leapcast.utils.decoding.statistics import Statistics
 from leapcast.utils.decoding.timing import speedup
 from leapcast.utils.reporting.measured import ALONE, RIVAL, label

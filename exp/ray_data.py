@@ -8,7 +8,7 @@ import pandas as pd
 
 from leapcast.backtest import Backtest
 from leapcast.data_provider.histories import Table
-from leapcast.inputs import batches
+from leapcast.inputs import LeftOut, batches, series_of
 from leapcast.models.errors import Interrupted, UserError
 from leapcast.utils.decoding.plan import Decision
 from leapcast.utils.parallel.ray import cluster
@@ -22,7 +22,8 @@ def ray_decode(experiment, skip: int, sigma) -> Iterator[tuple]:
     One task reads the table and streams batches; ``--workers`` actors hold the models. Every machine needs the project,
     the table and the checkpoints under the same paths.
     """
-    args, folder, table = experiment.args, os.getcwd(), experiment.table
+    args, folder = experiment.args, os.getcwd()
+    read = experiment.table, experiment.left_out
     shared = experiment.decision, experiment.backtest
     with cluster(args, experiment.device) as (ray, needs):
         from ray.data import DataContext, Datasource, ReadTask
@@ -36,7 +37,7 @@ def ray_decode(experiment, skip: int, sigma) -> Iterator[tuple]:
 
             def get_read_tasks(self, parallelism: int, *rest, **more) -> list:
                 metadata = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
-                return [ReadTask(lambda: blocks(table, folder, skip, args.batch_size), metadata)]
+                return [ReadTask(lambda: blocks(*read, folder, skip, args.batch_size), metadata)]
 
         context = DataContext.get_current()
         context.execution_options.preserve_order = True
@@ -58,12 +59,12 @@ def ray_decode(experiment, skip: int, sigma) -> Iterator[tuple]:
             raise reason(error) from error
 
 
-def blocks(table: Table, folder: str, skip: int, size: int) -> Iterator[pd.DataFrame]:
+def blocks(table: Table, left_out: LeftOut | None, folder: str, skip: int, size: int) -> Iterator[pd.DataFrame]:
     """Batches of ``size`` series, from number ``skip`` on, one per frame."""
     os.chdir(folder)
     if table.changed():
         raise Interrupted(f"another machine has another {table.told}: copy it to all machines")
-    for batch in batches(islice(table.histories(), skip, None), size):
+    for batch in batches(islice(series_of(table, left_out), skip, None), size):
         yield pd.DataFrame({"batch": [batch]})
 
 

@@ -34,8 +34,8 @@ def main(argv: list[str] | None = None) -> None:
     for name, tasks in ONLY.items():
         if vars(args)[name] != build_parser().get_default(name) and args.task_name not in tasks:
             raise UserError(f"--{name} is for --task_name {' and '.join(tasks)}: leave it out")
-    if args.backend == "ray" and args.task_name != "predict":
-        raise UserError("--backend ray is for --task_name predict, and for optimize_speculative.py")
+    if args.backend == "ray" and args.task_name not in ("predict", "serve"):
+        raise UserError("--backend ray is for --task_name predict and serve, and for optimize_speculative.py")
     if args.calibrate_plan and args.is_training:
         raise UserError("--calibrate_plan measures trained models: leave out --is_training 1")
     if args.spec_plan and args.task_name == "forecast" and args.spec_adaptive != "stored":

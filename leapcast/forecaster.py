@@ -16,15 +16,27 @@ from torch import Tensor
 
 from leapcast.backtest import Backtest
 from leapcast.data_provider import seasons
-from leapcast.data_provider.calendars import other_frequency
-from leapcast.data_provider.histories import History, Table, told_filled
-from leapcast.inputs import Item, batches, is_series, profile_of, profiles_of, standardise, standardise_together, whole
+from leapcast.data_provider.histories import History, Table
+from leapcast.inputs import (
+    Item,
+    batches,
+    is_series,
+    least_rows,
+    profile_of,
+    profiles_of,
+    standardise,
+    standardise_together,
+    tell_filled,
+    tell_frequency,
+    whole,
+)
+from leapcast.long_frames import predict_frame
 from leapcast.models import FREE, MODELS, UNTRAINED, is_itself
 from leapcast.models.errors import UserError, flagged
 from leapcast.models.inference import find_device, for_inference, weights
 from leapcast.models.layers.patches import CPU_TOKENS, joined, padded, paths, quantiles, row_series, windows_together
 from leapcast.models.self_draft import self_draft
-from leapcast.outputs import QUANTILES, average, check_names, half_difference, uncrossed
+from leapcast.outputs import QUANTILES, average, check_names, half_difference, total, uncrossed
 from leapcast.utils.analysis.backtest import ORIGINS, add
 from leapcast.utils.decoding.adaptive import AdaptiveDecoder, make_decoder
 from leapcast.utils.decoding.checks import check_draft, check_rollout, check_room, check_width
@@ -299,8 +311,7 @@ class SpeculativeForecaster:
         """
         horizon, samples = whole("horizon", horizon), whole("num_samples", num_samples)
         backtest = whole("backtest", backtest) if report else 0
-        seed = self.seed if seed is None else whole("seed", seed, 0)
-        seed = secrets.randbits(31) if seed is None else seed
+        seed = self.seeded(seed)
         many = isinstance(data, list | tuple) and any(map(is_series, data))
         if many and id_column:
             raise UserError("a list has a series in each item: leave out `id_column`, or give one long frame")
@@ -319,10 +330,7 @@ class SpeculativeForecaster:
         test, sums = None, None
         for batch, drawn, statistics in self.stream(histories, horizon, samples, seed):
             check_kinds([*(parts[0][0][:1] if parts else ()), *batch])
-            for other in dict.fromkeys(other_frequency(self.trained_step, one.step) for one in batch):
-                if other and other not in told:
-                    told.append(other)
-                    warnings.warn(other, stacklevel=2)
+            tell_frequency(self.trained_step, batch, told)
             if backtest:
                 test = test or Backtest.of(self, batch, horizon, samples, backtest, seed)
                 more = test.sums(self, batch)
@@ -331,13 +339,7 @@ class SpeculativeForecaster:
         ends, drawn = [end for part in parts for end in part[0]], np.concatenate([part[1] for part in parts])
         tell_filled(ends)
         counts = total(parts)
-        passes = counts.patches_per_target_pass
-        if self.plan and self.plan.draft and not self.plan.figures and passes is not None and passes < WORTH:
-            warnings.warn(
-                f"speculation has probably cost time: {passes:.2f} patches per pass of the target, and no figure is "
-                "stored for this machine; draft=None runs the target alone, and `leapcast measure` tells what pays",
-                stacklevel=2,
-            )
+        self.tell_cost(counts)
         known = [part[2].quantiles for part in parts]
         own = None if known[0] is None else np.concatenate(known)
         if many:
@@ -355,6 +357,79 @@ class SpeculativeForecaster:
         drawn_paths = sampled if samples > 1 else None
         return Forecast(values, drawn_paths, counts, seed, self.plan, found, deciles if levels else None, levels)
 
+    def predict_df(
+        self,
+        df: pd.DataFrame,
+        prediction_length: int,
+        quantile_levels: Sequence[float] = (0.1, 0.5, 0.9),
+        id_column: str | None = "item_id",
+        timestamp_column: str = "timestamp",
+        target: str | Sequence[str] = "target",
+        *,
+        batch_size: int | None = None,
+        num_samples: int = 100,
+        short: str = "skip",
+        missing: str = "error",
+        seed: int | None = None,
+    ) -> pd.DataFrame:
+        """Forecast the series of a long frame, called as Chronos' ``predict_df`` is.
+
+        Args:
+            df: one row for each series and time stamp, in any order; series may differ in length. Columns that are not
+                named here are not read.
+            prediction_length: H, in time steps.
+            quantile_levels: each above 0 and below 1; without any, only the mean is forecast.
+            id_column: None for a frame of one series.
+            timestamp_column: dates or whole numbers, with a regular step in each series.
+            target: the column to forecast, or a list of several.
+            batch_size: series decoded together; default: that of the forecaster.
+            num_samples: sample paths whose quantiles are given. A target with quantiles of its own gives these, between
+                its levels by linear interpolation, where all levels lie within its own; else paths are drawn from it,
+                too.
+            short: series of fewer rows than the target needs (see ``context``) are left out with one warning (skip),
+                or refused (error).
+            missing: see :class:`data_provider.histories.Table`.
+            seed: seed of the noise; default: that of the forecaster, or a new one.
+
+        Returns:
+            H rows for each series and target column, series in the order of their first rows: the id, the time stamp,
+            ``target_name``, ``predictions`` (the median, or without levels the mean), and a column for each level,
+            named as in "0.1".
+
+        Raises:
+            UserError: the frame or an argument is invalid, or all series are too short.
+        """
+        columns = [target] if isinstance(target, str) else list(target)
+        return predict_frame(
+            self,
+            df,
+            prediction_length,
+            id_column,
+            timestamp_column,
+            columns,
+            quantile_levels,
+            num_samples,
+            batch_size,
+            short,
+            missing,
+            self.seeded(seed),
+        )
+
+    def seeded(self, seed: int | None) -> int:
+        """The seed of a call: the given one, else the forecaster's, else a new one."""
+        seed = self.seed if seed is None else whole("seed", seed, 0)
+        return secrets.randbits(31) if seed is None else seed
+
+    def tell_cost(self, counts: Statistics, level: int = 3) -> None:
+        """Warn where speculation has probably cost time; ``level``: as ``stacklevel`` of :func:`warnings.warn`."""
+        passes = counts.patches_per_target_pass
+        if self.plan and self.plan.draft and not self.plan.figures and passes is not None and passes < WORTH:
+            warnings.warn(
+                f"speculation has probably cost time: {passes:.2f} patches per pass of the target, and no figure is "
+                "stored for this machine; draft=None runs the target alone, and `leapcast measure` tells what pays",
+                stacklevel=level,
+            )
+
     def shaped(self, item: "Item", histories: list[History], drawn: np.ndarray, own: np.ndarray | None) -> tuple:
         """Values, paths and own quantiles in the form of the input, from paths ``[series, S, H, C]`` and ``own``."""
         if item.table:
@@ -368,11 +443,16 @@ class SpeculativeForecaster:
     # ---------------------------------------------------------------- batches of series
 
     def stream(
-        self, histories: Iterable[History], horizon: int, num_samples: int = 1, seed: int | None = None
+        self,
+        histories: Iterable[History],
+        horizon: int,
+        num_samples: int = 1,
+        seed: int | None = None,
+        batch_size: int | None = None,
     ) -> Iterator[tuple]:
         """Forecast series in batches; yields the histories, paths and statistics (see :meth:`decode`) per batch."""
         sigma = None
-        for batch in batches(histories, self.batch_size):
+        for batch in batches(histories, batch_size or self.batch_size):
             if sigma is None:
                 sigma = self.spread(batch, num_samples)
                 self.choose(batch, horizon, num_samples, sigma)
@@ -599,8 +679,7 @@ class SpeculativeForecaster:
     @property
     def least(self) -> int:
         """Time steps that a series must have."""
-        config = self.target.config
-        return min(self.context, config.shortest) if config.any_length else self.context
+        return least_rows(self.target.config, self.context)
 
     def check(self, history: History) -> None:
         """Check the length and the number of columns of a series.
@@ -772,19 +851,3 @@ def check_kinds(histories: Iterable[History]) -> None:
     """
     if len({history.values.shape[1] for history in histories}) > 1:
         raise UserError("series of different numbers of columns are not forecast together: call for each kind")
-
-
-def tell_filled(histories: list[History]) -> None:
-    """Warn where gaps were filled; for several series, with the details of the first that had gaps."""
-    gappy = [history for history in histories if history.filled]
-    if gappy:
-        which = f"{len(gappy)} of {len(histories)} series had gaps, the first{_of(gappy[0])}: "
-        warnings.warn((which if len(histories) > 1 else "") + "; ".join(told_filled(gappy[0].filled)), stacklevel=3)
-
-
-def total(parts: list[tuple]) -> Statistics:
-    """The sum of the statistics, which are the last entry of each part."""
-    summed = parts[0][-1].counts()
-    for *_, other in parts[1:]:
-        summed.add(other)
-    return summed

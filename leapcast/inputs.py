@@ -3,7 +3,7 @@
 import operator
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import numpy as np
@@ -11,9 +11,89 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from leapcast.data_provider.histories import History, Table
+from leapcast.data_provider.calendars import other_frequency
+from leapcast.data_provider.histories import History, Table, short, told_filled
 from leapcast.models.errors import UserError
 from leapcast.models.layers.profile import seasonal_profile
+
+SHORT = "skip", "error"  # what becomes of series of a long table that are too short to be forecast
+NAMED = 5  # series listed in a message at most
+
+
+@dataclass
+class LeftOut:
+    """The series of a table that are too short to be forecast, and therefore left out.
+
+    Attributes:
+        least: time steps that a series must have, at least 2: one alone tells no step.
+        number: how many were left out so far.
+        names: the ids of the first of them, at most NAMED.
+    """
+
+    least: int
+    number: int = 0
+    names: list = field(default_factory=list)
+
+    def __post_init__(self):
+        self.least = max(2, self.least)
+
+    def rest(self, histories: Iterable[History]) -> Iterator[History]:
+        """The series that are long enough, numbered as if there were no others.
+
+        Raises:
+            UserError: there is none.
+        """
+        self.number, self.names, rest = 0, [], 0
+        for history in histories:
+            if len(history.values) >= self.least:
+                yield replace(history, number=rest)
+                rest += 1
+            else:
+                self.number += 1
+                if len(self.names) < NAMED:
+                    self.names.append(history.name)
+        if not rest:
+            raise UserError(
+                f"no series has the {self.least} rows that a forecast needs: give longer ones, or another model or "
+                "`context`"
+            )
+
+    def told(self) -> str:
+        """One line on them."""
+        names = ", ".join(short(name) for name in self.names) + ", …" * (self.number > len(self.names))
+        many = "1 series has" if self.number == 1 else f"{self.number:,} series have"
+        return f"{many} fewer than {self.least} rows, too few for a forecast, and left out: {names}"
+
+
+def series_of(table: Table, left_out: LeftOut | None) -> Iterator[History]:
+    """The series of a table; those that are too short are counted by ``left_out``, or without it included."""
+    return left_out.rest(table.histories(single=True)) if left_out else table.histories()
+
+
+def least_rows(config, context: int) -> int:
+    """Time steps that a series must have for a target of this configuration and a context of so many time steps."""
+    return min(context, config.shortest) if config.any_length else context
+
+
+def tell_filled(histories: list[History], level: int = 3) -> None:
+    """Warn where gaps were filled; for several series, with the details of the first that had gaps.
+
+    ``level``: as ``stacklevel`` of :func:`warnings.warn`.
+    """
+    gappy = [history for history in histories if history.filled]
+    if gappy:
+        name = "" if gappy[0].name is None else f" {gappy[0].name!r}"
+        which = f"{len(gappy)} of {len(histories)} series had gaps, the first{name}: "
+        told = "; ".join(told_filled(gappy[0].filled))
+        warnings.warn((which if len(histories) > 1 else "") + told, stacklevel=level)
+
+
+def tell_frequency(trained_step, histories: list[History], told: list[str], level: int = 3) -> None:
+    """Warn of series of another frequency than the target was trained on; ``told``: what was said of earlier ones."""
+    for other in dict.fromkeys(other_frequency(trained_step, history.step) for history in histories):
+        if other and other not in told:
+            told.append(other)
+            warnings.warn(other, stacklevel=level)
 
 
 @dataclass

@@ -79,7 +79,9 @@ def test_one_package_is_installed_with_all_its_modules(installed):
     assert {path.name for path in site.iterdir()} == {"leapcast", info, "bin"}
     parts = ["data_provider", "exp", "models", "utils"]
     modules = {"leapcast/" + p.relative_to(ROOT).as_posix() for part in parts for p in (ROOT / part).rglob("*.py")}
-    modules |= {p.relative_to(ROOT).as_posix() for p in (ROOT / "leapcast").glob("*.py")}
+    modules |= {
+        p.relative_to(ROOT).as_posix() for own in ("*.py", "adapters/*.py") for p in (ROOT / "leapcast").glob(own)
+    }
     assert {name for name in names if name.endswith(".py")} == modules
 
 

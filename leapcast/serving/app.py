@@ -5,7 +5,7 @@ import hmac
 import json
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import cache
@@ -26,7 +26,7 @@ from leapcast.models.errors import UserError
 from leapcast.serving.audit import Auditor
 from leapcast.serving.batching import Batcher, Done, Draining, Full
 from leapcast.serving.engine import Engine, Job, Result
-from leapcast.serving.metrics import Metrics
+from leapcast.serving.metrics import Metrics, Relay
 from leapcast.serving.requests import ForecastAnswer, ForecastRequest, Problem, parse
 from leapcast.serving.settings import Settings
 
@@ -59,11 +59,15 @@ log = logging.getLogger("leapcast.serving")
 
 
 class Server:
-    """What the routes of one application share."""
+    """What the routes of one application share.
 
-    def __init__(self, engine: Engine, settings: Settings):
+    ``relay``: notes what happens in place of the metrics, where these are another process's.
+    """
+
+    def __init__(self, engine: Engine, settings: Settings, relay: Relay | None = None):
         self.engine, self.settings, self.metrics = engine, settings, Metrics()
-        self.auditor = Auditor(engine, self.metrics, settings.audit, settings.audit_limit)
+        self.noting = relay or self.metrics
+        self.auditor = Auditor(engine, self.noting, settings.audit, settings.audit_limit)
         self.batcher = Batcher(
             self.run, settings.max_batch, settings.max_wait_ms / 1000, settings.max_queue, self.auditor.next
         )
@@ -73,21 +77,11 @@ class Server:
 
     def run(self, jobs: list[Job]) -> list[Result | Exception]:
         """Decode, and count; in the worker's thread."""
-        begun, metrics = time.perf_counter(), self.metrics
+        begun = time.perf_counter()
         results, counts = self.engine.run(jobs)
-        metrics.decode.observe(time.perf_counter() - begun)
-        metrics.batch_requests.observe(len(jobs))
-        metrics.batch_rows.observe(sum(job.rows for job in jobs))
-        metrics.accepted.inc(counts.accepted)
-        metrics.tested.inc(counts.tested)
-        metrics.patches.inc(counts.patches)
-        metrics.passes.inc(counts.passes)
-        self.accepted, self.tested = self.accepted + counts.accepted, self.tested + counts.tested
-        if self.tested:
-            metrics.rate.set(self.accepted / self.tested)
+        rows = sum(job.rows for job in jobs)
+        self.noting.batch(len(jobs), rows, time.perf_counter() - begun, vars(counts))
         return results
-
-    accepted = tested = 0
 
     async def forecast(self, body: bytes) -> bytes:
         """The body of the answer to a request's.
@@ -99,15 +93,19 @@ class Server:
         """
         with self.batcher.admit():
             async with asyncio.timeout(self.settings.request_timeout_s):
-                request = parse(body, self.settings)
-                del body
-                loop = asyncio.get_running_loop()
-                job = await loop.run_in_executor(self.preparing, self.engine.prepare, request)
-                del request  # perhaps large
-                done = await self.batcher.submit(job)
-                answer = await loop.run_in_executor(self.preparing, self.answer, job, done)
-            self.auditor.consider(job, done.result)
-            return answer
+                return await self.respond(body)
+
+    async def respond(self, body: bytes) -> bytes:
+        """As :meth:`forecast`, of a request that was taken."""
+        request, loop = parse(body, self.settings), asyncio.get_running_loop()
+        del body
+        job = await loop.run_in_executor(self.preparing, self.engine.prepare, request)
+        del request  # perhaps large
+        done = await self.batcher.submit(job)
+        answer = await loop.run_in_executor(self.preparing, self.answer, job, done)
+        if self.auditor.consider(job, done.result):
+            self.batcher.changed.set()
+        return answer
 
     def answer(self, job: Job, done: Done) -> bytes:
         return json.dumps(self.engine.answer(job, done.result, done.batch, done.queue_ms), allow_nan=False).encode()
@@ -125,13 +123,14 @@ class Server:
             "num_samples": settings.max_samples,
             "body_bytes": settings.body_bytes,
         }
-        about = {"limits": limits, "defaults": self.engine.defaults(), "audit": self.auditor.described()}
+        audit = {"share": settings.audit, **self.metrics.audited(), "limit": settings.audit_limit}
+        about = {"limits": limits, "defaults": self.engine.defaults(), "audit": audit if settings.audit else None}
         return self.engine.described() | about | {"token": settings.token is not None}
 
 
-def create_app(engine: Engine, settings: Settings) -> FastAPI:
-    """The application; its ``state.server`` is a :class:`Server`."""
-    server = Server(engine, settings)
+def create_app(engine: Engine, settings: Settings, make: Callable[[Engine, Settings], Server] = Server) -> FastAPI:
+    """The application; its ``state.server`` is the :class:`Server` that is made."""
+    server = make(engine, settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

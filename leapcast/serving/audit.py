@@ -3,10 +3,9 @@
 import random
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 from leapcast.serving.engine import Engine, Job, Result
-from leapcast.serving.metrics import Metrics
+from leapcast.serving.metrics import Metrics, Relay
 
 MOST = 64  # audits that wait
 
@@ -20,20 +19,20 @@ class Auditor:
         seed: of the choice.
     """
 
-    def __init__(self, engine: Engine, metrics: Metrics, share: float, limit: float, seed: int = 0):
+    def __init__(self, engine: Engine, metrics: Metrics | Relay, share: float, limit: float, seed: int = 0):
         self.engine, self.metrics, self.share, self.limit = engine, metrics, share, limit
         self.random = random.Random(seed)
         self.waiting: deque[tuple[Job, Result]] = deque()
-        self.audits, self.above, self.sum = 0, 0, 0.0
 
-    def consider(self, job: Job, result: Result) -> None:
-        """Note a forecast for an audit, perhaps."""
-        if not self.engine.comparable(job) or self.random.random() >= self.share:
-            return
+    def consider(self, job: Job, result: Result) -> bool:
+        """Note a forecast for an audit, perhaps; whether it was."""
+        if not self.engine.comparable(job, result) or self.random.random() >= self.share:
+            return False
         if len(self.waiting) >= MOST:
-            self.metrics.audits_dropped.inc()
-        else:
-            self.waiting.append((job, result))
+            self.metrics.dropped()
+            return False
+        self.waiting.append((job, result))
+        return True
 
     def next(self) -> Callable[[], None] | None:
         """The next audit, to be called where the model may be used; None where none waits."""
@@ -44,18 +43,6 @@ class Auditor:
         try:
             drift = self.engine.drift(job, result)
         except Exception:  # of a forecast that was answered long ago
-            self.metrics.audits_dropped.inc()
+            self.metrics.dropped()
             return
-        self.audits, self.sum, self.above = self.audits + 1, self.sum + drift, self.above + (drift > self.limit)
-        self.metrics.audits.inc()
-        self.metrics.drift.inc(drift)
-        self.metrics.audits_above.inc(drift > self.limit)
-
-    def described(self) -> dict[str, Any] | None:
-        """What ``GET /v1/model`` says: the mean drift, and the share of audits above the limit; None without audits."""
-        if not self.share:
-            return None
-        drift = self.sum / self.audits if self.audits else None
-        above = self.above / self.audits if self.audits else None
-        known = {"share": self.share, "requests": self.audits, "drift": drift, "above": above}
-        return known | {"limit": self.limit}
+        self.metrics.audit(drift, drift > self.limit)

@@ -2,7 +2,6 @@
 
 import copy
 import time
-from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -43,9 +42,7 @@ class Job:
     levels: list[float]
     samples: int
     seed: int
-    forecaster: SpeculativeForecaster
-    mode: str
-    tolerance: float
+    way: tuple[str, float, str]  # mode, tolerance and draft
     group: Hashable
     rows: int
     warnings: list[str] = field(default_factory=list)
@@ -68,11 +65,13 @@ class Counts:
 class Result:
     """What was decoded for one job.
 
-    ``series``: for each its paths ``[S, H, C]`` in its units, the target's own quantiles ``[H, C, levels]`` or None, and
-    which patches were accepted, ``[S, patches, C]``, with one column for all where they are joint.
+    ``series``: of each its paths ``[S, H, C]`` in its units, the target's own quantiles ``[H, C, levels]`` or None,
+    and which patches were accepted, ``[S, patches, C]``, with one column for all where they are joint. ``draft``: None
+    where the target ran alone.
     """
 
     series: list[tuple[np.ndarray, np.ndarray | None, np.ndarray]]
+    draft: str | None
     decode_ms: float
 
 
@@ -90,9 +89,8 @@ class Engine:
 
     def __init__(self, base: SpeculativeForecaster, sigma: float | Calibration, samples: int = 100, name: str = ""):
         self.base, self.sigma, self.samples, self.name = base, sigma, samples, name
-        self.planner = lru_cache(KEPT)(self.way)  # of the thread that prepares
-        self.alone = lru_cache(KEPT)(self.way)  # of the thread that decodes
-        self.decided: OrderedDict[Hashable, SpeculativeForecaster] = OrderedDict()
+        self.checking = lru_cache(KEPT)(self.way)  # of the thread that prepares
+        self.decoding = lru_cache(KEPT)(self.way)  # of the thread that decodes
 
     def way(self, mode: str, tolerance: float, draft: str) -> SpeculativeForecaster:
         """A forecaster of the same models that decodes in this way.
@@ -129,13 +127,14 @@ class Engine:
         if len(histories) * samples * columns * max(horizons) > MOST_DRAWN:
             raise UserError(f"series x columns x num_samples x horizon is more than {MOST_DRAWN:,}: ask for less")
         allowed = tolerance(mode, self.base.accept_mse_tol if request.tolerance is None else request.tolerance)
-        planner = self.planner(mode, allowed, request.draft)
+        way = mode, allowed, request.draft
+        planner = self.checking(*way)
         for history, horizon in zip(histories, horizons, strict=True):
             planner.check(history)
             planner.read_by(history, horizon)
             history.ahead(horizon)
-        planner.choose(histories[: planner.batch_size], max(horizons), samples, self.spread(mode))
-        chosen = self.chosen(planner, (mode, allowed, request.draft))
+        # repeated seasons are a batch's first guess; no other draft depends on the series
+        season = planner.draft_itself(histories).config.season if planner.draft == UNTRAINED else None
         contexts = [planner.read_by(one, horizon)[0] for one, horizon in zip(histories, horizons, strict=True)]
         others = dict.fromkeys(other_frequency(planner.trained_step, one.step) for one in histories)
         kept = zip(histories, contexts, strict=True)  # the rest is not read, and jobs may wait
@@ -148,10 +147,8 @@ class Engine:
             levels=levels,
             samples=samples,
             seed=request.seed,
-            forecaster=chosen,
-            mode=mode,
-            tolerance=allowed,
-            group=(id(chosen), samples, request.seed if rule.draws else 0, columns),
+            way=way,
+            group=(way, season, samples, request.seed if rule.draws else 0, columns),
             rows=len(histories) * samples * (columns if planner.channels == "independent" else 1),
             warnings=[other for other in others if other],
         )
@@ -160,19 +157,6 @@ class Engine:
         """Whether quantiles of these levels need sample paths, rather than being the target's own."""
         own = self.base.target.config.levels or ()
         return not all(any(abs(level - other) < 1e-9 for other in own) for level in levels)
-
-    def chosen(self, planner: SpeculativeForecaster, way: tuple) -> SpeculativeForecaster:
-        """A forecaster that keeps what this one has chosen; the same for the same choice."""
-        drafting, plan = planner.drafting, planner.plan
-        unmeasured = plan is not None and plan.draft is not None and not plan.figures
-        identity = drafting and (name_of(drafting), getattr(drafting, "identity", ""))
-        key = (*way, identity, planner.k, unmeasured)
-        if key not in self.decided:
-            self.decided[key] = copy.copy(planner)
-        self.decided.move_to_end(key)
-        while len(self.decided) > KEPT:
-            self.decided.popitem(last=False)
-        return self.decided[key]
 
     # ---------------------------------------------------------------- decoding
 
@@ -192,10 +176,12 @@ class Engine:
         begun, first = time.perf_counter(), jobs[0]
         histories = [history for job in jobs for history in job.histories]
         horizons = [horizon for job in jobs for horizon in job.horizons]
-        values, statistics = first.forecaster.decode(
-            histories, horizons, first.samples, self.spread(first.mode), first.seed
-        )
-        patches = [-(-horizon // first.forecaster.patch_len) for horizon in horizons]
+        forecaster, sigma = self.decoding(*first.way), self.spread(first.way[0])
+        # decided for this batch: what pays for one series may not pay for many
+        forecaster.choose(first.histories, max(horizons), first.samples, sigma, count=len(histories))
+        values, statistics = forecaster.decode(histories, horizons, first.samples, sigma, first.seed)
+        drafting = forecaster.drafting
+        patches = [-(-horizon // forecaster.patch_len) for horizon in horizons]
         took, found = 1000 * (time.perf_counter() - begun), statistics.accepted_patches
         own = statistics.quantiles
         each = [
@@ -208,12 +194,12 @@ class Engine:
         ]
         results: list[Result | Exception] = []
         for job in jobs:
-            results.append(Result(each[: len(job.histories)], took))
+            results.append(Result(each[: len(job.histories)], None if drafting is None else name_of(drafting), took))
             each = each[len(job.histories) :]
         counts = Counts(
             int(statistics.accepted.sum()), int(statistics.attempted.sum()), statistics.emitted, statistics.row_passes
         )
-        if first.forecaster.drafting is None:  # which counts nothing
+        if drafting is None:  # which counts nothing
             counts.patches = counts.passes = sum(patches) * first.rows // len(first.histories)
         return results, counts
 
@@ -225,12 +211,11 @@ class Engine:
 
     def answer(self, job: Job, result: Result, batch: Sequence[Job], queue_ms: float) -> dict[str, Any]:
         """The body of an answer, see :class:`serving.requests.ForecastAnswer`."""
-        drafting = job.forecaster.drafting
         return {
             "forecasts": [self.forecast(job, result, i) for i in range(len(job.histories))],
-            "draft": None if drafting is None else name_of(drafting),
-            "mode": job.mode,
-            "patch": job.forecaster.patch_len,
+            "draft": result.draft,
+            "mode": job.way[0],
+            "patch": self.base.patch_len,
             "context_used": max(job.contexts),
             "batch": {"requests": len(batch), "rows": sum(one.rows for one in batch)},
             "queue_ms": round(queue_ms, 3),
@@ -248,12 +233,12 @@ class Engine:
 
         quantiles: dict[str, list] = {}
         if job.levels and own is not None:
-            known = np.asarray(job.forecaster.target.config.levels)
+            known = np.asarray(self.base.target.config.levels)
             for level in job.levels:
-                quantiles[f"{level:g}"] = listed(own[..., int(np.abs(known - level).argmin())])
+                quantiles[str(level)] = listed(own[..., int(np.abs(known - level).argmin())])
         elif job.levels:
             found = np.quantile(paths, job.levels, axis=0)
-            quantiles = {f"{level:g}": listed(one) for level, one in zip(job.levels, found, strict=True)}
+            quantiles = {str(level): listed(one) for level, one in zip(job.levels, found, strict=True)}
         patches, share = accepted.shape[1], float(accepted.mean())
         ahead = history.ahead(job.horizons[i]) if job.stamped[i] else ()
         return {
@@ -267,16 +252,16 @@ class Engine:
             "accepted": round(share, 6),
         }
 
-    def comparable(self, job: Job) -> bool:
+    def comparable(self, job: Job, result: Result) -> bool:
         """Whether a job's forecast can be compared with the target's own: it was made by speculation, and path by path
         from the same noise."""
-        return job.forecaster.drafting is not None and not RULES[job.mode].emits_proposals
+        return result.draft is not None and not RULES[job.way[0]].emits_proposals
 
     def drift(self, job: Job, result: Result) -> float:
         """Mean square distance of a forecast from that of the target alone with the same noise, in standardised units:
         each column's by the standard deviation of its context."""
-        alone = self.alone(job.mode, job.tolerance, NOBODY)
-        values, _ = alone.decode(job.histories, job.horizons, job.samples, self.spread(job.mode), job.seed)
+        alone = self.decoding(*job.way[:2], NOBODY)
+        values, _ = alone.decode(job.histories, job.horizons, job.samples, self.spread(job.way[0]), job.seed)
         squared, count = 0.0, 0
         for i, history in enumerate(job.histories):
             scale = standardise(history.values[None, -job.contexts[i] :], job.contexts[i])[2][0, 0]  # [C]

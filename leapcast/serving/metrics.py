@@ -32,6 +32,58 @@ class Metrics:
         self.audits_above = Counter("audits_above_limit", "Audits whose drift was above the limit", **own)
         self.audits_dropped = Counter("audits_dropped", "Audits left out since too many waited, or failed", **own)
         self.drift = Counter("audit_drift", "Sum of the drifts of all audits, in standardised units squared", **own)
+        self.sums = dict.fromkeys(("accepted", "tested", "audits", "above", "drift"), 0.0)
+
+    def batch(self, requests: int, rows: int, seconds: float, counts: dict[str, int]) -> None:
+        """Note a batch; ``counts``: of proposals accepted and tested, patches and passes, see ``engine.Counts``."""
+        self.batch_requests.observe(requests)
+        self.batch_rows.observe(rows)
+        self.decode.observe(seconds)
+        for name, count in counts.items():
+            getattr(self, name).inc(count)
+        for name in ("accepted", "tested"):
+            self.sums[name] += counts[name]
+        if self.sums["tested"]:
+            self.rate.set(self.sums["accepted"] / self.sums["tested"])
+
+    def audit(self, drift: float, above: bool) -> None:
+        """Note an audit, and whether its drift was above the limit."""
+        self.audits.inc()
+        self.audits_above.inc(above)
+        self.drift.inc(drift)
+        for name, value in (("audits", 1), ("above", above), ("drift", drift)):
+            self.sums[name] += value
+
+    def dropped(self) -> None:
+        """Note an audit that was left out."""
+        self.audits_dropped.inc()
+
+    def audited(self) -> dict[str, Any]:
+        """The number of audits, their mean drift, and the share above the limit; None where there was none."""
+        audits = int(self.sums["audits"])
+        mean = {name: self.sums[name] / audits if audits else None for name in ("drift", "above")}
+        return {"requests": audits} | mean
 
     def text(self) -> bytes:
         return generate_latest(self.registry)
+
+
+class Relay:
+    """In place of :class:`Metrics` in another process: what is noted is taken from here, and noted there."""
+
+    def __init__(self):
+        self.noted: list[tuple[str, tuple]] = []
+
+    def batch(self, *about) -> None:
+        self.noted.append(("batch", about))
+
+    def audit(self, *about) -> None:
+        self.noted.append(("audit", about))
+
+    def dropped(self) -> None:
+        self.noted.append(("dropped", ()))
+
+    def take(self) -> list[tuple[str, tuple]]:
+        """What was noted since the last call."""
+        taken, self.noted = self.noted, []
+        return taken

@@ -141,9 +141,9 @@ async def measure(args, servers: dict[str, Running], requests: list[bytes]) -> l
 async def overhead(args, server: Running, requests: list[bytes]) -> dict:
     """Milliseconds of one client's request, and of the same call in Python, in turns."""
     import pandas as pd
-    from leapcast.serving.requests import ForecastRequest  # noqa: F401  (the libraries are there)
 
     from leapcast import SpeculativeForecaster
+    from leapcast.serving.requests import ForecastRequest  # noqa: F401  (the libraries are there)
 
     forecaster = SpeculativeForecaster.from_pretrained("embedded")
     frames = []

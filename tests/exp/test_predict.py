@@ -163,6 +163,57 @@ def test_killed_and_started_again_is_as_unbroken(here, predict, monkeypatch, sam
     assert sorted(os.listdir(broken)) == ["forecast.csv", "forecast.json", "forecast.png"]
 
 
+def ragged(table):
+    """The first series has one row, and two others are too short."""
+    return table.groupby("id").apply(lambda t: t.head({"s0": 1, "s3": 11, "s6": 5}.get(t.name, 20))).reset_index()
+
+
+SKIPPED = {"series": 3, "names": ["s0", "s3", "s6"]}
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_series_that_are_too_short_are_left_out_and_told_of(here, predict, capsys):
+    how = ["--id_column", "id", "--batch_size", "2", "--num_samples", "3", "--columns", "a,b"]
+    long("ragged.csv", change=ragged)
+    rest = pd.read_csv("ragged.csv")
+    rest[~rest["id"].isin(SKIPPED["names"])].to_csv("rest.csv", index=False)
+    assert predict("ragged.csv", "ragged", *how) == 0
+    line = "warning: 3 series have fewer than 12 rows, too few for a forecast, and left out: s0, s3, s6"
+    assert line in capsys.readouterr().out.splitlines()
+    assert predict("rest.csv", "rest", *how) == 0
+    assert "left out" not in capsys.readouterr().out
+    found = {name: json.loads(Path(f"results/{name}/forecast.json").read_text()) for name in ("ragged", "rest")}
+    assert found["ragged"]["data"]["skipped"] == SKIPPED
+    assert found["rest"]["data"]["skipped"] == {"series": 0, "names": []}
+    assert found["ragged"]["data"]["series"] == found["rest"]["data"]["series"] == 4
+    assert found["ragged"]["backtest"] == found["rest"]["backtest"]
+    assert Path("results/ragged/forecast.csv").read_bytes() == Path("results/rest/forecast.csv").read_bytes()
+    given = ["--task_name", "predict", "--data_path", "ragged.csv", "--checkpoint", "checkpoints/target/checkpoint.pth"]
+    assert run.main([*given, *how, "--setting", "usual_horizon"]) == 0
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("stopped", ["append", "finish"])
+def test_what_was_left_out_is_counted_again_where_a_run_goes_on(here, predict, monkeypatch, stopped):
+    how = ["--id_column", "id", "--batch_size", "2", "--columns", "a,b"]
+    long("ragged.csv", change=ragged)
+    assert predict("ragged.csv", "whole", *how) == 0
+    usual = getattr(Growing, stopped)
+
+    def killed(self, *given):
+        if stopped == "append":
+            usual(self, *given)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Growing, stopped, killed)
+        assert predict("ragged.csv", "broken", *how) == 130
+    assert predict("ragged.csv", "broken", *how) == 0
+    assert Path("results/whole/forecast.csv").read_bytes() == Path("results/broken/forecast.csv").read_bytes()
+    record = json.loads(Path("results/broken/forecast.json").read_text())
+    assert record["data"]["skipped"] == SKIPPED
+
+
 def test_stopped_before_the_first_batch_nothing_is_left(here, predict, monkeypatch, capsys):
     monkeypatch.setattr(Growing, "append", lambda *rest: (_ for _ in ()).throw(KeyboardInterrupt))
     assert predict("waves.csv", "nothing") == 130
@@ -203,6 +254,13 @@ def test_ray_gives_what_one_process_gives(here, predict, capsys):
     ]
     assert tested[0] == tested[1]
     assert tested[0]["series"] == 7
+    long("ragged.csv", rows=40, change=ragged)
+    for name, more in {"serial_ragged": [], "ray_ragged": ["--backend", "ray", "--workers", "2"]}.items():
+        assert predict("ragged.csv", name, *how, "--columns", "a,b", "--threads", "1", *more) == 0
+        record = json.loads((here / f"results/{name}/forecast.json").read_text())
+        assert record["data"]["skipped"] == SKIPPED
+    ragged_ones = [(here / f"results/{name}_ragged/forecast.csv").read_bytes() for name in ("serial", "ray")]
+    assert ragged_ones[0] == ragged_ones[1]
     capsys.readouterr()
     long("late.csv", series=9, change=lambda t: t.assign(a=t["a"].where(t.index != 170)))
     assert predict("late.csv", "late", *how, "--backend", "ray", "--workers", "2", "--threads", "1") == 2
@@ -230,7 +288,10 @@ BAD = {
     "text": (set_cell(130, "b", "x"), [], "'b' is not numeric"),
     "twice": (set_cell(130, "date", "2020-01-01 09:00:00"), [], "twice"),
     "time": (set_cell(130, "date", "yesterday"), [], "cannot read the time column"),
-    "short": (lambda t: t.iloc[:125], [], "'s6' has 5 rows"),
+    "short": (lambda t: t.iloc[:125], ["--short", "error"], "'s6' has 5 rows"),
+    "one row": (lambda t: t.iloc[:121], ["--short", "error"], "'s6' has one row"),
+    "all short": (lambda t: t.groupby("id").head(11), [], "no series has the 12 rows"),
+    "one short": (lambda t: t.iloc[:11], [], "no series has the 12 rows"),
     "again": (set_cell(range(130, 140), "id", "s0"), [], "'s0' comes again"),
     "no such id": (lambda t: t, ["--id_column", "series"], "no column 'series'"),
     "no such time": (lambda t: t, ["--time_column", "when"], "no column 'when'"),

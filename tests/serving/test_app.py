@@ -150,6 +150,17 @@ def test_metrics(engine, body):
         assert metric(found, "queue_requests") == metric(found, "requests_in_progress") == 0
 
 
+def test_an_audit_follows_its_request_and_is_described(engine, body):
+    with client(engine, audit=1.0, audit_limit=0.0) as found:
+        assert found.post(FORECAST, json=body | {"tolerance": 1e6}).status_code == 200
+        while not (audit := found.get("/v1/model").json()["audit"])["requests"]:
+            pass
+        assert (audit["requests"], audit["above"], audit["share"], audit["limit"]) == (1, 1.0, 1.0, 0.0)
+        assert audit["drift"] > 0
+    with client(engine) as found:
+        assert found.get("/v1/model").json()["audit"] is None
+
+
 # ---------------------------------------------------------------- what is refused
 
 

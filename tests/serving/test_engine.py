@@ -86,6 +86,11 @@ def test_columns(engine, pair):
     assert found["batch"]["rows"] == 6
 
 
+def test_levels_that_are_close_are_told_apart(engine):
+    (found,) = answers(engine, request(SERIES[0], quantile_levels=[0.1, 0.1000001]))
+    assert set(found["forecasts"][0]["quantiles"]) == {"0.1", "0.1000001"}
+
+
 def test_nobody_proposes(engine, pair):
     (found,) = answers(engine, request(SERIES[0], draft="none"))
     np.testing.assert_allclose(found["forecasts"][0]["mean"], python(pair, SERIES[:1], 9, draft="none").values[0])
@@ -193,4 +198,4 @@ def test_a_job_that_waits_holds_no_more_than_is_read(engine):
 def test_ways_of_decoding_are_kept_for_a_while(engine):
     for i in range(200):
         engine.prepare(request(SERIES[0], tolerance=i / 100))
-    assert len(engine.decided) == 64
+    assert engine.checking.cache_info().currsize == 64
