@@ -1,5 +1,6 @@
 """The HTTP server: ``leapcast serve``."""
 
+import math
 import os
 import signal
 import socket
@@ -36,6 +37,8 @@ def serve(args: Namespace) -> None:
         from leapcast.serving.app import create_app
     except ImportError as error:
         raise UserError(f"{MISSING} ({error})") from error
+    if args.max_workers is not None and (args.backend == "serial" or args.max_workers < args.workers):
+        raise UserError("--max_workers is for --backend ray, and at least --workers: correct it, or leave it out")
     limits = settings(args, read_token(args.token_file))
     place = listen(args.host, args.port)  # before what takes seconds
     engine = load(args)
@@ -88,7 +91,10 @@ def run(args: Namespace, app, place: socket.socket) -> int:
                 self.should_exit = self.should_exit or not batcher.admitted
             return await super().on_tick(counter)
 
-    server = Server(uvicorn.Config(app, log_level="warning", access_log=False))
+    # a client that does not take its answer is left, when the server stops
+    longest = math.ceil(args.request_timeout_s) + 1
+    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=longest)
+    server = Server(config)
     server.run([place])
     return server.stopped
 

@@ -387,7 +387,7 @@ class SpeculativeForecaster:
                 its levels by linear interpolation, where all levels lie within its own; else paths are drawn from it,
                 too.
             short: series of fewer rows than the target needs (see ``context``) are left out with one warning (skip),
-                or refused (error).
+                refused (error), or lengthened with one warning (repeat): their first values stand before them.
             missing: see :class:`data_provider.histories.Table`.
             seed: seed of the noise; default: that of the forecaster, or a new one.
 

@@ -17,20 +17,23 @@ from leapcast.models.errors import UserError
 from leapcast.models.layers.profile import seasonal_profile
 
 SHORT = "skip", "error"  # what becomes of series of a long table that are too short to be forecast
+REPEAT = "repeat"  # in Python also: their first values stand before them
 NAMED = 5  # series listed in a message at most
 
 
 @dataclass
 class LeftOut:
-    """The series of a table that are too short to be forecast, and therefore left out.
+    """The series of a table that are too short to be forecast, and therefore left out or lengthened.
 
     Attributes:
         least: time steps that a series must have, at least 2: one alone tells no step.
+        repeat: repeat the first values of a series before it, in place of leaving it out.
         number: how many were left out so far.
         names: the ids of the first of them, at most NAMED.
     """
 
     least: int
+    repeat: bool = False
     number: int = 0
     names: list = field(default_factory=list)
 
@@ -45,13 +48,12 @@ class LeftOut:
         """
         self.number, self.names, rest = 0, [], 0
         for history in histories:
-            if len(history.values) >= self.least:
-                yield replace(history, number=rest)
+            if (few := len(history.values) < self.least) and len(self.names) < NAMED:
+                self.names.append(history.name)
+            self.number += few
+            if not few or (self.repeat and history.step is not None):
+                yield replace(lengthened(history, self.least), number=rest)
                 rest += 1
-            else:
-                self.number += 1
-                if len(self.names) < NAMED:
-                    self.names.append(history.name)
         if not rest:
             raise UserError(
                 f"no series has the {self.least} rows that a forecast needs: give longer ones, or another model or "
@@ -62,7 +64,14 @@ class LeftOut:
         """One line on them."""
         names = ", ".join(short(name) for name in self.names) + ", …" * (self.number > len(self.names))
         many = "1 series has" if self.number == 1 else f"{self.number:,} series have"
-        return f"{many} fewer than {self.least} rows, too few for a forecast, and left out: {names}"
+        done = "filled by repeating the first values (those of one row left out)" if self.repeat else "left out"
+        return f"{many} fewer than {self.least} rows, too few for a forecast, and {done}: {names}"
+
+
+def lengthened(history: History, least: int) -> History:
+    """With its first values repeated before it, where it has fewer rows than ``least``."""
+    lack = max(0, least - len(history.values))
+    return replace(history, values=np.pad(history.values, ((lack, 0), (0, 0)), "edge"), gaps=None) if lack else history
 
 
 def series_of(table: Table, left_out: LeftOut | None) -> Iterator[History]:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from leapcast.data_provider.histories import Table, short
-from leapcast.inputs import SHORT, LeftOut, series_of, tell_filled, tell_frequency, whole
+from leapcast.inputs import REPEAT, SHORT, LeftOut, series_of, tell_filled, tell_frequency, whole
 from leapcast.models.errors import UserError
 from leapcast.outputs import checked_levels, paths_for, quantiles_of, total
 
@@ -36,8 +36,8 @@ def predict_frame(
     """
     if not isinstance(df, pd.DataFrame):
         raise UserError(f"`df` of type {type(df).__name__}: give a pandas frame")
-    if too_short not in SHORT:
-        raise UserError(f"`short` {too_short!r}: give {' or '.join(SHORT)}")
+    if too_short not in (*SHORT, REPEAT):
+        raise UserError(f"`short` {too_short!r}: give {', '.join(SHORT)} or {REPEAT}")
     horizon, levels = whole("prediction_length", horizon), checked_levels(levels)
     batch_size = None if batch_size is None else whole("batch_size", batch_size)
     samples = paths_for(forecaster, levels, whole("num_samples", num_samples))
@@ -48,7 +48,7 @@ def predict_frame(
     frame: Any = table.source  # with its index as columns
     asked = list(dict.fromkeys(columns))  # in the order of the call
     places = [table.columns.index(name) for name in asked]
-    left_out = LeftOut(forecaster.least) if too_short == "skip" else None
+    left_out = None if too_short == "error" else LeftOut(forecaster.least, too_short == REPEAT)
     histories = list(series_of(table, left_out))
     if left_out and left_out.number:
         warnings.warn(left_out.told(), stacklevel=CALLER - 1)

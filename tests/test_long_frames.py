@@ -130,6 +130,18 @@ def test_short_series_are_left_out_and_told_of():
         forecaster().predict_df(long((*[3] * 7, 20), ids=range(8)), H, [])
 
 
+def test_short_series_are_lengthened_by_their_first_values():
+    frame = long((20, 1, 30, 11, 12), ids="bacde")
+    with pytest.warns(UserWarning, match=r"2 series have fewer than 12 rows.*those of one row left out\): a, d$"):
+        found = forecaster().predict_df(frame, H, num_samples=5, short="repeat")
+    assert found["item_id"].unique().tolist() == ["b", "c", "d", "e"]
+    rest = frame[~frame["item_id"].isin(["a", "d"])]
+    others = found[found["item_id"] != "d"].reset_index(drop=True)
+    whole = forecaster().predict_df(rest, H, [])
+    assert np.isfinite(found["predictions"]).all()
+    assert others["timestamp"].tolist() == whole["timestamp"].tolist()
+
+
 def test_a_model_that_knows_padding_leaves_out_single_rows_only():
     with pytest.warns(UserWarning, match=r"1 series has fewer than 2 rows.*: a$"):
         found = with_levels().predict_df(long((20, 1, 3)), H)

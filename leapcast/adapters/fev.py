@@ -6,6 +6,7 @@ import datasets
 import fev
 
 from leapcast.forecaster import SpeculativeForecaster
+from leapcast.inputs import REPEAT
 from leapcast.models.errors import UserError
 
 
@@ -14,7 +15,8 @@ def predict_task(
 ) -> tuple[list[datasets.DatasetDict], float]:
     """Forecast all windows of a task, for ``task.evaluation_summary``.
 
-    NaN are filled by straight lines. Static columns are not read.
+    NaN are filled by straight lines, and series that are shorter than the target needs by their first values, with a
+    warning. Static columns are not read.
 
     Args:
         task: one target or several.
@@ -26,7 +28,7 @@ def predict_task(
         the predictions, one set for each window, and the seconds that forecasting took.
 
     Raises:
-        UserError: the task has covariates, or a series is shorter than the target needs.
+        UserError: the task has covariates.
     """
     covariates = [*task.known_dynamic_columns, *task.past_dynamic_columns]
     if covariates and not ignore_covariates:
@@ -46,7 +48,7 @@ def predict_task(
             task.timestamp_column,
             task.target_columns,
             num_samples=num_samples,
-            short="error",  # a task wants a forecast of every series
+            short=REPEAT,  # a task wants a forecast of every series
             missing="interpolate",
         )
         seconds += time.monotonic() - began

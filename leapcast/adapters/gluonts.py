@@ -1,5 +1,6 @@
 """A GluonTS predictor: ``pip install leapcast[gluonts]``."""
 
+import warnings
 from collections import deque
 from collections.abc import Iterator
 
@@ -11,7 +12,7 @@ from gluonts.model.predictor import Predictor
 from leapcast.adapters.arrays import as_history
 from leapcast.data_provider.histories import History
 from leapcast.forecaster import SpeculativeForecaster
-from leapcast.inputs import whole
+from leapcast.inputs import LeftOut, whole
 from leapcast.models.errors import UserError
 
 COVARIATES = "feat_dynamic_real", "feat_dynamic_cat", "past_feat_dynamic_real", "past_feat_dynamic_cat"
@@ -20,7 +21,8 @@ COVARIATES = "feat_dynamic_real", "feat_dynamic_cat", "past_feat_dynamic_real", 
 class LeapcastPredictor(Predictor):
     """Forecasts the entries of a GluonTS data set, of one variable or several (``[L]`` or ``[C, L]``).
 
-    NaN in targets are filled by straight lines. Static features are not read.
+    NaN in targets are filled by straight lines, and entries that are shorter than the target needs by their first
+    values, with a warning. Static features are not read.
 
     Args:
         forecaster: what forecasts, in batches of its ``batch_size``.
@@ -29,8 +31,7 @@ class LeapcastPredictor(Predictor):
         ignore_covariates: forecast entries with dynamic features, without reading these; else they are refused.
 
     Raises:
-        UserError: an argument is invalid; while forecasting also: an entry is shorter than the target needs (see
-            :class:`leapcast.forecaster.SpeculativeForecaster`), has no values, or has covariates.
+        UserError: an argument is invalid; while forecasting also: an entry has no values, or has covariates.
     """
 
     def __init__(
@@ -60,8 +61,8 @@ class LeapcastPredictor(Predictor):
                 pending.append((forecast_start(entry) + self.lead_time, 0 if one else slice(None)))
                 yield self.history(number, entry)
 
-        seed = forecaster.seeded(None)
-        for batch, drawn, statistics in forecaster.stream(histories(), horizon, samples, seed):
+        seed, short = forecaster.seeded(None), LeftOut(forecaster.least, repeat=True)
+        for batch, drawn, statistics in forecaster.stream(short.rest(histories()), horizon, samples, seed):
             means, quantiles = drawn[:, 0, self.lead_time :], statistics.quantiles
             for i, history in enumerate(batch):
                 start, columns = pending.popleft()
@@ -71,6 +72,8 @@ class LeapcastPredictor(Predictor):
                     yield QuantileForecast(values[..., columns], start, keys, history.name)
                 else:
                     yield SampleForecast(drawn[i, :, self.lead_time :, columns], start, history.name)
+        if short.number:
+            warnings.warn(short.told(), stacklevel=2)
 
     def history(self, number: int, entry: dict) -> History:
         item = entry.get("item_id")

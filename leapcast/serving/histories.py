@@ -14,6 +14,7 @@ from leapcast.models.errors import UserError
 from leapcast.serving.requests import SeriesRequest
 
 TIME = "timestamp"
+CALENDAR = 100_000  # values of a calendar frequency: such dates are made one by one, some tens of thousands a second
 LAST_YEAR = 9999  # ISO 8601 has four digits
 OF_TABLES = " (a table of several series needs `id_column`)", ", or give `missing` interpolate"  # hints
 
@@ -63,6 +64,8 @@ def stamps(start: str, freq: str, values: np.ndarray) -> tuple:
             raise ValueError(start)
     except (ValueError, TypeError, OverflowError) as error:
         raise UserError(f"start {start!r} is no date of the years 1 to {LAST_YEAR} in ISO 8601: correct it") from error
+    if not (fixed := isinstance(offset, Tick | Day | Week)) and len(values) > CALENDAR:
+        raise UserError(f"{len(values):,} values of freq {freq!r}: give at most {CALENDAR:,}, or timestamps")
     try:
         times = pd.DatetimeIndex(pd.date_range(first, periods=len(values), freq=offset, unit="us"))
     except (ValueError, OverflowError, TypeError) as error:
@@ -72,7 +75,7 @@ def stamps(start: str, freq: str, values: np.ndarray) -> tuple:
         ) from error
     if offset.n < 1 or times[0] != first or times[-1] < first:
         raise UserError(f"start {start!r} is no date of freq {freq!r}, or time runs backwards: correct one of them")
-    if isinstance(offset, Tick | Day | Week):
+    if fixed:
         return times, regular(times, values, "it", 0, Plain())[0]
     return times, offset.freqstr
 

@@ -60,10 +60,12 @@ def test_several_targets_without_levels(task):
     assert sorted(predictions[0]) == ["other", "target"]
 
 
-def test_covariates_and_short_series_are_refused(task):
+def test_covariates_are_refused_and_short_series_filled(task):
     asked = task(past_dynamic_columns=["other"])
     with pytest.raises(UserError, match="covariates, other"):
         predict_task(asked, forecaster())
     assert len(predict_task(asked, forecaster(), ignore_covariates=True)[0]) == 1
-    with pytest.raises(UserError, match="'a' has 8 rows"):
-        predict_task(task(initial_cutoff=8), forecaster())
+    asked = task(initial_cutoff=8)
+    with pytest.warns(UserWarning, match="fewer than .* filled by repeating"):
+        predictions, _ = predict_task(asked, forecaster())
+    assert np.isfinite(asked.evaluation_summary(predictions, model_name="leapcast")["test_error"])

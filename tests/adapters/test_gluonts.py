@@ -110,16 +110,26 @@ def test_gaps_are_filled_and_static_features_not_read():
     assert np.isfinite(found.samples).all()
 
 
+@pytest.mark.parametrize("made", [forecaster, with_levels])
+def test_short_entries_are_filled_by_their_first_values_and_told_of(made):
+    with pytest.warns(UserWarning, match=r"1 series has fewer than (16|2) rows.* filled by repeating .*: s1$"):
+        found = list(LeapcastPredictor(made(), H).predict(dataset((40, 1, 60)), num_samples=3))
+    assert [one.item_id for one in found] == ["s0", "s1", "s2"]
+    assert np.isfinite(found[1].mean).all()
+    others = list(LeapcastPredictor(made(), H).predict(dataset((40, 40, 60)), num_samples=3))
+    np.testing.assert_allclose(found[2].mean, others[2].mean, rtol=1e-4)
+
+
+def empty_entry() -> dict:
+    return next(iter(dataset((40,)))) | {"target": np.full(40, np.nan)}
+
+
 def test_what_cannot_be_forecast_is_refused():
     known = dataset((40,), feat_dynamic_real=np.zeros((1, 46)))
     with pytest.raises(UserError, match=r"item 's0' has covariates, feat_dynamic_real"):
         list(LeapcastPredictor(forecaster(), H).predict(known))
     assert len(list(LeapcastPredictor(forecaster(), H, ignore_covariates=True).predict(known))) == 1
-    with pytest.raises(UserError, match=r"'s1' has 9 rows: the context needs at least 16"):
-        list(LeapcastPredictor(forecaster(), H).predict(dataset((40, 9))))
-    assert len(list(LeapcastPredictor(with_levels(), H).predict(dataset((40, 1))))) == 2
-    empty = [next(iter(dataset((40,)))) | {"target": np.full(40, np.nan)}]
-    with pytest.raises(UserError, match=r"item 's0' has no values"):
-        list(LeapcastPredictor(forecaster(), H).predict(empty))
+    with pytest.raises(UserError, match="no values"):
+        list(LeapcastPredictor(forecaster(), H).predict([empty_entry()]))
     with pytest.raises(UserError, match="`prediction_length` 0"):
         LeapcastPredictor(forecaster(), 0)

@@ -164,6 +164,7 @@ HOURS = [f"2024-01-01 {hour:02d}:00" for hour in range(14)]
         (request({"values": SERIES[0], "start": "2024", "freq": "100000YE"}), "make no time stamps|no date of"),
         (request({"values": SERIES[0], "start": "2261-12-30", "freq": "h"}, horizon=10**10), "ask for less"),
         (request({"values": SERIES[0], "start": "294000-01-01", "freq": "MS"}), "series '0'"),
+        (request({"values": [0.0] * 100_001, "start": "2024", "freq": "bh"}), "at most 100,000, or timestamps"),
     ],
 )
 def test_what_cannot_be_forecast(engine, asked, line):
