@@ -380,7 +380,9 @@ class Table:
         except (ValueError, TypeError, OverflowError) as error:
             if isinstance(error, UserError):
                 raise
-            reason = str(error).strip().splitlines()[0]
+            reason = (
+                str(error).strip().splitlines()[0].partition(". ")[0]
+            )  # pandas goes on with advice on its functions
             raise UserError(
                 f"{self.told}: cannot read the time column {self.time!r} from data row {start + 1} on ({reason})"
             ) from error

@@ -8,16 +8,17 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from leapcast.data_provider.calendars import other_frequency
-from leapcast.data_provider.histories import History, last
+from leapcast.data_provider.histories import History, last, short
 from leapcast.forecaster import SpeculativeForecaster
 from leapcast.inputs import standardise
 from leapcast.models import UNTRAINED, name_of
 from leapcast.models.errors import UserError
 from leapcast.models.inference import weights
 from leapcast.outputs import average
-from leapcast.serving.histories import history_of
+from leapcast.serving.histories import LAST_YEAR, history_of
 from leapcast.serving.requests import DRAFTS, MOST_DRAWN, ForecastRequest
 from leapcast.utils.decoding.config import tolerance
 from leapcast.utils.decoding.covariance import Calibration
@@ -132,7 +133,11 @@ class Engine:
         for history, horizon in zip(histories, horizons, strict=True):
             planner.check(history)
             planner.read_by(history, horizon)
-            history.ahead(horizon)
+            ahead = history.ahead(horizon)
+            if isinstance(ahead[-1], pd.Timestamp) and ahead[-1].year > LAST_YEAR:
+                raise UserError(
+                    f"the forecast of {short(history.name)!r} goes beyond the year {LAST_YEAR}: shorten its horizon"
+                )
         # repeated seasons are a batch's first guess; no other draft depends on the series
         season = planner.draft_itself(histories).config.season if planner.draft == UNTRAINED else None
         contexts = [planner.read_by(one, horizon)[0] for one, horizon in zip(histories, horizons, strict=True)]

@@ -1,5 +1,6 @@
 """Series of requests as histories, by the rules of user tables."""
 
+import re
 from datetime import tzinfo
 
 import numpy as np
@@ -8,12 +9,14 @@ from pandas.tseries.frequencies import to_offset
 from pandas.tseries.offsets import Day, Tick, Week
 
 from leapcast.data_provider.calendars import regular
-from leapcast.data_provider.histories import History, Table
+from leapcast.data_provider.histories import History, Table, short
 from leapcast.models.errors import UserError
 from leapcast.serving.requests import SeriesRequest
 
 TIME = "timestamp"
 CALENDAR = 100_000  # values of a calendar frequency: such dates are made one by one, some tens of thousands a second
+LAST_YEAR = 9999  # ISO 8601 has four digits
+OF_TABLES = " (a table of several series needs `id_column`)", ", or give `missing` interpolate"  # hints
 
 
 def history_of(number: int, given: SeriesRequest) -> History:
@@ -36,7 +39,10 @@ def history_of(number: int, given: SeriesRequest) -> History:
         else:
             times, step = pd.RangeIndex(len(values)), 1
     except UserError as error:
-        raise UserError(f"series {name!r}: {error}") from error
+        line = str(error).removeprefix("the table: ")
+        for hint in OF_TABLES:
+            line = line.replace(hint, "")
+        raise UserError(f"series {short(name)!r}: {line}") from error
     return History(number, name, times, step, values, 1.0)
 
 
@@ -47,16 +53,27 @@ def stamps(start: str, freq: str, values: np.ndarray) -> tuple:
         UserError: ``start`` or ``freq`` is none, they do not fit, or leave the calendar.
     """
     try:
-        offset, first = to_offset(freq), pd.Timestamp(start)
-        if not (fixed := isinstance(offset, Tick | Day | Week)) and len(values) > CALENDAR:
-            raise UserError(f"{len(values):,} values of freq {freq!r}: give at most {CALENDAR:,}, or timestamps")
+        offset = to_offset(freq)
+    except (ValueError, TypeError, OverflowError) as error:
+        meant = re.search(r"(?:mean|use) '?([\w-]{1,16})'?", str(error))
+        hint = f"did you mean {meant[1]}?" if meant else "give h, 15min, D, B, MS, …"
+        raise UserError(f"freq {freq!r} is no time between values that pandas knows: {hint}") from error
+    try:
+        first = pd.to_datetime(start, format="ISO8601")
+        if not (isinstance(first, pd.Timestamp) and start[:1].isdigit() and 1 <= first.year <= LAST_YEAR):
+            raise ValueError(start)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise UserError(f"start {start!r} is no date of the years 1 to {LAST_YEAR} in ISO 8601: correct it") from error
+    if not (fixed := isinstance(offset, Tick | Day | Week)) and len(values) > CALENDAR:
+        raise UserError(f"{len(values):,} values of freq {freq!r}: give at most {CALENDAR:,}, or timestamps")
+    try:
         times = pd.DatetimeIndex(pd.date_range(first, periods=len(values), freq=offset, unit="us"))
     except (ValueError, OverflowError, TypeError) as error:
-        if isinstance(error, UserError):
-            raise
-        reason = (str(error).splitlines() or [""])[0][:200]
-        raise UserError(f"start {start!r} and freq {freq!r} make no time stamps ({reason})") from error
-    if offset.n < 1 or times[0] != first:
+        raise UserError(
+            f"{len(values)} values from {start!r} on, {freq!r} apart, make no time stamps: the calendar ends in "
+            f"{LAST_YEAR}, and the shortest time is a microsecond"
+        ) from error
+    if offset.n < 1 or times[0] != first or times[-1] < first:
         raise UserError(f"start {start!r} is no date of freq {freq!r}, or time runs backwards: correct one of them")
     if fixed:
         return times, regular(times, values, "it", 0, Plain())[0]

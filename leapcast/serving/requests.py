@@ -1,5 +1,6 @@
 """The bodies of requests and answers. Their validation is all here, except what depends on the model."""
 
+import re
 from typing import Annotated, Any
 
 from pydantic import (
@@ -15,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from leapcast.data_provider.histories import LONGEST
+from leapcast.data_provider.histories import LONGEST, short
 from leapcast.models.errors import UserError
 from leapcast.serving.settings import Settings
 from leapcast.utils.decoding.rules import MEANS, PATHS, RULES
@@ -152,6 +153,7 @@ class ForecastRequest(Body):
             ("num_samples", self.num_samples or 1, limits.max_samples),
         ):
             if asked > most:
+                asked = min(asked, 10**18)  # of any number of digits
                 raise ValueError(f"{name}: {asked:,} are asked for, and this server takes at most {most:,}")
 
 
@@ -197,25 +199,67 @@ class Problem(BaseModel):
     detail: str
 
 
+KEY = re.compile(rb'"\s*:')
+WORDS = {  # pydantic's kinds of errors, in the words of JSON
+    "missing": "is missing: give it",
+    "extra_forbidden": "there is no such field: leave it out",
+    "finite_number": "give a finite number (not NaN, Infinity, or beyond 1.8e308)",
+    "too_short": "is empty: give at least {min_length}",
+    "too_long": "more than {max_length} are given: give fewer",
+    "string_too_long": "the text is longer than {max_length} characters: shorten it",
+    "greater_than": "give a number above {gt:,}",
+    "greater_than_equal": "give a number of at least {ge:,}",
+    "less_than": "give a number below {lt:,}",
+    "model_type": "give an object",
+    "list_type": "give an array",
+    "float_type": "give a number",
+    "int_type": "give a whole number",
+    "int_from_float": "give a whole number",
+    "string_type": "give a text",
+    "json_invalid": "the body is not valid JSON ({error})",
+}
+
+
 def parse(body: bytes, limits: Settings) -> ForecastRequest:
     """The request in a body.
 
     Raises:
         UserError: it is none; one line tells where.
     """
+    check_size(body, limits)
     try:
         return ForecastRequest.model_validate_json(body, context=limits)
     except ValidationError as error:
         raise UserError(told(error)) from None  # the inputs in it may be large
 
 
+def check_size(body: bytes, limits: Settings) -> None:
+    """Raises UserError where a body has far more parts than the limits allow, which would take seconds to parse.
+
+    Counts what texts hold, too; a request within the limits passes, whatever its texts.
+    """
+    texts = limits.max_series * LONGEST  # ids
+    parts = limits.max_values + limits.max_series * len(SeriesRequest.model_fields) + MOST_LEVELS + texts
+    if (
+        body.count(b",") > parts + limits.max_values  # a time stamp for each value
+        or body.count(b"[") > parts
+        or sum(1 for _ in KEY.finditer(body)) > parts - limits.max_values - texts + texts // 3
+    ):
+        raise UserError(
+            f"the body has far more parts than {limits.max_series:,} series of {limits.max_values:,} values: send less"
+        )
+
+
 def told(error: ValidationError) -> str:
     """The first problem in one line, and how many others there are."""
-    first, *others = error.errors(include_url=False, include_context=False, include_input=False)
+    first, *others = error.errors(include_url=False, include_input=False)
     place = ""
     for part in first["loc"]:
         if part not in TAGS:
-            place += f"[{part}]" if isinstance(part, int) else f".{part[:LONGEST]}" if place else part[:LONGEST]
+            name = part if isinstance(part, int) or part.isidentifier() else ascii(part)
+            place += f"[{name}]" if isinstance(part, int) else f".{short(name)}" if place else short(name)
     what = first["msg"].removeprefix("Value error, ")
+    if first["type"] in WORDS:
+        what = WORDS[first["type"]].format_map(first.get("ctx", {}))
     more = f" (and {len(others)} more)" if others else ""
     return f"{place}: {what}{more}" if place else f"{what}{more}"

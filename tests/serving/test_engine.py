@@ -138,6 +138,9 @@ def test_a_bad_series_does_not_fail_those_beside_it(engine, pair):
         np.testing.assert_allclose(result.series[0][0][0, :, 0], python(pair, SERIES[:1], 9).values[0], atol=1e-5)
 
 
+HOURS = [f"2024-01-01 {hour:02d}:00" for hour in range(14)]
+
+
 @pytest.mark.parametrize(
     ("asked", "line"),
     [
@@ -146,7 +149,16 @@ def test_a_bad_series_does_not_fail_those_beside_it(engine, pair):
         (request(SERIES[0], quantile_levels=[0.1], mode="point"), "quantile_levels need paths"),
         (request(SERIES[0], num_samples=2**20, horizon=2**10), "ask for less"),
         (request({"values": SERIES[0], "timestamps": ["x"] * 14, "id": "shop"}), "series 'shop': "),
-        (request({"values": SERIES[0], "start": "2024", "freq": "nonsense"}), "series '0': start '2024' and freq"),
+        (request({"values": SERIES[0], "start": "2024", "freq": "nonsense"}), "series '0': freq 'nonsense' is no"),
+        (request({"values": SERIES[0], "start": "2024", "freq": "H"}), "did you mean h[?]"),
+        (request({"values": SERIES[0], "start": "2024", "freq": "2Y"}), "did you mean YE[?]"),
+        (request({"values": SERIES[0], "start": "2024", "freq": "0h"}), "make no time stamps"),
+        (request({"values": SERIES[0], "start": "now", "freq": "h"}), "start 'now' is no date"),
+        (request({"values": SERIES[0], "start": "-1", "freq": "h"}), "start '-1' is no date"),
+        (request({"values": SERIES[0], "start": "9999-12-10", "freq": "D"}), "beyond the year 9999"),
+        (request({"values": SERIES[0], "timestamps": HOURS[::-1]}), "sort the table by time$"),
+        (request({"values": SERIES[0], "timestamps": [*HOURS[:-1], "2024-01-01 15:00"]}), "add it$"),
+        (request({"values": SERIES[0], "timestamps": [*HOURS[:-1], HOURS[-1] + "Z"]}), "Mixed timezones detected[)]"),
         (request({"values": SERIES[0], "start": "2024", "freq": "-1h"}), "backwards"),
         (request({"values": SERIES[0], "start": "2024-01-15", "freq": "MS"}), "no date of freq"),
         (request({"values": SERIES[0], "start": "2024", "freq": "100000YE"}), "make no time stamps|no date of"),
