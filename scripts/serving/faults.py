@@ -289,7 +289,9 @@ async def larger(server: Running) -> Outcome:
 @attack("a body of 100 MB, chunked, without a length")
 async def endless(server: Running) -> Outcome:
     chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
-    return refused([(await ask(server.port, post(chunk * 1600, "Transfer-Encoding: chunked")))[0]], 413)
+    return refused(
+        [(await ask(server.port, post(chunk * 1600, "Transfer-Encoding: chunked")))[0]], 408, 413
+    )  # in 64 KiB chunks, it may not arrive in time
 
 
 @attack("100 bodies of 16 MB, all but the last byte")
@@ -567,14 +569,14 @@ def mixed(number: int) -> bytes:
             each(freq="h"),
         )
         return draw.choice([*wrong, b" " * draw.randrange(10**6)])
-    fields: dict[str, Any] = {"horizon": draw.choice([1, 24, 96, 168, 336]), "seed": number}
+    fields: dict[str, Any] = {"horizon": draw.choice([1, 24, 96, 168]), "seed": number}
     if draw.random() < 0.2:
         fields |= {"quantile_levels": [0.1, 0.5, 0.9], "num_samples": draw.randrange(2, 12), "horizon": 48}
     if draw.random() < 0.3:
         fields["each"] = {"start": "2024-01-01", "freq": draw.choice(["h", "D", "15min", "MS"]), "id": str(number)}
     if draw.random() < 0.2:
         fields |= {"draft": draw.choice(["self", "none"]), "tolerance": draw.choice([0.0, 0.01])}
-    return asking(draw.choice([1, 1, 1, 2, 5]), draw.randrange(60, 3000), draw.choice([1, 1, 1, 3]), **fields)
+    return asking(draw.choice([1, 1, 2]), draw.randrange(60, 3000), draw.choice([1, 1, 1, 3]), **fields)
 
 
 async def memory(server: Running, many: int) -> dict[str, Any]:

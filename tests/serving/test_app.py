@@ -389,8 +389,13 @@ def test_no_room():
 
 @pytest.mark.parametrize(
     ("chunks", "headers", "read"),
-    [(3, {}, 3), (30, {}, 9), (3, {"content-length": "3072"}, 3), (3, {"content-length": "30720"}, 0)]
-    + [(3, {"content-length": "3072", "expect": "100-continue"}, 0)],
+    [
+        (3, {}, 3),
+        (30, {}, 9),
+        (3, {"content-length": "3072"}, 3),
+        (3, {"content-length": "30720"}, 0),
+        (3, {"content-length": "3072", "expect": "100-continue"}, 0),
+    ],
 )
 def test_a_large_body_is_dropped_so_that_its_client_hears_why(chunks, headers, read):
     """Of eight times the limit at most; one that is told to be larger, or waits to be asked for, is not read at all."""
