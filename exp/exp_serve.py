@@ -1,7 +1,9 @@
 """The HTTP server: ``leapcast serve``."""
 
+import gc
 import math
 import os
+import resource
 import signal
 import socket
 from argparse import Namespace
@@ -69,6 +71,11 @@ def run(args: Namespace, app, place: socket.socket) -> int:
     """Serve the application until a signal, which is returned."""
     import uvicorn
 
+    from leapcast.serving.connections import Connection
+
+    class Patient(Connection):
+        patience = args.request_timeout_s
+
     class Server(uvicorn.Server):
         """Drains before it stops, which another signal does at once."""
 
@@ -93,7 +100,13 @@ def run(args: Namespace, app, place: socket.socket) -> int:
 
     # a client that does not take its answer is left, when the server stops
     longest = math.ceil(args.request_timeout_s) + 1
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=longest)
+    config = uvicorn.Config(
+        app, http=Patient, ws="none", log_level="warning", access_log=False, timeout_graceful_shutdown=longest
+    )
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]  # a connection is a file
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    gc.collect()
+    gc.freeze()  # models and libraries: collections while a large body is parsed took most of its time
     server = Server(config)
     server.run([place])
     return server.stopped

@@ -5,9 +5,9 @@ import hmac
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,6 +33,10 @@ from leapcast.serving.settings import Settings
 
 PAGE = Path(__file__).with_name("page")
 FORECAST = "/v1/forecast"
+ROOM = 16  # largest bodies that are held at a time
+DROPPED = (
+    8  # x the largest body: as much is read, and dropped, of a client that hears the answer only after it has sent
+)
 GONE = 499  # a status for the metrics only: the client has left
 WEEKS, LATER, PLACES = 6, 5, 2  # of the example, and weeks after it: it ends before the quiet end of the year
 PROBLEMS = {
@@ -147,6 +151,7 @@ def create_app(engine: Engine, settings: Settings, make: Callable[[Engine, Setti
         redoc_url=None,
     )
     app.state.server = server
+    room = Room(ROOM * settings.body_bytes)
     bearer = HTTPBearer(auto_error=False, description="where the server was started with a token")
 
     def authorised(given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> None:
@@ -171,18 +176,19 @@ def create_app(engine: Engine, settings: Settings, make: Callable[[Engine, Setti
         summary="Forecast series",
     )
     async def forecast(request: Request) -> Response:
-        body = await read(request, settings)
-        answering = asyncio.create_task(server.forecast(body))
-        del body
-        leaving = asyncio.create_task(gone(request))
-        try:
-            await asyncio.wait((answering, leaving), return_when=asyncio.FIRST_COMPLETED)
-            if not answering.done():
-                return Response(status_code=GONE)
-            return Response(answering.result(), media_type="application/json")
-        finally:
-            answering.cancel()
-            leaving.cancel()
+        with room.held() as take:
+            body = await read(request, settings, take)
+            answering = asyncio.create_task(server.forecast(body))
+            del body
+            leaving = asyncio.create_task(gone(request))
+            try:
+                await asyncio.wait((answering, leaving), return_when=asyncio.FIRST_COMPLETED)
+                if not answering.done():
+                    return Response(status_code=GONE)
+                return Response(answering.result(), media_type="application/json")
+            finally:
+                answering.cancel()
+                leaving.cancel()
 
     @app.get("/v1/model", dependencies=[Depends(authorised)], responses=failing(401), summary="Model and limits")
     async def model() -> dict[str, Any]:
@@ -235,26 +241,56 @@ async def failed(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": "internal error: see the server's log"}, 500)
 
 
-async def read(request: Request, settings: Settings) -> bytes:
-    """The body.
+class Room:
+    """For the bodies of all requests in progress, in bytes: many large ones at a time would fill the memory."""
+
+    def __init__(self, most: int):
+        self.most, self.taken = most, 0
+
+    @contextmanager
+    def held(self) -> Iterator[Callable[[int], None]]:
+        """Gives a function that takes bytes for one body, and raises Full where there is no room for them."""
+        mine = 0
+
+        def take(size: int) -> None:
+            nonlocal mine
+            if self.taken + size > self.most:
+                raise Full
+            mine, self.taken = mine + size, self.taken + size
+
+        try:
+            yield take
+        finally:
+            self.taken -= mine
+
+
+async def read(request: Request, settings: Settings, take: Callable[[int], None]) -> bytes:
+    """The body. ``take`` is told of its bytes before they are kept.
 
     Raises:
         HTTPException: it is no JSON, is too large, or does not arrive in time.
+        Full: there is no room for it.
     """
     # a page of another origin cannot send this type without being allowed to
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise HTTPException(422, "send Content-Type: application/json")
     most, length = settings.body_bytes, request.headers.get("content-length", "")
     large = HTTPException(413, f"the body has more than {most:,} bytes: send fewer series", {"Connection": "close"})
-    if length.isdigit() and int(length[:20]) > most:
+    told = int(length[:20]) if length.isdigit() else 0
+    if told > DROPPED * most or (told > most and "expect" in request.headers):
         raise large
-    body = bytearray()
+    body, size = bytearray(), 0
     try:
         async with asyncio.timeout(settings.request_timeout_s):
             async for chunk in request.stream():
-                body += chunk
-                if len(body) > most:
+                size += len(chunk)
+                if size > DROPPED * most:
                     raise large
+                if max(size, told) <= most:
+                    take(len(chunk))
+                    body += chunk
+            if size > most:
+                raise large
     except TimeoutError:
         raise HTTPException(408, PROBLEMS[408], {"Connection": "close"}) from None
     return bytes(body)

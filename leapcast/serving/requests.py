@@ -23,7 +23,7 @@ from leapcast.utils.decoding.rules import MEANS, PATHS, RULES
 
 DRAFTS = "default", "self", "none"
 MOST_LEVELS = 99
-MOST_DRAWN = 2**24  # values over all series, columns and paths of one request
+MOST_DRAWN = 2**22  # values over series, columns and paths of a request: a minute of two cores, with the embedded pair
 TAGS = "of numbers", "of rows"
 
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 import httpx2
 import pytest
+from fastapi import HTTPException, Request
 from fastapi.testclient import TestClient
 
 from leapcast.models.errors import UserError
@@ -368,3 +369,52 @@ def test_a_client_that_has_left_is_not_decoded_for(engine, body):
     text = asyncio.run(run())
     assert "leapcast_batch_requests_count 1.0" in text
     assert 'leapcast_requests_total{status="499"} 1.0' in text
+
+
+def test_bodies_have_room_together(engine, body, monkeypatch):
+    """And give it back, whatever became of them."""
+    monkeypatch.setattr(module, "ROOM", 1)
+    text = json.dumps(body)
+    with client(engine, max_body_mb=len(text) / 2**20) as ask:
+        for _ in range(3):
+            assert ask.post(FORECAST, content=text, headers=JSON).status_code == 200
+            problem(ask.post(FORECAST, content=text[:-1], headers=JSON), 422)
+            problem(ask.post(FORECAST, content=text * 2, headers=JSON), 413)
+
+
+def test_no_room():
+    room = module.Room(10)
+    with room.held() as take:
+        take(6)
+        with room.held() as other, pytest.raises(module.Full):
+            other(5)
+        take(4)
+    assert room.taken == 0
+
+
+@pytest.mark.parametrize(
+    ("chunks", "headers", "read"),
+    [
+        (3, {}, 3),
+        (30, {}, 9),
+        (3, {"content-length": "3072"}, 3),
+        (3, {"content-length": "30720"}, 0),
+        (3, {"content-length": "3072", "expect": "100-continue"}, 0),
+    ],
+)
+def test_a_large_body_is_dropped_so_that_its_client_hears_why(chunks, headers, read):
+    """Of eight times the limit at most; one that is told to be larger, or waits to be asked for, is not read at all."""
+    got = 0
+
+    async def receive():
+        nonlocal got
+        got += 1
+        return {"type": "http.request", "body": b" " * 1024, "more_body": got < chunks}
+
+    pairs = [(key.encode(), value.encode()) for key, value in (JSON | headers).items()]
+    request = Request({"type": "http", "headers": pairs}, receive)
+    kept = []
+    with pytest.raises(HTTPException, match="1,024 bytes"):
+        asyncio.run(module.read(request, Settings(max_body_mb=2**-10), kept.append))
+    assert got == read
+    assert sum(kept) <= 1024
