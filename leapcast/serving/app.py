@@ -34,9 +34,7 @@ from leapcast.serving.settings import Settings
 PAGE = Path(__file__).with_name("page")
 FORECAST = "/v1/forecast"
 ROOM = 16  # largest bodies that are held at a time
-DROPPED = (
-    8  # x the largest body: as much is read, and dropped, of a client that hears the answer only after it has sent
-)
+DROPPED = 8  # largest bodies: as much is read and dropped of a client that hears the answer only after it has sent
 GONE = 499  # a status for the metrics only: the client has left
 WEEKS, LATER, PLACES = 6, 5, 2  # of the example, and weeks after it: it ends before the quiet end of the year
 PROBLEMS = {
