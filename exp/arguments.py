@@ -44,6 +44,7 @@ ONLY = {
     **dict.fromkeys(("fix_quantile_crossing", "long_head_quantiles"), ("predict",)),
     "generated": ("pretrain",),
     **dict.fromkeys(("draft", *FOR_SERVE[FOR_SERVE.index("host") : FOR_SERVE.index("backend")]), ("serve",)),
+    "audit_limit": ("predict", "serve"),
 }
 BASELINES = ("target_cached", "target_sliding", "target_sliding_lean", "draft")
 

@@ -365,7 +365,7 @@ class ExpPredict(ExpDecode):
         return ", ".join([*parts, f"the first of {columns:,} columns"] if columns > 1 else parts)
 
     def record(self, counts: dict) -> dict:
-        args, beside = self.args, counts["beside"] or {"speedup": None, "drift": None, "above": None}
+        args, beside = self.args, counts["beside"] or {"speedup": None, "drift": None}
         record = self.header(self.config) | {
             "plan": self.decision and self.decision.record(),
             "data": {
@@ -389,7 +389,7 @@ class ExpPredict(ExpDecode):
                 "series": beside["series"],
                 "drift": beside["drift"],
                 "above": beside["above"],
-                "limit": args.audit_limit,
+                "limit": beside["limit"],
             },
             "speedup": {f"vs_{OWN[args.rollout]}": beside["speedup"] if self.forecaster.drafting else None},
             "backtest": self.backtest and self.backtest.record(counts["backtest"], self.table.columns),
@@ -439,6 +439,6 @@ def counted(done, most: int | None, sums: dict | None) -> bool:
     beside = done["beside"]
     if beside is None:
         return sound
-    named = isinstance(beside, dict) and set(beside) == {"series", "runs", "speedup", "drift", "above"}
+    named = isinstance(beside, dict) and set(beside) == {"series", "runs", "speedup", "drift", "above", "limit"}
     numbers = {*beside.values()} - {None} if named else ()
     return sound and named and all(type(value) in (int, float) and 0 <= value < math.inf for value in numbers)

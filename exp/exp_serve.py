@@ -174,7 +174,9 @@ def settings(args: Namespace, token: str | None):
     from leapcast.serving.settings import Settings
 
     given = {name: value for name, value in vars(args).items() if name in Settings.__dataclass_fields__}
-    return Settings(**given, token=token)
+    # who listens at this machine only is called by its name: a page of another host could have its name point here
+    hosts = ("localhost", "127.0.0.1", "::1", "[::1]") if args.host in LOOPBACK and token is None else ()
+    return Settings(**given, token=token, hosts=hosts)
 
 
 def listen(host: str, port: int) -> socket.socket:

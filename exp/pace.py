@@ -63,7 +63,8 @@ def time_beside(
         drifts.append(each.record())
     known = [one > limit for one in drifts if one is not None]
     above = sum(known) / len(known) if known else None
-    return {"series": len(first), "runs": runs, "speedup": ratio, "drift": drift.record(), "above": above}
+    found = {"series": len(first), "runs": runs, "speedup": ratio, "drift": drift.record()}
+    return found | {"above": above, "limit": limit}
 
 
 def measured_slower(beside: dict | None, args, plan: Decision | None) -> Decision | None:

@@ -13,7 +13,7 @@ from leapcast.models.layers.attention import Block
 from leapcast.models.layers.normalisation import patch_moments, running_statistics, window_statistics
 from leapcast.models.layers.patches import from_patches, to_patches
 from leapcast.models.layers.rotary import turns
-from leapcast.models.layers.tables import Tables
+from leapcast.models.layers.tables import Tables, next_power
 from leapcast.models.sessions.base import Rollout, TargetSession
 from leapcast.models.sessions.cached import CachedSession
 from leapcast.models.sessions.renormed import RenormedSession
@@ -218,9 +218,11 @@ class Model(nn.Module):
 
     def tables(self, capacity: int, variables: int, attention_window: int = 0) -> Tables:
         """Tables for passes over at most ``capacity`` patches."""
-        key = capacity, variables, attention_window
         if self.kept_tables is None:
-            return Tables(self, *key)
+            return Tables(self, capacity, variables, attention_window)
+        if self.config.rope_index == "time":
+            capacity = next_power(capacity)  # what is kept serves shorter ones, too
+        key = capacity, variables, attention_window
         if key not in self.kept_tables:
             self.kept_tables[key] = Tables(self, *key)
         return self.kept_tables[key]

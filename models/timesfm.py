@@ -20,7 +20,7 @@ from leapcast.models.errors import UserError
 from leapcast.models.fields import checked, choice, flag, real, shown, whole
 from leapcast.models.layers.normalisation import cumulative_sums, statistics_of_sums
 from leapcast.models.layers.patches import padding
-from leapcast.models.layers.tables import TokenTables
+from leapcast.models.layers.tables import TokenTables, next_power
 from leapcast.models.sessions.base import Rollout, TargetSession
 from leapcast.models.sessions.running import RunningSession
 
@@ -283,6 +283,7 @@ class Model(nn.Module):
         """Tables for passes over at most ``capacity`` patches."""
         if self.kept_tables is None:
             return TokenTables(self, capacity, self.tokens)
+        capacity = next_power(capacity)  # what is kept serves shorter ones, too
         if capacity not in self.kept_tables:
             self.kept_tables[capacity] = TokenTables(self, capacity, self.tokens)
         return self.kept_tables[capacity]

@@ -19,6 +19,7 @@ from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.datastructures import MutableHeaders
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
 
 from leapcast import __version__
@@ -59,6 +60,10 @@ HEADERS = {
 DOCS = "/docs"  # Swagger's page, which has a script in it
 DOCS_POLICY = "default-src 'self' data: 'unsafe-inline'; frame-ancestors 'none'"
 log = logging.getLogger("leapcast.serving")
+
+
+class Lost(Exception):
+    """Whoever should decode the request is gone, whatever was tried."""
 
 
 class Server:
@@ -104,14 +109,16 @@ class Server:
         del body
         job = await loop.run_in_executor(self.preparing, self.engine.prepare, request)
         del request  # perhaps large
-        done = await self.batcher.submit(job)
-        answer = await loop.run_in_executor(self.preparing, self.answer, job, done)
-        if self.auditor.consider(job, done.result):
+        pieces = self.engine.pieces(job, self.settings.max_batch)
+        done = await asyncio.gather(*map(self.batcher.submit, pieces))
+        result = Result.joined([one.result for one in done])
+        answer = await loop.run_in_executor(self.preparing, self.answer, job, result, done[0])
+        if self.auditor.consider(job, result):
             self.batcher.changed.set()
         return answer
 
-    def answer(self, job: Job, done: Done) -> bytes:
-        return json.dumps(self.engine.answer(job, done.result, done.batch, done.queue_ms), allow_nan=False).encode()
+    def answer(self, job: Job, result: Result, first: Done) -> bytes:
+        return json.dumps(self.engine.answer(job, result, first.batch, first.queue_ms), allow_nan=False).encode()
 
     async def stop(self) -> None:
         await self.batcher.stop()
@@ -174,6 +181,7 @@ def create_app(engine: Engine, settings: Settings, make: Callable[[Engine, Setti
         summary="Forecast series",
     )
     async def forecast(request: Request) -> Response:
+        server.batcher.check()
         with room.held() as take:
             body = await read(request, settings, take)
             answering = asyncio.create_task(server.forecast(body))
@@ -217,10 +225,13 @@ def create_app(engine: Engine, settings: Settings, make: Callable[[Engine, Setti
         async def page() -> FileResponse:
             return FileResponse(PAGE / "index.html")
 
-    for error, status in ((UserError, 422), (Full, 429), (Draining, 503), (TimeoutError, 504), (ClientDisconnect, 400)):
+    statuses = {UserError: 422, Full: 429, Draining: 503, Lost: 503, TimeoutError: 504, ClientDisconnect: 400}
+    for error, status in statuses.items():
         app.add_exception_handler(error, problem(status))
     app.add_exception_handler(Exception, failed)
     app.openapi = documented(app.openapi)  # type: ignore[method-assign]
+    if settings.hosts:
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(settings.hosts), www_redirect=False)
     app.add_middleware(Watched, server=server)
     return app
 

@@ -3,6 +3,7 @@
 import random
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
 from leapcast.serving.engine import Engine, Job, Result
 from leapcast.serving.metrics import Metrics, Relay
@@ -31,7 +32,9 @@ class Auditor:
         if len(self.waiting) >= MOST:
             self.metrics.dropped()
             return False
-        self.waiting.append((job, result))
+        # copied, since what was decoded together is one array
+        own = [(paths.copy(), None, accepted) for paths, _, accepted in result.series]
+        self.waiting.append((job, replace(result, series=own)))
         return True
 
     def next(self) -> Callable[[], None] | None:

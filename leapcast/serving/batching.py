@@ -83,6 +83,13 @@ class Batcher:
         self.draining = True
         self.changed.set()
 
+    def check(self) -> None:
+        """Raise Full or Draining where no request is admitted."""
+        if self.draining:
+            raise Draining
+        if self.admitted >= self.max_queue:
+            raise Full
+
     @contextmanager
     def admit(self) -> Iterator[None]:
         """Count a request as in progress.
@@ -90,10 +97,7 @@ class Batcher:
         Raises:
             Full, Draining: it is not admitted.
         """
-        if self.draining:
-            raise Draining
-        if self.admitted >= self.max_queue:
-            raise Full
+        self.check()
         self.admitted += 1
         try:
             yield

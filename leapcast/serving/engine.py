@@ -3,7 +3,7 @@
 import copy
 import time
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -19,12 +19,17 @@ from leapcast.models.errors import UserError
 from leapcast.models.inference import weights
 from leapcast.outputs import average
 from leapcast.serving.histories import LAST_YEAR, history_of
-from leapcast.serving.requests import DRAFTS, MOST_DRAWN, ForecastRequest
+from leapcast.serving.requests import DRAFTS, ForecastRequest
 from leapcast.utils.decoding.config import tolerance
 from leapcast.utils.decoding.covariance import Calibration
 from leapcast.utils.decoding.rules import MEANS, PATHS, RULES
 
 KEPT = 64  # ways of decoding that are held at hand
+MOST_TOKENS = 2**17  # patches of all columns and paths in one request
+PIECE = 2**13  # of these, decoded at a time where a request has several series; with the embedded pair some seconds
+MOST_ANSWERED = 2**20  # numbers in an answer: writing them keeps all others waiting
+MOST_AUDITED = 2**18  # drawn values of a forecast that waits for its audit
+LARGEST = 1e300  # values beyond cannot be forecast
 DEFAULT, ITSELF, NOBODY = DRAFTS
 
 
@@ -44,6 +49,7 @@ class Job:
     samples: int
     seed: int
     way: tuple[str, float, str]  # mode, tolerance and draft
+    season: int | None  # of self-drafting's first guess; None where that does not propose, unless a plan says so
     group: Hashable
     rows: int
     warnings: list[str] = field(default_factory=list)
@@ -71,9 +77,16 @@ class Result:
     where the target ran alone.
     """
 
-    series: list[tuple[np.ndarray, np.ndarray | None, np.ndarray]]
+    series: Sequence[tuple[np.ndarray, np.ndarray | None, np.ndarray]]
     draft: str | None
     decode_ms: float
+
+    @classmethod
+    def joined(cls, parts: Sequence["Result"]) -> "Result":
+        """Of a job that was decoded in pieces."""
+        drafts = [part.draft for part in parts if part.draft is not None]
+        series = [one for part in parts for one in part.series]
+        return cls(series, drafts[0] if drafts else None, sum(part.decode_ms for part in parts))
 
 
 class Engine:
@@ -125,25 +138,31 @@ class Engine:
             raise UserError(f"num_samples {samples}: mode {mode} has one forecast; leave it out, or ask for {PATHS}")
         if not rule.draws and self.drawn(levels):
             raise UserError(f"quantile_levels need paths with this model: leave out mode {mode}, or ask for {PATHS}")
-        if len(histories) * samples * columns * max(horizons) > MOST_DRAWN:
-            raise UserError(f"series x columns x num_samples x horizon is more than {MOST_DRAWN:,}: ask for less")
+        answered = columns * sum(horizons) * (1 + len(levels))
+        if answered > MOST_ANSWERED:
+            raise UserError(
+                f"series x columns x horizon, of means and levels, are {answered:,} numbers, and an answer has at most "
+                f"{MOST_ANSWERED:,}: ask for less"
+            )
         allowed = tolerance(mode, self.base.accept_mse_tol if request.tolerance is None else request.tolerance)
         way = mode, allowed, request.draft
         planner = self.checking(*way)
+        contexts = []
         for history, horizon in zip(histories, horizons, strict=True):
             planner.check(history)
-            planner.read_by(history, horizon)
+            context, _ = planner.read_by(history, horizon)
+            contexts.append(context)
+            if np.abs(history.values[-context:]).max() > LARGEST:
+                raise UserError(f"the values of {short(history.name)!r} are too large for this model: rescale them")
             ahead = history.ahead(horizon)
             if isinstance(ahead[-1], pd.Timestamp) and ahead[-1].year > LAST_YEAR:
                 raise UserError(
                     f"the forecast of {short(history.name)!r} goes beyond the year {LAST_YEAR}: shorten its horizon"
                 )
-        # repeated seasons are a batch's first guess; no other draft depends on the series
         season = planner.draft_itself(histories).config.season if planner.draft == UNTRAINED else None
-        contexts = [planner.read_by(one, horizon)[0] for one, horizon in zip(histories, horizons, strict=True)]
         others = dict.fromkeys(other_frequency(planner.trained_step, one.step) for one in histories)
         kept = zip(histories, contexts, strict=True)  # the rest is not read, and jobs may wait
-        return Job(
+        job = Job(
             histories=[last(one, max(context, planner.least)) for one, context in kept],
             contexts=contexts,
             horizons=horizons,
@@ -153,10 +172,40 @@ class Engine:
             samples=samples,
             seed=request.seed,
             way=way,
+            season=season,
             group=(way, season, samples, request.seed if rule.draws else 0, columns),
             rows=len(histories) * samples * (columns if planner.channels == "independent" else 1),
             warnings=[other for other in others if other],
         )
+        if (asked := sum(self.sizes(job))) > MOST_TOKENS:
+            raise UserError(
+                f"series x columns x (context + num_samples x horizon), in patches of {self.base.patch_len}, are "
+                f"{asked:,}, and a request has at most {MOST_TOKENS:,}: ask for less"
+            )
+        return job
+
+    def sizes(self, job: Job) -> list[int]:
+        """What decoding each series takes: patches read and drawn, of all columns and paths."""
+        patch, columns = self.base.patch_len, job.histories[0].values.shape[1]
+        each = zip(job.contexts, job.horizons, strict=True)
+        return [columns * (-(-context // patch) - (-horizon // patch) * job.samples) for context, horizon in each]
+
+    def pieces(self, job: Job, rows: int) -> list[Job]:
+        """The job in parts of few series, at most so many rows: what is decoded at a time keeps others waiting."""
+        sizes, most = self.sizes(job), max(1, rows * len(job.histories) // job.rows)
+        cuts, size = [0], 0
+        for i, one in enumerate(sizes):
+            if i > cuts[-1] and (size + one > PIECE or i - cuts[-1] >= most):
+                cuts.append(i)
+                size = 0
+            size += one
+        if len(cuts) == 1:
+            return [job]
+        parts = []
+        for first, end in zip(cuts, [*cuts[1:], len(sizes)], strict=True):
+            own = {name: getattr(job, name)[first:end] for name in ("histories", "contexts", "horizons")}
+            parts.append(replace(job, **own, rows=job.rows * (end - first) // len(sizes)))
+        return parts
 
     def drawn(self, levels: Sequence[float]) -> bool:
         """Whether quantiles of these levels need sample paths, rather than being the target's own."""
@@ -182,7 +231,9 @@ class Engine:
         histories = [history for job in jobs for history in job.histories]
         horizons = [horizon for job in jobs for horizon in job.horizons]
         forecaster, sigma = self.decoding(*first.way), self.spread(first.way[0])
-        # decided for this batch: what pays for one series may not pay for many
+        # decided for this batch: what pays for one series may not pay for many. A plan may choose self-drafting in
+        # place of a trained draft: with the season of the first job, since nobody asked for it.
+        forecaster.season = first.season or self.base.season
         forecaster.choose(first.histories, max(horizons), first.samples, sigma, count=len(histories))
         values, statistics = forecaster.decode(histories, horizons, first.samples, sigma, first.seed)
         drafting = forecaster.drafting
@@ -258,9 +309,11 @@ class Engine:
         }
 
     def comparable(self, job: Job, result: Result) -> bool:
-        """Whether a job's forecast can be compared with the target's own: it was made by speculation, and path by path
-        from the same noise."""
-        return result.draft is not None and not RULES[job.way[0]].emits_proposals
+        """Whether a job's forecast can be compared with the target's own: it was made by speculation (a first patch
+        alone is not), path by path from the same noise, and is no large one."""
+        proposed = result.draft is not None and max(job.horizons) > self.base.patch_len
+        small = sum(paths.size for paths, *_ in result.series) <= MOST_AUDITED
+        return proposed and small and not RULES[job.way[0]].emits_proposals
 
     def drift(self, job: Job, result: Result) -> float:
         """Mean square distance of a forecast from that of the target alone with the same noise, in standardised units:

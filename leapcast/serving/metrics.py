@@ -1,5 +1,6 @@
 """What a server tells Prometheus, in a registry of its own."""
 
+from collections import deque
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -72,7 +73,7 @@ class Relay:
     """In place of :class:`Metrics` in another process: what is noted is taken from here, and noted there."""
 
     def __init__(self):
-        self.noted: list[tuple[str, tuple]] = []
+        self.noted: deque[tuple[str, tuple]] = deque()  # by several threads
 
     def batch(self, *about) -> None:
         self.noted.append(("batch", about))
@@ -85,5 +86,4 @@ class Relay:
 
     def take(self) -> list[tuple[str, tuple]]:
         """What was noted since the last call."""
-        taken, self.noted = self.noted, []
-        return taken
+        return [self.noted.popleft() for _ in range(len(self.noted))]

@@ -10,14 +10,14 @@ from functools import partial
 from typing import Any
 
 from leapcast.models.errors import Interrupted, UserError
-from leapcast.serving.app import Server
+from leapcast.serving.app import Lost, Server
 from leapcast.serving.engine import Engine
 from leapcast.serving.metrics import Relay
 from leapcast.serving.settings import Settings
 
 NAME = "leapcast"
 BUSY = 32  # requests in progress for which another replica is started, where there may be more
-AGAIN = 0.1  # seconds after which a request is tried again whose replica was lost
+AGAIN, TRIES = 0.1, 4  # seconds after which a request is tried again whose replica was lost; how often it is tried
 
 
 class Replica:
@@ -54,7 +54,7 @@ class Front(Server):
     async def respond(self, body: bytes) -> bytes:
         from ray.exceptions import RayError, RayTaskError
 
-        while True:  # until the request's time is over
+        for _ in range(TRIES):  # each within the request's time
             response = self.handle.forecast.remote(body)
             try:
                 answer, noted = await response
@@ -71,6 +71,7 @@ class Front(Server):
             if isinstance(answer, str):
                 raise UserError(answer)
             return answer
+        raise Lost("its replica was lost again and again: perhaps by this request; send another")
 
 
 @contextmanager

@@ -19,6 +19,7 @@ class Settings:
     token: str | None = None
     audit: float = 0.01
     audit_limit: float = 0.01
+    hosts: tuple[str, ...] = ()  # names under which it may be called; any where there are none
 
     @property
     def body_bytes(self) -> int:

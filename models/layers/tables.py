@@ -9,6 +9,11 @@ from torch import Tensor
 from leapcast.models.layers.rotary import turns
 
 
+def next_power(count: int) -> int:
+    """The least power of two that is at least ``count``."""
+    return 1 << (count - 1).bit_length()
+
+
 class Padded:
     """Tables for rows that begin with padding, which has no position and is seen by padding only.
 

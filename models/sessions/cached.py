@@ -36,6 +36,7 @@ class CachedSession(BaseSession):
         self.values = [self.tables.like.new_zeros(size) for _ in range(config.e_layers)]
         self.window = config.seq_len // config.input_token_len
         self.before = None if self.reads_padding else padded_patches(context)
+        self.padding = self.lengths if self.before is None else self.before.cpu()  # on the host, as the lengths are
         self.tables = self.tables.padded(self.before)
         self.static = model.compiled_pass is not None and self.before is None
         self.open_statistics(context)
@@ -62,8 +63,8 @@ class CachedSession(BaseSession):
         lengths = self.lengths if rows is None else self.lengths[rows]
         first = lengths
         if self.before is not None:
-            patches, before = patches.nan_to_num(0), self.before.cpu()
-            first = lengths - (before if rows is None else before[rows])
+            patches = patches.nan_to_num(0)
+            first = lengths - (self.padding if rows is None else self.padding[rows])
         static = self.static and rows is None
         # rows of equal length share positions and mask, and are written as one slice
         start = None if static or rows is not None else self.even
@@ -153,7 +154,7 @@ class CachedSession(BaseSession):
         return self.model.emit(*features)
 
     def keep(self, rows: Tensor) -> None:
-        self.lengths = self.lengths[rows]
+        self.lengths, self.padding = self.lengths[rows], self.padding[rows]
         self.even = shared(self.lengths)
         self.features_end, self.features_at = self.features_end[rows], self.features_at[rows]
         self.static = False  # another number of rows would need recompilation

@@ -205,7 +205,7 @@ def test_a_step_or_an_end_that_is_none_is_refused(here, odd):
 
 
 def slower(monkeypatch, ratio):
-    told = {"series": 2, "runs": 3, "speedup": ratio, "drift": 0.1, "above": 1.0}
+    told = {"series": 2, "runs": 3, "speedup": ratio, "drift": 0.1, "above": 1.0, "limit": 0.01}
     monkeypatch.setattr(exp_predict.ExpPredict, "beside", lambda self, *rest: dict(told) if self.decision else None)
     wanted = Decision("self", "next, season 4", None, "the prior speculates")
     monkeypatch.setattr("leapcast.forecaster.decide", lambda *rest: wanted)

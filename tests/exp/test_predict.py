@@ -77,7 +77,7 @@ def flat(table):
 @pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("options", [[], ["--spec_accept_mse_tol", "inf"], ["--num_samples", "3"]])
 def test_the_verdict_is_measured_beside_and_changes_no_forecast(here, predict, options, monkeypatch, capsys):
-    how = ["--id_column", "id", "--batch_size", "3", "--overwrite", *options]
+    how = ["--id_column", "id", "--batch_size", "3", "--overwrite", "--audit_limit", "0.02", *options]
     long("flat.csv", change=flat)
     assert predict("flat.csv", "beside", *how) == 0
     out = capsys.readouterr().out
@@ -88,14 +88,14 @@ def test_the_verdict_is_measured_beside_and_changes_no_forecast(here, predict, o
     assert record["beside"]["series"] == 3
     assert record["speedup"]["vs_target_cached"] > 0
     if "inf" in options:  # far from the target: in standard deviations of the context, without the constant column
-        assert predict("flat.csv", "own", *how[:5], "--spec_accept_mse_tol", "0") == 0
+        assert predict("flat.csv", "own", *how[:7], "--spec_accept_mse_tol", "0") == 0
         ours, own = (pd.read_csv(f"results/{name}/forecast.csv") for name in ("beside", "own"))
         context = pd.read_csv("flat.csv").groupby("id").tail(12).groupby("id")["a"].std(ddof=0)
         distance = (ours["a"] - own["a"]) / ours["id"].map(context)
         expected = distance[ours["id"].isin(["s0", "s1", "s2"])].pow(2).mean()
         assert record["accuracy"]["drift"] == pytest.approx(expected, rel=1e-3)
         each = distance.pow(2).groupby(ours["id"]).mean()[["s0", "s1", "s2"]]
-        limit = record["args"]["audit_limit"]
+        limit = 0.02
         assert record["audit"] == {
             "series": 3,
             "drift": record["accuracy"]["drift"],
@@ -104,7 +104,7 @@ def test_the_verdict_is_measured_beside_and_changes_no_forecast(here, predict, o
         }
         assert f"above {limit:g} in" in out
         assert expected > 1e-4
-    told = {"series": 3, "runs": 1, "speedup": 0.5, "drift": None, "above": None}
+    told = {"series": 3, "runs": 1, "speedup": 0.5, "drift": None, "above": None, "limit": 0.01}
     monkeypatch.setattr(exp_predict.ExpPredict, "beside", lambda *rest: told)
     assert predict("flat.csv", "without", *how) == 0
     assert Path("results/beside/forecast.csv").read_bytes() == Path("results/without/forecast.csv").read_bytes()

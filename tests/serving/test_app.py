@@ -418,3 +418,16 @@ def test_a_large_body_is_dropped_so_that_its_client_hears_why(chunks, headers, r
         asyncio.run(module.read(request, Settings(max_body_mb=2**-10), kept.append))
     assert got == read
     assert sum(kept) <= 1024
+
+
+def test_a_local_server_is_called_by_its_own_names(engine, body):
+    with client(engine, hosts=("127.0.0.1", "localhost")) as found:
+        for host, status in (("127.0.0.1:8000", 200), ("localhost", 200), ("evil.example", 400)):
+            assert found.post(FORECAST, json=body, headers={"Host": host}).status_code == status
+
+
+def test_a_full_server_reads_no_body(engine, body, monkeypatch):
+    with client(engine, max_queue=1) as found:
+        monkeypatch.setattr(module, "read", None)
+        found.app.state.server.batcher.admitted = 1
+        problem(found.post(FORECAST, json=body), 429)

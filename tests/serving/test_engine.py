@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from leapcast.forecaster import SpeculativeForecaster
 from leapcast.models.errors import UserError
+from leapcast.serving import engine as module
 from leapcast.serving.engine import Engine
 from leapcast.serving.requests import ForecastAnswer, ForecastRequest
 from tests.serving.conftest import wave
@@ -129,7 +131,40 @@ def test_a_seed_parts_paths_and_not_means(engine):
     assert one.group != other.group
 
 
-def test_a_bad_series_does_not_fail_those_beside_it(engine, pair):
+@pytest.mark.parametrize("rows", [1, 3, 100])
+def test_a_job_of_many_series_is_decoded_in_pieces(engine, pair, rows, monkeypatch):
+    monkeypatch.setattr(module, "PIECE", 40)
+    asked = request(*SERIES, *SERIES, horizon=9)
+    job = engine.prepare(asked)
+    pieces = engine.pieces(job, rows)
+    assert 1 < len(pieces) <= len(job.histories)
+    assert sum(piece.rows for piece in pieces) == job.rows
+    assert all(piece.rows <= rows or len(piece.histories) == 1 for piece in pieces)
+    assert all(sum(engine.sizes(piece)) <= 40 or len(piece.histories) == 1 for piece in pieces)
+    result = module.Result.joined([engine.run([piece])[0][0] for piece in pieces])
+    for one, whole in zip(result.series, engine.run([job])[0][0].series, strict=True):
+        np.testing.assert_allclose(one[0], whole[0], atol=1e-5)
+    monkeypatch.undo()
+    assert engine.pieces(job, 10**6) == [job]
+
+
+def test_the_first_guess_is_that_of_the_whole_series(pair):
+    """As in Python; the engine keeps no more than a context of each series."""
+    base = SpeculativeForecaster(pair.target, "self", adaptive="off", accept_mse_tol=0.05)
+    engine = Engine(base, 0.5)
+    time = np.arange(90)
+    series = [(np.sin(time * 2 * np.pi / period) + i).round(3).tolist() for i, period in enumerate((3, 4, 6, 7))]
+    jobs = [engine.prepare(request(one, horizon=30)) for one in series]
+    assert len({job.group for job in jobs}) > 1
+    for one, job in zip(series, jobs, strict=True):
+        result, _ = engine.run([job])
+        np.testing.assert_allclose(result[0].series[0][0][0, :, 0], base.forecast(np.array(one), 30).values, atol=1e-5)
+
+
+def test_a_bad_series_does_not_fail_those_beside_it(engine, pair, monkeypatch):
+    with pytest.raises(UserError, match="values of '0' are too large"):
+        engine.prepare(request([1e308, -1e308] * 10))
+    monkeypatch.setattr(module, "LARGEST", np.inf)
     good, bad = engine.prepare(request(SERIES[0])), engine.prepare(request([1e308, -1e308] * 10))
     assert good.group == bad.group
     results, _ = engine.run([good, bad, good])
@@ -147,7 +182,8 @@ HOURS = [f"2024-01-01 {hour:02d}:00" for hour in range(14)]
         (request([1.0, 2.0]), "series '0' has 2 rows"),
         (request(SERIES[0], num_samples=5, mode="point"), "num_samples 5"),
         (request(SERIES[0], quantile_levels=[0.1], mode="point"), "quantile_levels need paths"),
-        (request(SERIES[0], num_samples=2**20, horizon=2**10), "ask for less"),
+        (request(SERIES[0], num_samples=2**20, horizon=2**10), "at most 131,072: ask for less"),
+        (request(SERIES[0], quantile_levels=[i / 100 for i in range(1, 99)], horizon=2**14), "1,048,576: ask for less"),
         (request({"values": SERIES[0], "timestamps": ["x"] * 14, "id": "shop"}), "series 'shop': "),
         (request({"values": SERIES[0], "start": "2024", "freq": "nonsense"}), "series '0': freq 'nonsense' is no"),
         (request({"values": SERIES[0], "start": "2024", "freq": "H"}), "did you mean h[?]"),

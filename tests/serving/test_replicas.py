@@ -91,6 +91,13 @@ def test_a_request_whose_replica_was_lost_is_tried_again(engine, body, monkeypat
     assert "leapcast_audit_drift_total 0.25" in text
 
 
+def test_a_request_that_loses_replica_after_replica_is_given_up(engine, body, monkeypatch):
+    monkeypatch.setattr(module, "AGAIN", 0.0)
+    answer, handle, _ = through(engine, body, *[ray.exceptions.RayActorError()] * 9)
+    assert "lost again and again" in problem(answer, 503)
+    assert len(handle.results) == 9 - module.TRIES
+
+
 def test_an_error_of_the_request_is_not_tried_again(engine, body):
     answer, handle, _ = through(engine, body, ("series 'a': bad", []))
     assert problem(answer, 422) == "series 'a': bad"
