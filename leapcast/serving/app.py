@@ -27,7 +27,7 @@ from leapcast.data_provider.data_factory import EMBEDDED, PACKAGED
 from leapcast.models.errors import UserError
 from leapcast.serving.audit import Auditor
 from leapcast.serving.batching import Batcher, Done, Draining, Full
-from leapcast.serving.engine import Engine, Job, Result
+from leapcast.serving.engine import PIECE, Engine, Job, Result
 from leapcast.serving.metrics import Metrics, Relay
 from leapcast.serving.requests import ForecastAnswer, ForecastRequest, Problem, parse
 from leapcast.serving.settings import Settings
@@ -77,7 +77,7 @@ class Server:
         self.noting = relay or self.metrics
         self.auditor = Auditor(engine, self.noting, settings.audit, settings.audit_limit)
         self.batcher = Batcher(
-            self.run, settings.max_batch, settings.max_wait_ms / 1000, settings.max_queue, self.auditor.next
+            self.run, settings.max_batch, settings.max_wait_ms / 1000, settings.max_queue, PIECE, self.auditor.next
         )
         self.metrics.queue.set_function(lambda: len(self.batcher.waiting))
         self.metrics.progress.set_function(lambda: self.batcher.admitted)

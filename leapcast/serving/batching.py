@@ -1,6 +1,7 @@
 """Requests that wait are decoded in batches by one thread."""
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -37,13 +38,14 @@ class Waiting:
 class Batcher:
     """Gathers jobs and decodes those of one group together.
 
-    A batch begins when the worker is free and ``max_batch`` rows of the oldest job's group are there, or as many jobs
+    A batch begins when the worker is free and is full by the jobs of the oldest one's group, or there are as many jobs
     as the last batch had, since no more are likely to come, or that job has waited ``max_wait`` seconds. While the
     worker is busy, jobs gather by themselves.
 
     Args:
         run: decodes jobs of one group in the worker's thread; gives a result or an exception for each.
-        max_batch: rows in a batch; a job with more is decoded by itself.
+        max_batch, max_size: rows in a batch, and what decoding them takes, in the units of the jobs' ``size``; a job
+            with more is decoded by itself.
         max_wait: seconds.
         max_queue: requests in progress at most.
         spare: gives work for the worker while nothing waits, or None.
@@ -56,11 +58,12 @@ class Batcher:
         max_batch: int,
         max_wait: float,
         max_queue: int,
+        max_size: float = math.inf,
         spare: Callable[[], Callable[[], None] | None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ):
         self.run, self.spare, self.clock = run, spare, clock
-        self.max_batch, self.max_wait, self.max_queue = max_batch, max_wait, max_queue
+        self.max_batch, self.max_size, self.max_wait, self.max_queue = max_batch, max_size, max_wait, max_queue
         self.waiting: deque[Waiting] = deque()
         self.last = 0  # jobs in the last batch
         self.admitted = 0  # requests in progress
@@ -122,19 +125,20 @@ class Batcher:
     def gathered(self) -> list[Waiting]:
         """The jobs of the oldest one's group that fit a batch, the oldest first."""
         found: list[Waiting] = []
-        rows = 0
+        rows, size = 0, 0
         for one in self.waiting:
             if one.job.group == self.waiting[0].job.group:
-                rows += one.job.rows
-                if found and rows > self.max_batch:
+                rows, size = rows + one.job.rows, size + one.job.size
+                if found and (rows > self.max_batch or size > self.max_size):
                     break
                 found.append(one)
         return found
 
     def ready_in(self) -> float:
         """Seconds until a batch is to begin at the latest; 0 where it is full, or where no others will come."""
-        rows = [one.job.rows for one in self.waiting if one.job.group == self.waiting[0].job.group]
-        if self.draining or sum(rows) >= self.max_batch or len(rows) >= self.last:
+        jobs = [one.job for one in self.waiting if one.job.group == self.waiting[0].job.group]
+        full = sum(job.rows for job in jobs) >= self.max_batch or sum(job.size for job in jobs) >= self.max_size
+        if self.draining or full or len(jobs) >= self.last:
             return 0.0
         return self.waiting[0].since + self.max_wait - self.clock()
 

@@ -37,7 +37,8 @@ DEFAULT, ITSELF, NOBODY = DRAFTS
 class Job:
     """A request that can be decoded: its series, and how they are.
 
-    Jobs of one ``group`` are decoded together. ``rows``: what they count in a batch.
+    Jobs of one ``group`` are decoded together. ``rows``: what they count in a batch; ``sizes``: what decoding each
+    series takes, patches read and drawn, of all columns and paths.
     """
 
     histories: list[History]
@@ -52,7 +53,12 @@ class Job:
     season: int | None  # of self-drafting's first guess; None where that does not propose, unless a plan says so
     group: Hashable
     rows: int
+    sizes: list[int]
     warnings: list[str] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        return sum(self.sizes)
 
 
 @dataclass
@@ -162,7 +168,17 @@ class Engine:
         season = planner.draft_itself(histories).config.season if planner.draft == UNTRAINED else None
         others = dict.fromkeys(other_frequency(planner.trained_step, one.step) for one in histories)
         kept = zip(histories, contexts, strict=True)  # the rest is not read, and jobs may wait
-        job = Job(
+        patch = planner.patch_len
+        sizes = [
+            columns * (-(-context // patch) - (-horizon // patch) * samples)
+            for context, horizon in zip(contexts, horizons, strict=True)
+        ]
+        if sum(sizes) > MOST_TOKENS:
+            raise UserError(
+                f"series x columns x (context + num_samples x horizon), in patches of {patch}, are {sum(sizes):,}, and "
+                f"a request has at most {MOST_TOKENS:,}: ask for less"
+            )
+        return Job(
             histories=[last(one, max(context, planner.least)) for one, context in kept],
             contexts=contexts,
             horizons=horizons,
@@ -175,26 +191,15 @@ class Engine:
             season=season,
             group=(way, season, samples, request.seed if rule.draws else 0, columns),
             rows=len(histories) * samples * (columns if planner.channels == "independent" else 1),
+            sizes=sizes,
             warnings=[other for other in others if other],
         )
-        if (asked := sum(self.sizes(job))) > MOST_TOKENS:
-            raise UserError(
-                f"series x columns x (context + num_samples x horizon), in patches of {self.base.patch_len}, are "
-                f"{asked:,}, and a request has at most {MOST_TOKENS:,}: ask for less"
-            )
-        return job
-
-    def sizes(self, job: Job) -> list[int]:
-        """What decoding each series takes: patches read and drawn, of all columns and paths."""
-        patch, columns = self.base.patch_len, job.histories[0].values.shape[1]
-        each = zip(job.contexts, job.horizons, strict=True)
-        return [columns * (-(-context // patch) - (-horizon // patch) * job.samples) for context, horizon in each]
 
     def pieces(self, job: Job, rows: int) -> list[Job]:
         """The job in parts of few series, at most so many rows: what is decoded at a time keeps others waiting."""
-        sizes, most = self.sizes(job), max(1, rows * len(job.histories) // job.rows)
+        most = max(1, rows * len(job.histories) // job.rows)
         cuts, size = [0], 0
-        for i, one in enumerate(sizes):
+        for i, one in enumerate(job.sizes):
             if i > cuts[-1] and (size + one > PIECE or i - cuts[-1] >= most):
                 cuts.append(i)
                 size = 0
@@ -202,9 +207,9 @@ class Engine:
         if len(cuts) == 1:
             return [job]
         parts = []
-        for first, end in zip(cuts, [*cuts[1:], len(sizes)], strict=True):
-            own = {name: getattr(job, name)[first:end] for name in ("histories", "contexts", "horizons")}
-            parts.append(replace(job, **own, rows=job.rows * (end - first) // len(sizes)))
+        for first, end in zip(cuts, [*cuts[1:], len(job.sizes)], strict=True):
+            own = {name: getattr(job, name)[first:end] for name in ("histories", "contexts", "horizons", "sizes")}
+            parts.append(replace(job, **own, rows=job.rows * (end - first) // len(job.sizes)))
         return parts
 
     def drawn(self, levels: Sequence[float]) -> bool:

@@ -25,8 +25,8 @@ class Decoder:
         return [ValueError(job.name) if job.bad else f"{job.name}!" for job in jobs]
 
 
-def job(name, group="a", rows=1, bad=False):
-    return SimpleNamespace(name=name, group=group, rows=rows, bad=bad)
+def job(name, group="a", rows=1, size=1, bad=False):
+    return SimpleNamespace(name=name, group=group, rows=rows, size=size, bad=bad)
 
 
 def batching(test, max_batch=4, max_wait=0.0, max_queue=100, **options):
@@ -88,6 +88,17 @@ def test_rows_fill_a_batch():
         assert decoder.batches == [["a", "b"]]
 
     batching(test, max_wait=NEVER)
+
+
+def test_what_takes_long_is_decoded_in_several_batches():
+    async def test(batcher, decoder):
+        first = await busy(batcher, decoder)
+        tasks = await submitted(batcher, job("a", size=6), job("b", size=5), job("c", size=5), job("d", size=1))
+        decoder.free.set()
+        await asyncio.gather(first, *tasks)
+        assert decoder.batches == [["first"], ["a"], ["b", "c"], ["d"]]
+
+    batching(test, max_size=10, max_batch=100)
 
 
 def test_one_job_may_be_larger_than_a_batch():
