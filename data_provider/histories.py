@@ -129,6 +129,8 @@ class Table:
         missing: str = "error",
         any_order: bool = False,
     ):
+        if missing not in ("error", "interpolate"):
+            raise UserError(f"`missing` {missing!r}: give error or interpolate")
         self.source, self.id, self.missing, self.any_order = source, id_column, missing, any_order
         self.name = "table" if isinstance(source, pd.DataFrame) else source.stem
         self.told = "the table" if isinstance(source, pd.DataFrame) else str(source)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+import leapcast
 from leapcast.data_provider.data_factory import EMBEDDED, NAMES
 from leapcast.data_provider.data_loader import SCALINGS
 from leapcast.exp.identity import BOTH, DATA, DECODED, LEARNED, MODEL, NEITHER, Declared
@@ -33,6 +34,14 @@ FOR_SERVE = (  # what a server reads: models, the data on which sample paths are
     *("max_horizon", "max_samples", "request_timeout_s", "token_file", "audit", "audit_limit"),
     *("max_workers", "backend", "ray_address", "workers"),
 )
+# what these tasks read, and their own defaults
+OWN = {
+    "fit": (FOR_FIT, {"spec_sigma": "calibrated", "spec_mode": MEANS, "test_pred_len": None, "minutes": MINUTES}),
+    "serve": (
+        FOR_SERVE,
+        {"spec_sigma": "calibrated", "spec_mode": MEANS, "spec_adaptive": "stored", "num_samples": 100},
+    ),
+}
 NO_DRAFT = "none"
 # arguments that are only for these tasks
 ONLY = {
@@ -163,15 +172,17 @@ class Formatter(argparse.ArgumentDefaultsHelpFormatter):
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """The arguments of run.py; --spec_config sets the defaults of those not given on the command line."""
     parser, argv = build_parser(), named(sys.argv[1:] if argv is None else argv)
+    if argv[:1] == ["--task_name"] and argv[1:2] and argv[1] in OWN:  # its help tells of nothing else
+        read, defaults = OWN[argv[1]]
+        parser.set_defaults(**defaults)
+        for action in parser._actions:
+            action.help = action.help if action.dest in ("help", *read) else argparse.SUPPRESS
     args = parser.parse_args(argv)
-    if args.task_name == "fit":
-        parser.set_defaults(spec_sigma="calibrated", spec_mode=MEANS, test_pred_len=None, minutes=MINUTES)
+    if args.task_name in OWN:
+        read, defaults = OWN[args.task_name]
+        parser.set_defaults(**defaults)
         args = parser.parse_args(argv)
-        refuse("fit", others(parser, args, FOR_FIT))
-    if args.task_name == "serve":
-        parser.set_defaults(spec_sigma="calibrated", spec_mode=MEANS, spec_adaptive="stored", num_samples=100)
-        args = parser.parse_args(argv)
-        refuse("serve", others(parser, args, FOR_SERVE))
+        refuse(args.task_name, others(parser, args, read))
     if args.task_name in ("predict", "measure"):
         mode = PATHS if args.num_samples > 1 else MEANS
         parser.set_defaults(spec_sigma="calibrated", spec_mode=mode, test_pred_len=None)
@@ -217,6 +228,8 @@ def named(argv: list[str]) -> list[str]:
 
     ``measure CHECKPOINT FILE …`` names both, ``serve CHECKPOINT …`` the checkpoint only.
     """
+    if argv and not argv[0].startswith("-") and argv[0] not in TASKS:
+        raise UserError(f"{argv[0]!r} is no task: give {', '.join(TASKS)}, or see --help")
     if not argv or argv[0] not in TASKS:
         return argv
     task, *rest = argv
@@ -241,6 +254,7 @@ def build_parser() -> Parser:
         formatter_class=Formatter,
         allow_abbrev=False,
     )
+    parser.add_argument("--version", action="version", version=f"leapcast {leapcast.__version__}")
 
     g = parser.group("task")
     g.add_argument(

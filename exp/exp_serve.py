@@ -24,7 +24,7 @@ from leapcast.utils.parallel.ray import cluster
 
 TOKEN = "LEAPCAST_TOKEN"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-MISSING = "this needs FastAPI, uvicorn and prometheus_client: pip install leapcast[serve]"
+MISSING = "a server needs more libraries: pip install fastapi fastapi-offline uvicorn prometheus_client pydantic"
 
 
 def serve(args: Namespace) -> None:
@@ -138,13 +138,15 @@ def load(args: Namespace, known: float | Calibration | None = None):
         adaptive=args.spec_adaptive,
         nonnegative=args.nonnegative,
     )
-    return Engine(base, known or spread(args, base), args.num_samples, str(name))
+    sigma, told = (known, "") if known else spread(args, base)
+    return Engine(base, sigma, args.num_samples, str(name), told)
 
 
-def spread(args: Namespace, base: SpeculativeForecaster) -> float | Calibration:
-    """σ of sample paths: as given, stored with the model, or calibrated on the table of the arguments."""
+def spread(args: Namespace, base: SpeculativeForecaster) -> tuple[float | Calibration, str]:
+    """σ of sample paths, and in words: as given, stored with the model, or calibrated on the table of the arguments."""
     if base.sigma != "calibrated":
-        return base.sigma
+        stored = isinstance(base.sigma, Calibration)
+        return base.sigma, "calibrated when the model was made" if stored else str(base.sigma)
     if base.channels == "joint" and args.data_path is None:
         raise UserError(
             "sample paths of joint columns are calibrated on a table of such columns: give `data_path`, or `sigma` as "
@@ -152,7 +154,8 @@ def spread(args: Namespace, base: SpeculativeForecaster) -> float | Calibration:
         )
     table = user_table(args)
     print(f"sample paths are calibrated on {table.name}; --data_path or --spec_sigma chooses", flush=True)
-    return base._calibration(list(islice(table.histories(), base.batch_size)))
+    found = base._calibration(list(islice(table.histories(), base.batch_size)))
+    return found, f"calibrated on {table.name}"
 
 
 def read_token(file: str | None) -> str | None:

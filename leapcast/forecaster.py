@@ -590,8 +590,14 @@ class SpeculativeForecaster:
         for history in histories:
             self.check(history)
         check_kinds(histories)
+        variables = histories[0].values.shape[1]
+        if isinstance(sigma, Calibration) and len(sigma.factor) not in (1, variables):
+            raise UserError(
+                f"sample paths are calibrated for {len(sigma.factor)} columns, and these series have {variables}: give "
+                "such series, or `sigma` as a number"
+            )
         read = [self.read_by(*one) for one in zip(histories, horizons, strict=True)]
-        alike = self._alike([context for context, _ in read], horizons, histories[0].values.shape[1], num_samples)
+        alike = self._alike([context for context, _ in read], horizons, variables, num_samples)
         parts = []
         for which in alike:
             series = [(histories[i], *read[i], horizons[i]) for i in which]
@@ -814,7 +820,7 @@ class SpeculativeForecaster:
             rows = max(self.least, min(len(history.values) * 2 // 3, len(history.values) - self.patch_len))
             tried = context, lengths = self.read_by(history, self.patch_len, rows)
             length = context + self.patch_len
-            recent = torch.from_numpy(history.values[-context - CALIBRATED_ON :])
+            recent = torch.tensor(history.values[-context - CALIBRATED_ON :])
             if len(recent) < length:
                 continue
             recent = recent.unfold(0, length, 1)  # [windows, C, length]

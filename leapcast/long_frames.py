@@ -38,6 +38,10 @@ def predict_frame(
         raise UserError(f"`df` of type {type(df).__name__}: give a pandas frame")
     if too_short not in (*SHORT, REPEAT):
         raise UserError(f"`short` {too_short!r}: give {', '.join(SHORT)} or {REPEAT}")
+    if not columns:
+        raise UserError("`target` is empty: give the name of a column, or several")
+    if id_column is not None and id_column not in df and id_column not in df.index.names:
+        raise UserError(f"the frame has no column {id_column!r}: name it by `id_column`, None for one series")
     horizon, levels = whole("prediction_length", horizon), checked_levels(levels)
     batch_size = None if batch_size is None else whole("batch_size", batch_size)
     samples = paths_for(forecaster, levels, whole("num_samples", num_samples))

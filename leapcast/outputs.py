@@ -1,6 +1,6 @@
 """What a forecast is put together from after decoding."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Real
 from typing import Any
 
@@ -48,6 +48,8 @@ def checked_levels(levels: Sequence[float]) -> tuple[float, ...]:
     Raises:
         UserError: one is not a number above 0 and below 1.
     """
+    if not isinstance(levels, Iterable):
+        raise UserError(f"quantile levels {levels!r}: give a list, such as [0.1, 0.5, 0.9], or [] for the mean only")
     for level in levels:
         if not isinstance(level, Real) or not 0 < level < 1:
             raise UserError(f"quantile level {level!r}: give numbers above 0 and below 1, such as 0.1")

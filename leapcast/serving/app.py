@@ -37,6 +37,7 @@ FORECAST = "/v1/forecast"
 ROOM = 16  # largest bodies that are held at a time
 DROPPED = 8  # largest bodies: as much is read and dropped of a client that hears the answer only after it has sent
 GONE = 499  # a status for the metrics only: the client has left
+AHEAD = 14 * 24  # time steps that the example asks for
 WEEKS, LATER, PLACES = 6, 5, 2  # of the example, and weeks after it: it ends before the quiet end of the year
 PROBLEMS = {
     400: "the body broke off",
@@ -313,10 +314,11 @@ async def gone(request: Request) -> None:
 
 @cache
 def example_body() -> dict[str, Any]:
-    """Some weeks of some places of the embedded data set, hourly counts, without a horizon."""
+    """Some weeks of some places of the embedded data set, hourly counts, and a horizon of two weeks."""
     table = PACKAGED[EMBEDDED].read().iloc[-(WEEKS + LATER) * 7 * 24 : -LATER * 7 * 24, :PLACES]
     times = [time.isoformat() for time in table.index]
-    return {"series": [{"id": name, "values": values.tolist(), "timestamps": times} for name, values in table.items()]}
+    series = [{"id": name, "values": values.tolist(), "timestamps": times} for name, values in table.items()]
+    return {"series": series, "horizon": AHEAD}
 
 
 def documented(openapi):

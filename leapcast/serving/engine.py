@@ -105,10 +105,19 @@ class Engine:
         sigma: spread of sample paths, see :class:`SpeculativeForecaster`.
         samples: paths of a request that does not say.
         name: what the checkpoint is called.
+        spread_told: what ``sigma`` is, in words.
     """
 
-    def __init__(self, base: SpeculativeForecaster, sigma: float | Calibration, samples: int = 100, name: str = ""):
+    def __init__(
+        self,
+        base: SpeculativeForecaster,
+        sigma: float | Calibration,
+        samples: int = 100,
+        name: str = "",
+        spread_told: str = "",
+    ):
         self.base, self.sigma, self.samples, self.name = base, sigma, samples, name
+        self.spread_told = spread_told or str(sigma)
         self.checking = lru_cache(KEPT)(self.way)  # of the thread that prepares
         self.decoding = lru_cache(KEPT)(self.way)  # of the thread that decodes
 
@@ -346,6 +355,7 @@ class Engine:
             "context": base.context,
             "shortest": base.least,
             "any_length": bool(config.any_length),
+            "spread": self.spread_told,
         }
 
     def defaults(self) -> dict[str, Any]:

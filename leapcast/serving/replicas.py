@@ -91,7 +91,7 @@ def replicas(
     try:
         from ray import serve
     except ImportError as error:
-        raise Interrupted("replicas need Ray Serve: pip install leapcast[ray,serve]") from error
+        raise Interrupted("replicas need Ray Serve: pip install 'ray[serve]'") from error
     scaled: dict = {"num_replicas": least}
     if most is not None:
         scaled = {"autoscaling_config": {"min_replicas": least, "max_replicas": most, "target_ongoing_requests": BUSY}}

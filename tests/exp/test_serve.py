@@ -77,7 +77,7 @@ def test_ranges(given):
 def test_missing_libraries_are_named(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     assert run.main(["serve"]) == 2
-    assert "pip install leapcast[serve]" in capsys.readouterr().err
+    assert "pip install fastapi" in capsys.readouterr().err
 
 
 def test_a_port_in_use(monkeypatch, capsys):
@@ -172,3 +172,16 @@ def get(connection: socket.socket, path: str) -> tuple[int, str]:
             if line.lower().startswith(b"content-length:"):
                 length = int(line.split(b":")[1])
         return status, lines.read(length).decode()
+
+
+def test_the_help_of_a_server_tells_of_what_it_reads(capsys):
+    with pytest.raises(SystemExit):
+        parse(["serve", "--help"])
+    told = capsys.readouterr().out
+    assert "--max_wait_ms" in told
+    assert "--train_epochs" not in told
+    assert run.main(["serv"]) == 2
+    assert "'serv' is no task: give forecast" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        parse(["--version"])
+    assert capsys.readouterr().out.startswith("leapcast 0")

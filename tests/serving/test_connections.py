@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-pytest.importorskip("uvicorn", reason="needs the server's libraries: pip install leapcast[serve]")
+pytest.importorskip("uvicorn", reason="needs the server's libraries, see requirements.txt")
 from uvicorn import Config
 from uvicorn.server import ServerState
 

@@ -6,7 +6,7 @@ import json
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-pytest.importorskip("fastapi", reason="needs the server's libraries: pip install leapcast[serve]")
+pytest.importorskip("fastapi", reason="needs the server's libraries, see requirements.txt")
 from fastapi.testclient import TestClient
 
 from leapcast.serving.app import FORECAST, create_app

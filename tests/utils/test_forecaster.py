@@ -14,6 +14,7 @@ from leapcast.models import timer_xl_draft
 from leapcast.models.errors import UserError
 from leapcast.models.layers.patches import from_patches, from_rows, to_patches, to_rows
 from leapcast.utils.decoding.config import SpeculativeConfig
+from leapcast.utils.decoding.covariance import Calibration
 from leapcast.utils.decoding.rollout import autoregress
 from leapcast.utils.decoding.target_alone import target_alone
 from leapcast.utils.io import checkpoint
@@ -346,3 +347,12 @@ def test_series_of_any_length_and_horizon_are_decoded_as_each_alone(channels, dr
             accepted, patches = statistics.accepted_patches[i], -(-horizon // 4)
             assert torch.equal(accepted[:, :patches], found.accepted_patches[0])
             assert not accepted[:, patches:].any()
+
+
+def test_a_calibration_of_other_columns_is_refused():
+    target, draft = models()
+    sigma = Calibration(torch.eye(4, dtype=torch.float64).repeat(2, 1, 1))
+    forecaster = SpeculativeForecaster(target, draft, sigma=sigma, adaptive="off")
+    assert forecaster.forecast(walk(1, 20, 2)[0].numpy(), 5, 3).paths.shape == (3, 5, 2)
+    with pytest.raises(UserError, match="calibrated for 2 columns, and these series have 3"):
+        forecaster.forecast(walk(1, 20, 3)[0].numpy(), 5, 3)
