@@ -5,8 +5,9 @@ import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-import leapcast
+from leapcast import __version__
 from leapcast.data_provider.data_factory import EMBEDDED, NAMES
 from leapcast.data_provider.data_loader import SCALINGS
 from leapcast.exp.identity import BOTH, DATA, DECODED, LEARNED, MODEL, NEITHER, Declared
@@ -35,7 +36,7 @@ FOR_SERVE = (  # what a server reads: models, the data on which sample paths are
     *("max_workers", "backend", "ray_address", "workers"),
 )
 # what these tasks read, and their own defaults
-OWN = {
+OWN: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "fit": (FOR_FIT, {"spec_sigma": "calibrated", "spec_mode": MEANS, "test_pred_len": None, "minutes": MINUTES}),
     "serve": (
         FOR_SERVE,
@@ -254,7 +255,7 @@ def build_parser() -> Parser:
         formatter_class=Formatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"leapcast {leapcast.__version__}")
+    parser.add_argument("--version", action="version", version=f"leapcast {__version__}")
 
     g = parser.group("task")
     g.add_argument(

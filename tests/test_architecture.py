@@ -32,7 +32,7 @@ BELOW = {
     "data_provider": {"models", "utils"},
     "forecaster": {"models", "utils", "data_provider", *FACE},
     "serving": {"models", "utils", "data_provider", "forecaster", "__version__", *FACE},
-    "exp": {"models", "utils", "data_provider", "forecaster", "serving", *FACE},
+    "exp": {"models", "utils", "data_provider", "forecaster", "serving", "__version__", *FACE},
     "adapters": {"models", "utils", "data_provider", "forecaster", *FACE},
 }
 PURE = ("acceptance", "noise", "theory")  # import nothing of the project
