@@ -73,7 +73,9 @@ class LeapcastForecaster(BaseForecaster):
         return self
 
     def _update(self, y, X=None, update_params=True):
-        self._past = pd.concat((self._past[~self._past.index.isin(y.index)], y))
+        # an update may revise older values: they stay in the order of time, and forecasts begin after the last of all
+        self._past = pd.concat((self._past[~self._past.index.isin(y.index)], y)).sort_index()
+        self._set_cutoff_from_y(self._past)
         return self
 
     def _predict(self, fh, X=None):

@@ -57,6 +57,15 @@ def test_update_goes_on_from_the_new_data():
     pd.testing.assert_frame_equal(forecaster.predict([1, 2]), made().fit(y).predict([1, 2]))
 
 
+def test_update_takes_revised_values_in_the_order_of_time():
+    y = series(60)
+    revised = y.copy()
+    revised.iloc[30:33] += 5
+    forecaster = made().fit(y)
+    forecaster.update(revised.iloc[30:33], update_params=False)
+    pd.testing.assert_frame_equal(forecaster.predict([1, 2]), made().fit(revised).predict([1, 2]))
+
+
 def test_gaps_are_filled_and_short_series_refused():
     y = series()
     y.iloc[30] = np.nan
