@@ -20,7 +20,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from leapcast.utils.io.files import harmless
-from scripts.serving.page_time import chromium, drop
+from scripts.serving.page_time import chromium, drop, main
 
 if not (shutil.which("chromedriver") and (shutil.which("chromium") or shutil.which("google-chrome"))):
     pytest.skip("the page is tested in Chromium, which is not installed", allow_module_level=True)
@@ -451,6 +451,25 @@ def test_limits_and_the_audit_are_shown(page, stub):
 
 
 NUMBERED = "Left out, for it numbers the rows: “id”."
+
+
+def test_the_time_of_a_drop_is_recorded(stub, tmp_path):
+    (tmp_path / "table.csv").write_text(table())
+    asked = [stub.url, str(tmp_path / "table.csv"), "--times", "2", "--output", str(tmp_path / "serving")]
+    assert not main(asked)
+    (file,) = (tmp_path / "serving").iterdir()
+    record = json.loads(file.read_text())
+    assert file.name == "page.json"
+    assert record["command"].endswith("page_time.py " + " ".join(asked))
+    assert record["drops"] == 2
+    assert record["cores"] >= 1
+    assert 0 < record["seconds"]["first"] <= record["seconds"]["max"]
+    file.unlink()
+    (tmp_path / "table.csv").write_text("date,a\n")
+    assert main(asked) == 2  # the page's error
+    assert not list((tmp_path / "serving").iterdir())
+
+
 READ = """
 const [text, done] = arguments;
 import("/static/table.js").then(({parse, last}) => {
