@@ -94,7 +94,8 @@ class LeapcastForecaster(BaseForecaster):
         """The point forecast and quantiles ``[1 + levels, steps of fh, C]``, see :func:`quantiles_of`."""
         forecaster, ahead = self._forecaster(), np.asarray(fh.to_relative(self.cutoff)).astype(int)
         samples = paths_for(forecaster, levels, self.num_samples)
-        ((_, drawn, statistics),) = forecaster.stream([self._history()], int(ahead.max()), samples, self.seed)
+        found = forecaster.stream([self._history()], int(ahead.max()), samples, self.seed, always=True)
+        ((_, drawn, statistics),) = found
         return quantiles_of(drawn, statistics.quantiles, forecaster.target.config.levels, levels)[:, 0, ahead - 1]
 
     def _history(self) -> History:

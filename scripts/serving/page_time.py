@@ -85,23 +85,24 @@ def main(argv: list[str] | None = None) -> None:
             browser.set_script_timeout(60)
             for _ in tqdm(range(args.times), desc="drops", disable=None):
                 browser.get(args.url)
-                seconds, error = drop(browser, args.table.name, text)
+                one, error = drop(browser, args.table.name, text)
                 if error:
                     raise UserError(f"the page says: {error}")
-                found.append(seconds)
+                found.append(one)
             version = browser.capabilities["browserVersion"]
         finally:
             browser.quit()
+    seconds = {"first": found[0], "median": statistics.median(found), "max": max(found)}
     record = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": "python scripts/serving/page_time.py " + " ".join(sys.argv[1:] if argv is None else argv),
         "environment": environment(torch.device("cpu")) | {"chromium": version},
         "cores": os.cpu_count(),
         "drops": len(found),
-        "seconds": {"first": found[0], "median": statistics.median(found), "max": max(found)},
+        "seconds": seconds,
     }
     write_json(args.output / "page.json", record)
-    told = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in record["seconds"].items())
+    told = ", ".join(f"{name} {value:.2f} s" for name, value in seconds.items())
     print(f"{args.table.name}, from drop to forecast: {told} ({len(found)} drops, {record['cores']} cores)")
 
 
