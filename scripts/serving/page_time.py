@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("url", help="of a running server on this machine")
     parser.add_argument("table", type=Path, help="CSV file")
-    parser.add_argument("--times", type=int, default=5, help="drops, each on a page loaded anew")
+    parser.add_argument("--times", type=int, default=20, help="drops, each on a page loaded anew")
     parser.add_argument("--output", type=Path, default=Path("results/serving"), help="folder")
     args = parser.parse_args(argv)
     if args.times < 1:
