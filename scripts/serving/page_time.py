@@ -93,10 +93,12 @@ def main(argv: list[str] | None = None) -> None:
         finally:
             browser.quit()
     seconds = {"first": found[0], "median": statistics.median(found), "max": max(found)}
+    machine = environment(torch.device("cpu")) | {"chromium": version}
+    del machine["threads"]  # the server has its own
     record = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": "python scripts/serving/page_time.py " + " ".join(sys.argv[1:] if argv is None else argv),
-        "environment": environment(torch.device("cpu")) | {"chromium": version},
+        "environment": machine,
         "cores": os.cpu_count(),
         "drops": len(found),
         "seconds": seconds,
