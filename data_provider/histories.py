@@ -45,6 +45,7 @@ class History:
     read: float  # share of the table read so far
     filled: dict[str, Filled] = field(default_factory=dict)  # columns whose gaps missing="interpolate" filled
     gaps: np.ndarray | None = None  # [rows, C], whether each value is one of these; None where none is
+    repeated: int = 0  # first rows that were put before a series that is too short, without time stamps
 
     @property
     def known(self) -> int:

@@ -5,7 +5,7 @@ import secrets
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +53,14 @@ CALIBRATED_ON = 1024  # last rows of a series on whose errors σ is calibrated
 MOST_WINDOWS = 512  # windows used for calibration, over all series
 FEW_WINDOWS = 64  # of a LARGE target
 PATIENCE = 2  # rounds without an accepted proposal before a series is left to the target, where nothing was measured
+UNMEASURED = 0.5  # σ in standard deviations of the context, where errors cannot be measured
+AHEAD = 16  # batches read before the first is forecast, of which σ is calibrated on the longest series
 WORTH = 1.3  # patches per pass below which speculation is told to have cost time
 MOST_ROWS = 4096  # paths decoded together at most, on any device
+
+
+class NoSpread(UserError):
+    """All series are too short for the target's errors to be measured on them."""
 
 
 @dataclass
@@ -394,7 +400,8 @@ class SpeculativeForecaster:
         Returns:
             H rows for each series and target column, series in the order of their first rows: the id, the time stamp,
             ``target_name``, ``predictions`` (the median, or without levels the mean), and a column for each level,
-            named as in "0.1".
+            named as in "0.1". Where paths are drawn with a calibrated spread, and all series are too short to measure
+            it, it is 0.5 standard deviations of each context, and a warning says so.
 
         Raises:
             UserError: the frame or an argument is invalid, or all series are too short.
@@ -449,13 +456,36 @@ class SpeculativeForecaster:
         num_samples: int = 1,
         seed: int | None = None,
         batch_size: int | None = None,
+        always: bool = False,
     ) -> Iterator[tuple]:
-        """Forecast series in batches; yields the histories, paths and statistics (see :meth:`decode`) per batch."""
-        sigma = None
-        for batch in batches(histories, batch_size or self.batch_size):
-            if sigma is None:
-                sigma = self.spread(batch, num_samples)
-                self.choose(batch, horizon, num_samples, sigma)
+        """Forecast series in batches; yields the histories, paths and statistics (see :meth:`decode`) per batch.
+
+        σ, season and draft are found on the first batch. ``always``: on the longest series of the first AHEAD batches;
+        and where none of them tells a σ, it is UNMEASURED, and a warning says so.
+
+        Raises:
+            UserError: see :meth:`decode`; or σ is to be calibrated, and the series are too short.
+        """
+        size = batch_size or self.batch_size
+        parts = batches(histories, size)
+        first = list(islice(parts, AHEAD if always else 1))
+        if not first:
+            return
+        known = first[0]
+        if always:
+            ahead = chain.from_iterable(first)
+            known = sorted(ahead, key=lambda history: history.repeated - len(history.values))[:size]
+        try:
+            sigma = self.spread(known, num_samples)
+        except NoSpread as error:
+            if not always:
+                raise
+            sigma = UNMEASURED
+            read = sum(map(len, first))
+            told = f"σ {sigma} standard deviations of each context is assumed, after reading {read:,} series: {error}"
+            warnings.warn(told, stacklevel=4)
+        self.choose(known, horizon, num_samples, sigma)
+        for batch in chain(first, parts):
             yield batch, *self.decode(batch, horizon, num_samples, sigma, seed)
 
     def draft_itself(self, histories: list[History], name: str = UNTRAINED, season: int | None = None) -> Any:
@@ -550,7 +580,7 @@ class SpeculativeForecaster:
         """σ, or its calibration on these series (the first batch)."""
         if self.calibrates(num_samples):
             return self._calibration(histories)
-        return 0.5 if self.sigma == "calibrated" else self.sigma  # unused for means
+        return UNMEASURED if self.sigma == "calibrated" else self.sigma  # unused for means
 
     def calibrates(self, num_samples: int) -> bool:
         """Whether σ is calibrated for this number of paths."""
@@ -805,25 +835,40 @@ class SpeculativeForecaster:
     def _calibration(self, histories: list[History]) -> Calibration:
         """Covariance of the target's next-patch errors, in standard deviations of the context.
 
-        The windows are drawn from each series and end in its last ``CALIBRATED_ON`` rows. With independent channels,
-        all variables share one matrix.
+        The windows are drawn from each series and end in its last ``CALIBRATED_ON`` rows, without those that were put
+        before a short one. With independent channels, all variables share one matrix.
+
+        Where no series has a patch beyond the least context that the target reads, contexts may be shorter still, if it
+        reads any: down to a patch.
 
         Raises:
-            UserError: every series is too short.
+            NoSpread: every series is too short.
         """
+        shortest = min(self.least, self.patch_len) if self.target.config.any_length else self.least
+        for least in dict.fromkeys((self.least, shortest)):
+            if errors := self._errors(histories, least):
+                return Calibration(calibrate(*map(torch.cat, zip(*errors, strict=True))))
+        raise NoSpread(
+            f"quantiles need a spread, and no series is longer than the context, {shortest}, by a patch, "
+            f"{self.patch_len}: give `sigma` as a number, or "
+            f"{'longer series' if self.target.config.any_length else 'a smaller `context`'}"
+        )
+
+    def _errors(self, histories: list[History], least: int) -> list[tuple[Tensor, Tensor]]:
+        """Next-patch errors, see :meth:`_calibration`, of the series that have this context and a patch."""
         errors, generator = [], torch.Generator().manual_seed(0)
         most = FEW_WINDOWS if weights(self.target) >= LARGE else MOST_WINDOWS
         each, joint = max(1, most // len(histories)), self.channels == "joint"
         for history in histories:
             self.check(history)
+            values = history.values[history.repeated :]
             # of a short series for a target of any length, contexts of two thirds of it
-            rows = max(self.least, min(len(history.values) * 2 // 3, len(history.values) - self.patch_len))
-            tried = context, lengths = self.read_by(history, self.patch_len, rows)
-            length = context + self.patch_len
-            recent = torch.tensor(history.values[-context - CALIBRATED_ON :])
-            if len(recent) < length:
+            rows = min(max(self.least, len(values) * 2 // 3), len(values) - self.patch_len)
+            if rows < least:
                 continue
-            recent = recent.unfold(0, length, 1)  # [windows, C, length]
+            context, lengths = self.read_by(history, self.patch_len, rows)
+            recent = torch.tensor(values[-context - CALIBRATED_ON :])
+            recent = recent.unfold(0, context + self.patch_len, 1)  # [windows, C, context + patch]
             count = len(recent) if joint else recent.shape[:2].numel()
             chosen = torch.randperm(count, generator=generator)[:each]
             windows = (
@@ -837,12 +882,7 @@ class SpeculativeForecaster:
             for part in windows.split(windows_together(windows, self.patch_len, 0)):
                 before, after = part[:, :context], part[:, context:]
                 errors.append(next_patch_errors(self.target, padded(before, self.patch_len), after))
-        if not errors:
-            raise UserError(
-                f"quantiles need a spread, and no series is longer than the context, {tried[0]}, by a patch, "
-                f"{self.patch_len}: give `sigma` as a number, or a smaller `context`"
-            )
-        return Calibration(calibrate(*map(torch.cat, zip(*errors, strict=True))))
+        return errors
 
 
 def _of(history: History) -> str:

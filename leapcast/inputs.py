@@ -28,14 +28,16 @@ class LeftOut:
     Attributes:
         least: time steps that a series must have, at least 2: one alone tells no step.
         repeat: repeat the first values of a series before it, in place of leaving it out.
-        number: how many were left out so far.
+        number: how many were too short so far.
         names: the ids of the first of them, at most NAMED.
+        single: how many were not lengthened, for a single row tells no step.
     """
 
     least: int
     repeat: bool = False
     number: int = 0
     names: list = field(default_factory=list)
+    single: int = 0
 
     def __post_init__(self):
         self.least = max(2, self.least)
@@ -46,12 +48,14 @@ class LeftOut:
         Raises:
             UserError: there is none.
         """
-        self.number, self.names, rest = 0, [], 0
+        self.number, self.names, self.single, rest = 0, [], 0, 0
         for history in histories:
             if (few := len(history.values) < self.least) and len(self.names) < NAMED:
                 self.names.append(history.name)
             self.number += few
-            if not few or (self.repeat and history.step is not None):
+            if few and self.repeat and history.step is None:
+                self.single += 1
+            elif not few or self.repeat:
                 yield replace(lengthened(history, self.least), number=rest)
                 rest += 1
         if not rest:
@@ -64,14 +68,17 @@ class LeftOut:
         """One line on them."""
         names = ", ".join(short(name) for name in self.names) + ", …" * (self.number > len(self.names))
         many = "1 series has" if self.number == 1 else f"{self.number:,} series have"
-        done = "filled by repeating the first values (those of one row left out)" if self.repeat else "left out"
+        single = " (those of one row left out)" if self.single else ""
+        done = f"filled by repeating the first values{single}" if self.repeat else "left out"
         return f"{many} fewer than {self.least} rows, too few for a forecast, and {done}: {names}"
 
 
 def lengthened(history: History, least: int) -> History:
     """With its first values repeated before it, where it has fewer rows than ``least``."""
-    lack = max(0, least - len(history.values))
-    return replace(history, values=np.pad(history.values, ((lack, 0), (0, 0)), "edge"), gaps=None) if lack else history
+    lack = least - len(history.values)
+    if lack <= 0:
+        return history
+    return replace(history, values=np.pad(history.values, ((lack, 0), (0, 0)), "edge"), gaps=None, repeated=lack)
 
 
 def series_of(table: Table, left_out: LeftOut | None) -> Iterator[History]:

@@ -61,7 +61,7 @@ def predict_frame(
     # the longest first: they tell most of the spread and the season, and those of a batch are of similar lengths
     order = np.argsort([-len(history.values) for history in histories], kind="stable")
     sorted_ones = (histories[i] for i in order)
-    for batch, drawn, statistics in forecaster.stream(sorted_ones, horizon, samples, seed, batch_size):
+    for batch, drawn, statistics in forecaster.stream(sorted_ones, horizon, samples, seed, batch_size, always=True):
         tell_frequency(forecaster.trained_step, batch, told, CALLER)
         values = quantiles_of(drawn, statistics.quantiles, forecaster.target.config.levels, levels)
         parts.append((values[..., places].transpose(0, 1, 3, 2), statistics))  # [1 + levels, series, C, H]

@@ -33,6 +33,20 @@ def pair() -> SpeculativeForecaster:
     return SpeculativeForecaster.from_pretrained("embedded", seed=0)
 
 
+@pytest.mark.parametrize(("rows", "assumed"), [(60, False), (48, False), (30, True), (1, None)])
+def test_short_frames_have_quantiles(pair, rows, assumed):
+    made = pd.concat(frame(DAY[i : i + rows]).assign(id=i) for i in range(5))
+    if assumed is None:  # of a single row, beside one that tells the spread
+        made = pd.concat((made, frame(DAY).assign(id="long")))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        found = pair.predict_df(made, 24, id_column="id", timestamp_column="time", target="y", short="repeat")
+    assert [bool("assumed" in str(one.message)) for one in told].count(True) == bool(assumed)
+    assert len(found) == 24 * (5 if assumed is not None else 1)
+    assert np.isfinite(found[["0.1", "0.5", "0.9"]]).all(axis=None)
+    assert (found["0.1"] < found["0.9"]).all()
+
+
 def frame(values: np.ndarray, freq: str = "h") -> pd.DataFrame:
     return pd.DataFrame({"time": pd.date_range("2024", periods=len(values), freq=freq), "y": values})
 

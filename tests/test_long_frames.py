@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 import torch
 
+from leapcast.data_provider.histories import History
 from leapcast.forecaster import SpeculativeForecaster
+from leapcast.inputs import lengthened
 from leapcast.models import timesfm
 from leapcast.models.errors import UserError
 from tests.helpers import tiny, walk
@@ -178,6 +180,58 @@ def test_the_spread_is_that_of_the_longest_series():
     width = [(table["0.9"] - table["0.1"])[table["item_id"] == " "].mean() for table in (found, alone)]
     assert width[0] == pytest.approx(width[1], rel=0.2)
     assert found["item_id"].unique().tolist() == ["b", "a", " "]
+
+
+def any_length() -> SpeculativeForecaster:
+    """Of patch 4, which reads contexts from 8 to 20."""
+    target = tiny(0, dtype=torch.float32, channels="independent", any_length=True, seq_len=20)
+    return SpeculativeForecaster(target, "self", seed=3, adaptive="off")
+
+
+def test_the_spread_of_short_series_is_measured_on_shorter_contexts():
+    frame = long((10, 9, 11))  # less than the least context and a patch
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = any_length().predict_df(frame, H)
+    lists = [part["target"].to_numpy() for _, part in frame.groupby("item_id", sort=False)]
+    paths = np.stack(any_length().forecast(lists, H, 100).paths)
+    assert found["item_id"].unique().tolist() == ["b", "a", " "]
+    assert (found["0.1"] < found["0.9"]).all()
+    assert np.isfinite(paths).all()
+    # those contexts are left where a series is long enough
+    longest = History(0, None, np.arange(30), 1, walk(1, 30, 1).numpy()[0], 1.0)
+    short = [History(i, None, np.arange(10), 1, walk(1, 10, 1, seed=i).numpy()[0], 1.0) for i in (1, 2)]
+    alone, beside = (any_length()._errors(histories, 8) for histories in ([longest], [longest, *short]))
+    assert len(alone) == len(beside) == 1
+
+
+def test_repeated_values_are_not_calibrated_on():
+    frame = long((60, 3, 3))
+    with pytest.warns(UserWarning, match=r"2 series have fewer than 8 rows.* repeating the first values: a,  $"):
+        found = any_length().predict_df(frame, H, short="repeat")
+    with pytest.warns(UserWarning, match="left out"):
+        alone = any_length().predict_df(frame, H)
+    columns = ["0.1", "0.5", "0.9"]
+    np.testing.assert_allclose(found[found["item_id"] == "b"][columns], alone[columns], rtol=0.2)
+    width, own = ((table["0.9"] - table["0.1"]).iloc[:H].mean() for table in (found, alone))
+    history = History(0, None, np.arange(3), 1, walk(1, 3, 1).numpy()[0], 1.0)
+    assert not any_length()._errors([lengthened(history, 60)], 4)
+    assert width == pytest.approx(own, rel=0.1)
+
+
+@pytest.mark.parametrize("made", [any_length, lambda: forecaster(sigma="calibrated")])
+def test_where_no_spread_can_be_measured_one_is_assumed_and_told(made):
+    frame = long((7, 5, 2)) if made is any_length else long((12, 15, 13))  # of 12 rows, all of them context
+    with pytest.warns(UserWarning, match="is assumed") as told:
+        found = made().predict_df(frame, H, short="repeat")
+    (line,) = (str(one.message) for one in told if "assumed" in str(one.message))
+    assert line.startswith("σ 0.5 standard deviations of each context is assumed, after reading 3 series: quantiles ne")
+    assert found["item_id"].unique().tolist() == ["b", "a", " "]
+    given = made()
+    given.sigma = 0.5
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pd.testing.assert_frame_equal(found, given.predict_df(frame, H, short="repeat"))
 
 
 def test_ids_keep_their_type_and_other_columns_are_not_read():

@@ -4,6 +4,8 @@ import time
 
 import datasets
 import fev
+import pandas as pd
+from pandas.tseries.frequencies import to_offset
 
 from leapcast.forecaster import SpeculativeForecaster
 from leapcast.inputs import REPEAT
@@ -16,7 +18,7 @@ def predict_task(
     """Forecast all windows of a task, for ``task.evaluation_summary``.
 
     NaN are filled by straight lines, and series that are shorter than the target needs by their first values, with a
-    warning. Static columns are not read.
+    warning; those of one row, too. Static columns are not read.
 
     Args:
         task: one target or several.
@@ -39,6 +41,7 @@ def predict_task(
     predictions, seconds = [], 0.0
     for window in task.iter_windows():
         past, *_ = fev.convert_input_data(window, adapter="pandas")
+        past = without_single_rows(past, task)
         began = time.monotonic()
         found = forecaster.predict_df(
             past,
@@ -59,3 +62,10 @@ def predict_task(
             by_target[target] = datasets.Dataset.from_dict(values)
         predictions.append(datasets.DatasetDict(by_target))
     return predictions, seconds
+
+
+def without_single_rows(past: pd.DataFrame, task: fev.Task) -> pd.DataFrame:
+    """With the row of each series of a single one also a step of the task before it: alone it tells no step."""
+    single = past[~past[task.id_column].duplicated(keep=False)]
+    earlier = single[task.timestamp_column].map(lambda stamp: stamp - to_offset(task.freq))
+    return pd.concat((past, single.assign(**{task.timestamp_column: earlier})), ignore_index=True)

@@ -62,7 +62,7 @@ class LeapcastPredictor(Predictor):
                 yield self.history(number, entry)
 
         seed, short = forecaster.seeded(None), LeftOut(forecaster.least, repeat=True)
-        for batch, drawn, statistics in forecaster.stream(short.rest(histories()), horizon, samples, seed):
+        for batch, drawn, statistics in forecaster.stream(short.rest(histories()), horizon, samples, seed, always=True):
             means, quantiles = drawn[:, 0, self.lead_time :], statistics.quantiles
             for i, history in enumerate(batch):
                 start, columns = pending.popleft()

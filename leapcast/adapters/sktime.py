@@ -73,7 +73,9 @@ class LeapcastForecaster(BaseForecaster):
         return self
 
     def _update(self, y, X=None, update_params=True):
-        self._past = pd.concat((self._past[~self._past.index.isin(y.index)], y))
+        # an update may revise older values: they stay in the order of time, and forecasts begin after the last of all
+        self._past = pd.concat((self._past[~self._past.index.isin(y.index)], y)).sort_index()
+        self._set_cutoff_from_y(self._past)
         return self
 
     def _predict(self, fh, X=None):
@@ -92,7 +94,8 @@ class LeapcastForecaster(BaseForecaster):
         """The point forecast and quantiles ``[1 + levels, steps of fh, C]``, see :func:`quantiles_of`."""
         forecaster, ahead = self._forecaster(), np.asarray(fh.to_relative(self.cutoff)).astype(int)
         samples = paths_for(forecaster, levels, self.num_samples)
-        ((_, drawn, statistics),) = forecaster.stream([self._history()], int(ahead.max()), samples, self.seed)
+        found = forecaster.stream([self._history()], int(ahead.max()), samples, self.seed, always=True)
+        ((_, drawn, statistics),) = found
         return quantiles_of(drawn, statistics.quantiles, forecaster.target.config.levels, levels)[:, 0, ahead - 1]
 
     def _history(self) -> History:

@@ -38,7 +38,7 @@ class RenormedSession(BaseSession):
             self.inner.restart(window, due)
             if len(due) == len(self.start):
                 patches = torch.cat((window[:, :-1], patches), 1)
-            else:  # an additional pass over the restarted rows only
+            elif self.window > 1:  # an additional pass over the restarted rows only
                 self.inner.extend(window[:, :-1], 1, rows=due)
                 self.restarted = len(due)
         moments = self.inner.extend(patches, want)

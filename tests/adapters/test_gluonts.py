@@ -1,5 +1,7 @@
 """The GluonTS predictor in GluonTS' own evaluations."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -118,6 +120,20 @@ def test_short_entries_are_filled_by_their_first_values_and_told_of(made):
     assert np.isfinite(found[1].mean).all()
     others = list(LeapcastPredictor(made(), H).predict(dataset((40, 40, 60)), num_samples=3))
     np.testing.assert_allclose(found[2].mean, others[2].mean, rtol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:.*repeating")
+def test_the_spread_is_measured_on_the_longest_of_the_first_batches():
+    made = SpeculativeForecaster.from_pretrained(TARGET, DRAFT, seed=3, batch_size=1)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*assumed")
+        found = list(LeapcastPredictor(made, H).predict(dataset((9, 1, 60)), num_samples=30))
+        alone = list(LeapcastPredictor(made, H).predict(list(dataset((9, 1, 60)))[2:], num_samples=30))
+    assert [one.item_id for one in found] == ["s0", "s1", "s2"]
+    np.testing.assert_allclose(np.std(found[2].samples, 0), np.std(alone[0].samples, 0), rtol=0.5)
+    with pytest.warns(UserWarning, match="is assumed, after reading 3 series"):
+        found = list(LeapcastPredictor(made, H).predict(dataset((9, 1, 17)), num_samples=3))
+    assert all(np.isfinite(one.samples).all() for one in found)
 
 
 def empty_entry() -> dict:

@@ -57,6 +57,21 @@ def test_update_goes_on_from_the_new_data():
     pd.testing.assert_frame_equal(forecaster.predict([1, 2]), made().fit(y).predict([1, 2]))
 
 
+def test_update_takes_revised_values_in_the_order_of_time():
+    y = series(60)
+    revised = y.copy()
+    revised.iloc[30:33] += 5
+    forecaster = made().fit(y)
+    forecaster.update(revised.iloc[30:33], update_params=False)
+    pd.testing.assert_frame_equal(forecaster.predict([1, 2]), made().fit(revised).predict([1, 2]))
+
+
+def test_intervals_of_a_series_too_short_to_measure_the_spread():
+    forecaster = LeapcastForecaster(str(TARGET), str(DRAFT), num_samples=9).fit(series(17))
+    with pytest.warns(UserWarning, match="is assumed"):
+        assert np.isfinite(forecaster.predict_interval([1, 2])).all(axis=None)
+
+
 def test_gaps_are_filled_and_short_series_refused():
     y = series()
     y.iloc[30] = np.nan

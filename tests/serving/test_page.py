@@ -1,5 +1,7 @@
 """The page in a headless Chromium, with a stand-in of the server, and once with the server itself."""
 
+import csv
+import io
 import json
 import re
 import shutil
@@ -17,7 +19,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from scripts.serving.page_time import chromium, drop
+from leapcast.utils.io.files import harmless
+from scripts.serving.page_time import chromium, drop, main
 
 if not (shutil.which("chromedriver") and (shutil.which("chromium") or shutil.which("google-chrome"))):
     pytest.skip("the page is tested in Chromium, which is not installed", allow_module_level=True)
@@ -447,6 +450,26 @@ def test_limits_and_the_audit_are_shown(page, stub):
     )
 
 
+NUMBERED = "Left out, for it numbers the rows: “id”."
+
+
+def test_the_time_of_a_drop_is_recorded(stub, tmp_path):
+    (tmp_path / "table.csv").write_text(table())
+    asked = [stub.url, str(tmp_path / "table.csv"), "--times", "2", "--output", str(tmp_path / "serving")]
+    assert not main(asked)
+    (file,) = (tmp_path / "serving").iterdir()
+    record = json.loads(file.read_text())
+    assert file.name == "page.json"
+    assert record["command"].endswith("page_time.py " + " ".join(asked))
+    assert record["drops"] == 2
+    assert record["cores"] >= 1
+    assert 0 < record["seconds"]["first"] <= record["seconds"]["max"]
+    file.unlink()
+    (tmp_path / "table.csv").write_text("date,a\n")
+    assert main(asked) == 2  # the page's error
+    assert not list((tmp_path / "serving").iterdir())
+
+
 READ = """
 const [text, done] = arguments;
 import("/static/table.js").then(({parse, last}) => {
@@ -472,6 +495,11 @@ import("/static/table.js").then(({parse, last}) => {
         ("ds,a\n2020-01-01T02:00:00.5+02:00,5\n", {"stamps": ["2020-01-01T02:00:00.5+02:00"], "x": [1577836800.5]}),
         ("place,ds,a\nx,2020-01-01,1\ny,2020-01-01,2\n", {"id": "y", "values": [[2]], "columns": ["a"]}),
         ("id,ds,a\n1,2020-01-01,1\n2,2020-01-01,2\n", {"id": "2", "values": [[2]]}),
+        ("id,date,a\n1,2020-01-01,5\n2,2020-01-02,6\n", {"values": [[5, 6]], "notes": [NUMBERED]}),
+        ("id,a\n7,5\n9,6\n", {"values": [[5, 6]], "notes": [NUMBERED]}),
+        ("date,id,a\n2020-01-01,x9,5\n2020-01-02,x4,6\n", {"values": [[5, 6]], "columns": ["a"]}),
+        ("date,series\n2020-01-01,5.5\n2020-01-02,4\n", {"values": [[5.5, 4]], "columns": ["series"]}),
+        ("id,a\n7,5\n7,6\n8,1\n", {"id": "8", "values": [[1]]}),
         ("ds,a,sky\n2020-01-01,1,blue\n", {"notes": ["Left out, for it holds no numbers: “sky”."]}),
         ("ds,on\n2020-01-01,True\n2020-01-02,false\n", {"values": [[1, 0]]}),
         ("ds,a\n2020-01-01,NA\n2020-01-02,4\n2020-01-03,\n", {"values": [[4, 4, 4]]}),
@@ -487,6 +515,23 @@ def test_tables_are_read(page, text, found):
     assert {name: answer[name] for name, value in found.items() if name != "error" or value} == {
         name: value for name, value in found.items() if name != "error" or value
     }
+
+
+WRITE = """
+const [lines, done] = arguments;
+import("/static/table.js").then(({written}) => done(written(lines)));
+"""
+
+
+def test_no_cell_of_a_download_is_run_by_a_spreadsheet(page):
+    cells = ["=1+1", "+a", "-a", "@a", "\ta", "\ra", " =1", "＝1", '=HYPERLINK("x")']
+    kept = ["a=1", "-1.5", "+2e-7", "2024-01-01", -1.5, -1e-9, 3]
+    text = page.browser.execute_async_script(WRITE, [cells, kept])
+    (found, numbers) = csv.reader(io.StringIO(text, newline=""))
+    assert found == [f"'{cell}" for cell in cells]
+    assert found == [harmless(cell) for cell in cells]  # as the command line does
+    assert numbers[:4] == kept[:4] == [harmless(cell) for cell in kept[:4]]
+    assert [float(number) for number in numbers[4:]] == kept[4:]
 
 
 @pytest.mark.slow

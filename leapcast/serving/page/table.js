@@ -4,6 +4,7 @@ const TIME_NAMES = ["date", "datetime", "ds", "time", "timestamp"];
 const ID_NAMES = ["item_id", "unique_id", "series_id", "series", "id"];
 const MISSING = new Set(["", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None", "<NA>"]);
 const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
+const FORMULA = /^[\t\r\n]|^\s*[=+\-@＝＋－＠]/; // as in utils/io/files.py
 const INTEGER = /^[+-]?\d+$/;
 const STAMP =
   /^(\d{4})[-/](\d{1,2})(?:[-/](\d{1,2})(?:[T ](\d{1,2}):(\d{2})(?::(\d{2})(\.\d+)?)?\s?(Z|[+-]\d{2}:?\d{2})?)?)?$/;
@@ -129,20 +130,26 @@ export function parse(text) {
 
   const others = all.filter((column) => column !== time);
   const words = others.filter((column) => told(column).filter(numeric).length < Math.max(1, told(column).length / 2));
-  const ids = ID_NAMES.map((name) => others.find((column) => header[column].toLowerCase() === name));
+  const ids = ID_NAMES.flatMap((name) => others.find((column) => header[column].toLowerCase() === name) ?? []);
   const repeated = time !== null && !rises(rows, time);
-  const candidates = [...ids.filter((column) => column !== undefined), ...(repeated ? words : [])];
-  const splits = (column) =>
-    time === null ||
-    [...grouped(rows, column).values()].every((group) =>
+  const candidates = [...ids, ...(repeated ? words : [])];
+  const splits = (column) => {
+    const groups = [...grouped(rows, column).values()];
+    if (!repeated && groups.length === rows.length) return false; // a number or key of each row
+    const inOrder = (group) =>
       rises(
         group.map((row) => rows[row]),
         time,
-      ),
-    );
+      );
+    return time === null || groups.every(inOrder);
+  };
   const id = candidates.find(splits) ?? null;
   const unnamed = others.filter((column) => header[column] === ""); // the row numbers that pandas writes
-  const columns = others.filter((column) => column !== id && ![...words, ...unnamed].includes(column));
+  const counting = ids.filter(
+    (column) => column !== id && rows.every((row) => INTEGER.test(row[column])) && rises(rows, column),
+  );
+  const left = [...words, ...unnamed, ...counting];
+  const columns = others.filter((column) => column !== id && !left.includes(column));
   if (!columns.length) throw new Error("no column holds numbers: a header and rows of numbers are expected");
   if (repeated && id === null) {
     const at = rows.findIndex((row, index) => index && !rises([rows[index - 1], row], time));
@@ -152,6 +159,11 @@ export function parse(text) {
     );
   }
   const out = words.filter((column) => column !== id && header[column] !== "").map((column) => quoted(header[column]));
+  const notes = [];
+  if (out.length)
+    notes.push(`Left out, for it holds no numbers: ${out.slice(0, 5).join(", ")}${out.length > 5 ? " …" : ""}.`);
+  if (counting.length)
+    notes.push(`Left out, for it numbers the rows: ${counting.map((column) => quoted(header[column])).join(", ")}.`);
   return {
     header,
     rows,
@@ -159,9 +171,7 @@ export function parse(text) {
     columns,
     id,
     series: id === null ? new Map([["", rows.map((_, index) => index)]]) : grouped(rows, id),
-    notes: out.length
-      ? [`Left out, for it holds no numbers: ${out.slice(0, 5).join(", ")}${out.length > 5 ? " …" : ""}.`]
-      : [],
+    notes,
   };
 }
 
@@ -261,8 +271,11 @@ export function last(table, id, columns, most) {
   return { values, ...times(table, indices, all.length - indices.length), notes };
 }
 
-/** CSV text of records. */
+/** CSV text of records; an apostrophe stands before text that a spreadsheet would run as a formula. */
 export function written(lines) {
-  const cell = (value) => (/[",\r\n]/.test(String(value)) ? `"${String(value).replaceAll('"', '""')}"` : String(value));
+  const cell = (value) => {
+    const text = FORMULA.test(value) && !NUMBER.test(value) ? `'${value}` : String(value);
+    return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  };
   return lines.map((line) => line.map(cell).join(",") + "\n").join("");
 }

@@ -82,6 +82,19 @@ def test_at_tolerance_0_each_row_is_the_targets_own(mode, norm, rollout, renorm_
         torch.testing.assert_close(forecast[row, : 4 * steps], own[0], rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("every", [1, 2, 3])
+def test_windows_of_one_patch_are_formed_anew_row_by_row(every):
+    target = tiny(1, norm="window")
+    x = walk(5, 4, 2) + 50
+    config = SpeculativeConfig("point", 3, accept_mse_tol=0.1, renorm_every=every)  # rows accept different numbers
+    horizons, keys = torch.tensor(HORIZONS), torch.arange(5)
+    decoder = SpeculativeDecoder(target, tiny(2, 8), config)
+    forecast, _ = decoder.generate(x, horizons, keys)
+    for row, steps in enumerate(HORIZONS):
+        alone, _ = decoder.generate(x[row : row + 1], steps, keys[row : row + 1])
+        torch.testing.assert_close(forecast[row, : 4 * steps], alone[0], rtol=0, atol=1e-9)
+
+
 def test_padding_that_is_seen_is_noticed(monkeypatch):
     target, x = tiny(1, seq_len=20), ragged(2)
     config = SpeculativeConfig("point", 3)
