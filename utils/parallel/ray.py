@@ -25,7 +25,9 @@ def cluster(args: Namespace, device: torch.device) -> Iterator[tuple]:
     try:
         if args.ray_address and (place := re.fullmatch(r"(?:ray://)?([^:/]+):(\d+)", args.ray_address)):
             socket.create_connection((place[1], int(place[2])), timeout=5).close()  # ray itself waits for minutes
-        ray.init(args.ray_address or "local", runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}}, log_to_driver=False)
+        own: dict = {} if args.ray_address else {"include_dashboard": False}  # which takes seconds to start
+        environment = {"env_vars": {"PYTHONPATH": str(ROOT)}}
+        ray.init(args.ray_address or "local", runtime_env=environment, log_to_driver=False, **own)
     except (OSError, ValueError, RuntimeError) as error:
         raise Interrupted(f"--ray_address {args.ray_address}: no Ray cluster answers there; start one") from error
     try:
