@@ -143,7 +143,6 @@ async def overhead(args, server: Running, requests: list[bytes]) -> dict:
     import pandas as pd
 
     from leapcast import SpeculativeForecaster
-    from leapcast.serving.requests import ForecastRequest  # noqa: F401  (the libraries are there)
 
     forecaster = SpeculativeForecaster.from_pretrained("embedded")
     frames = []
@@ -208,7 +207,7 @@ def main(argv: list[str] | None = None) -> None:
         for server in servers.values():
             server.stop()
     record = {
-        "command": "python scripts/serving/load.py " + " ".join(sys.argv[1:] if argv is None else argv),
+        "command": " ".join(["python scripts/serving/load.py", *(sys.argv[1:] if argv is None else argv)]),
         "environment": environment(torch.device("cpu")),
         "cores": os.cpu_count(),
         "load": load,
