@@ -54,9 +54,8 @@ HEADERS = {
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
-    # pictures and styles that a chart makes are allowed, scripts in the page are not
-    "Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
-    "object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
 }
 DOCS = "/docs"  # Swagger's page, which has a script in it
 DOCS_POLICY = "default-src 'self' data: 'unsafe-inline'; frame-ancestors 'none'"
