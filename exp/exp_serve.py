@@ -23,6 +23,8 @@ from leapcast.utils.io.checkpoint import EMBEDDED
 from leapcast.utils.parallel.ray import cluster
 
 TOKEN = "LEAPCAST_TOKEN"
+# kernels that oneDNN and its wrapper in torch keep, by default 1,024 of either: batches have many shapes
+CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128", "LRU_CACHE_CAPACITY": "128"}
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MISSING = "a server needs more libraries: pip install fastapi fastapi-offline uvicorn prometheus_client pydantic"
 
@@ -33,6 +35,8 @@ def serve(args: Namespace) -> None:
     Raises:
         UserError: a library, the checkpoint or the port is not to be had.
     """
+    for name, most in CACHES.items():
+        os.environ.setdefault(name, most)
     try:
         import uvicorn  # noqa: F401
 

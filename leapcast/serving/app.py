@@ -109,8 +109,8 @@ class Server:
         del body
         job = await loop.run_in_executor(self.preparing, self.engine.prepare, request)
         del request  # perhaps large
-        pieces = self.engine.pieces(job, self.settings.max_batch)
-        done = await asyncio.gather(*map(self.batcher.submit, pieces))
+        # one after the other, so that other requests have their turn between them
+        done = [await self.batcher.submit(piece) for piece in self.engine.pieces(job, self.settings.max_batch)]
         result = Result.joined([one.result for one in done])
         answer = await loop.run_in_executor(self.preparing, self.answer, job, result, done[0])
         if self.auditor.consider(job, result):
