@@ -158,8 +158,7 @@ def spread(args: Namespace, base: SpeculativeForecaster) -> tuple[float | Calibr
         )
     table = user_table(args)
     print(f"sample paths are calibrated on {table.name}; --data_path or --spec_sigma chooses", flush=True)
-    found = base._calibration(list(islice(table.histories(), base.batch_size)))
-    return found, f"calibrated on {table.name}"
+    return base.spread(list(islice(table.histories(), base.batch_size)), 2), f"calibrated on {table.name}"
 
 
 def read_token(file: str | None) -> str | None:
@@ -182,7 +181,7 @@ def settings(args: Namespace, token: str | None):
 
     given = {name: value for name, value in vars(args).items() if name in Settings.__dataclass_fields__}
     # who listens at this machine only is called by its name: a page of another host could have its name point here
-    hosts = ("localhost", "127.0.0.1", "::1", "[::1]") if args.host in LOOPBACK and token is None else ()
+    hosts = (*LOOPBACK, "[::1]") if args.host in LOOPBACK and token is None else ()
     return Settings(**given, token=token, hosts=hosts)
 
 
