@@ -5,7 +5,7 @@ from pathlib import Path
 from torch import Tensor
 
 from leapcast.data_provider.calendars import ANY
-from leapcast.data_provider.data_factory import PACKAGED, load_series
+from leapcast.data_provider.data_factory import DATASETS, PACKAGED, load_series
 from leapcast.data_provider.data_loader import Mixture, Series, Windows
 from leapcast.data_provider.mixed import Mixed
 from leapcast.exp.exp_distill import ExpDistill
@@ -33,7 +33,8 @@ class ExpPretrain(ExpForecast):
         if args.data_path is None:
             parts = [load_series(args.data, args.root_path, None, *layout)]
         else:
-            known = [(name, None) if name in PACKAGED else ("custom", name) for name in args.data_path.split(",")]
+            named = {**PACKAGED, **DATASETS}
+            known = [(name, None) if name in named else ("custom", name) for name in args.data_path.split(",")]
             parts = [load_series(name, args.root_path, path, *layout) for name, path in known]
         self.weights = args.data_weights or [1.0] * len(parts)
         if len(self.weights) != len(parts):

@@ -1,0 +1,93 @@
+"""What the parts of the validation share: data sets, horizons, windows, models and how errors are counted."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from leapcast.data_provider.data_loader import Windows
+from leapcast.exp.arguments import build_parser
+from leapcast.exp.exp_speculative import ExpSpeculative
+from leapcast.models.inference import for_inference
+from leapcast.utils.analysis.metrics import Accuracy
+
+DATA = "AucklandPedestrians", "ETTh1", "ETTh2", "exchange_rate", "NYCWeather"
+LARGER = "ETTm1", "ETTm2", "Weather", "ECL", "Traffic"  # where their files are present
+HORIZONS = 96, 192, 336, 720
+SEEDS = 2021, 2022, 2023
+CONTEXT, PATCH = 672, 24
+WINDOWS = 64  # evenly spaced origins, the same for all methods and horizons: those that 720 steps follow
+
+
+def target_path(seed: int) -> str:
+    """The checkpoint of the target of all data sets."""
+    return f"checkpoints/five_target_{seed}/checkpoint.pth"
+
+
+def draft_paths(data: str, seed: int) -> dict[str, str]:
+    """The checkpoints of the target's drafts: one of all data sets, and heads of one."""
+    return {
+        "quarter": f"checkpoints/five_draft_{seed}/checkpoint.pth",
+        "heads": f"checkpoints/five_heads_{data}_{seed}/checkpoint.pth",
+    }
+
+
+class ExpCase(ExpSpeculative):
+    """A target and its drafts on one data set, with windows that the longest horizon follows.
+
+    Attributes:
+        drafts: name -> model, self-drafting included.
+    """
+
+    def __init__(self, root: str, data: str, target: str, drafts: dict[str, str], threads: int = 1, **given):
+        args = build_parser().parse_args(["--data", data, "--root_path", root, "--threads", str(threads)])
+        args.use_speculative, args.spec_mode, args.spec_draft_model = True, "point", "self"
+        args.checkpoint, args.test_pred_len, args.baselines = target, max(HORIZONS), ["none"]
+        vars(args).update(given)
+        super().__init__(args)
+        self.drafts = {"self": self.draft}
+        self.models["self"] = self.models.pop("draft")
+        for name, path in drafts.items():
+            args.spec_draft_model, args.spec_draft_ckpt = None, path
+            self.drafts[name] = for_inference(self.load_draft())
+            self.models[name] = self.models.pop("draft")
+
+    def take(self, draft: str, **changes) -> None:
+        """Decode with this draft from now on, and with these changes of the configuration."""
+        self.draft = self.drafts[draft]
+        self.configure(changes.pop("samples", 1), **changes)
+
+    def origins(self, split: str, most: int = WINDOWS) -> tuple[Windows, Tensor]:
+        """The windows of a split, and the numbers of those that are forecast."""
+        windows = self.windows_of(split, max(HORIZONS))
+        return windows, windows.evenly(most)
+
+
+class Errors:
+    """Accuracy at each horizon of forecasts of the longest one, whose first steps are those of the shorter ones."""
+
+    def __init__(self, horizons: tuple[int, ...] = HORIZONS, patch: int = PATCH):
+        self.of = {horizon: Accuracy(patch) for horizon in horizons}
+
+    def add(self, forecast: Tensor, truth: Tensor) -> None:
+        """Add a batch: ``[B, H, C]`` or paths ``[B, S, H, C]``, and the truth ``[B, H, C]``."""
+        for horizon, accuracy in self.of.items():
+            accuracy.add(forecast[..., :horizon, :], truth[:, :horizon])
+
+    def record(self) -> dict[str, dict]:
+        return {str(horizon): accuracy.record() for horizon, accuracy in self.of.items()}
+
+
+def present(root: str) -> list[str]:
+    """The data sets that can be validated: the larger ones where their files are."""
+    from leapcast.data_provider.data_factory import DATASETS
+
+    return [*DATA, *(name for name in LARGER if (Path(root) / DATASETS[name].file).is_file())]
+
+
+def batches(windows: Windows, index: Tensor, size: int):
+    """Batches of these windows: number ``[B]``, context ``[B, L, C]``, truth ``[B, H, C]``."""
+    for part in index.split(size):
+        yield part, *windows.batch(part)
+
+
