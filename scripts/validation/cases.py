@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from leapcast.data_provider.data_loader import Windows
@@ -57,10 +56,10 @@ class ExpCase(ExpSpeculative):
         self.draft = self.drafts[draft]
         self.configure(changes.pop("samples", 1), **changes)
 
-    def origins(self, split: str, most: int = WINDOWS) -> tuple[Windows, Tensor]:
+    def origins(self, split: str, most: int | None = None) -> tuple[Windows, Tensor]:
         """The windows of a split, and the numbers of those that are forecast."""
         windows = self.windows_of(split, max(HORIZONS))
-        return windows, windows.evenly(most)
+        return windows, windows.evenly(most or WINDOWS)
 
 
 class Errors:
@@ -89,5 +88,3 @@ def batches(windows: Windows, index: Tensor, size: int):
     """Batches of these windows: number ``[B]``, context ``[B, L, C]``, truth ``[B, H, C]``."""
     for part in index.split(size):
         yield part, *windows.batch(part)
-
-

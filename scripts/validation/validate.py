@@ -1,0 +1,279 @@
+"""Validate targets and drafts: python scripts/validation/validate.py --root_path ROOT [--data NAME …] [--seeds SEED …]
+
+Of every data set and seed: an operating point for each draft, chosen on validation; then, on the test part, accuracy,
+sample paths and speed. results/validation/cells/{data}_{seed}.json is written part by part; what is there for the same
+checkpoints is kept. run_all.sh trains what this needs.
+"""
+
+import argparse
+import json
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from leapcast.data_provider.data_loader import Mixture
+from leapcast.models.errors import kept, one_line
+from leapcast.utils.analysis.metrics import Accuracy, Drift
+from leapcast.utils.decoding.covariance import Calibration
+from leapcast.utils.decoding.statistics import Statistics
+from leapcast.utils.io.files import write_json
+from leapcast.utils.reporting.record import environment, now
+from scripts.validation.cases import HORIZONS, PATCH, SEEDS, Errors, ExpCase, batches, draft_paths, present, target_path
+
+TOLERANCES = 0.005, 0.0025, 0.001  # the largest that holds is taken
+HELD = 1.002  # MSE over the target's own, at most, on validation at every horizon
+AHEAD = {"self": (7, 14, 29), "quarter": (5, 7, 10, 14), "heads": (3, 7)}  # K, of which the fastest is taken
+ACCEPTED = 0.85  # of the proposals on validation, for a K that is taken
+VALIDATED, PATH_WINDOWS, PATHS, SAMPLE_K = 32, 8, 20, 3
+AT_ONCE = 8  # windows decoded together where accuracy is measured
+TIMED = {1: 10, 32: 4}  # rows in a batch -> repetitions; a row is one variable of a window
+CHOSEN_BY = 6  # rows on which K is chosen
+GOLDEN = 0.6180339887498949  # spreads any number of batches over the windows
+
+
+def error_ratio(ours: Errors, own: Errors) -> float:
+    """The largest over the horizons of MSE over the target's own."""
+    return max(ours.of[h].squared / own.of[h].squared for h in ours.of)
+
+
+class Validation:
+    """The measurements of one data set and seed; every part gives what its record holds."""
+
+    def __init__(self, case: ExpCase):
+        self.case = case
+        self.windows, self.index = case.origins("test")
+        self.sigma = case.calibration("target", case.target)
+
+    def operating(self) -> dict:
+        """Of every draft, chosen on validation: the tolerance by MSE, then K by time at batch 1; and the best draft."""
+        case, told = self.case, {}
+        windows, index = case.origins("val", VALIDATED)
+        rows = self.rows(windows, 1)
+        for name in case.drafts:
+            for tolerance in TOLERANCES:
+                ours, own, done = Errors(), Errors(), Statistics.empty(0)
+                case.take(name, mode="point", accept_mse_tol=tolerance, k=min(7, max(AHEAD[name])))
+                for part, x, truth in batches(windows, index, AT_ONCE):
+                    own.add(case.run_target(x, part), truth)
+                    ours.add(case.run_speculative(x, part), truth)
+                over = error_ratio(ours, own)
+                if over <= HELD:
+                    break
+            tried = {}
+            for k in AHEAD[name]:
+                case.take(name, k=k)
+                done, seconds = Statistics.empty(k), []
+                for i in range(CHOSEN_BY):
+                    x, _, series = rows(i)
+                    _, spent = timed(case.run_speculative, x, series)
+                    done.add(case.last)
+                    seconds.append(spent)
+                tried[k] = {"median_s": statistics.median(seconds), "acceptance": done.rate}
+            enough = {k: told for k, told in tried.items() if (told["acceptance"] or 0) >= ACCEPTED} or tried
+            k = min(enough, key=lambda k: enough[k]["median_s"])
+            told[name] = {"mse_tol": tolerance, "k": k, "held": over <= HELD, "mse_over_target": over, "tried": tried}
+        fast = {n: t["tried"][t["k"]] for n, t in told.items() if t["held"]} or {
+            n: t["tried"][t["k"]] for n, t in told.items()
+        }
+        enough = {n: t for n, t in fast.items() if (t["acceptance"] or 0) >= ACCEPTED} or fast
+        return {"drafts": told, "best": min(enough, key=lambda n: enough[n]["median_s"])}
+
+    def accuracy(self, operating: dict) -> dict:
+        """Errors of the target (cached and sliding), drafts alone, and point forecasts of every draft."""
+        case, plain = self.case, {name: Errors() for name in ("target", "target_sliding")}
+        plain |= {f"alone:{name}": Errors() for name in case.drafts if name != "self"}
+        point = {
+            (name, h): (Accuracy(PATCH), Drift(False), Statistics.empty(0)) for name in case.drafts for h in HORIZONS
+        }
+        for part, x, truth in tqdm(list(batches(self.windows, self.index, AT_ONCE)), desc="accuracy", leave=False):
+            case.take("self", mode="point")
+            own = case.run_target(x, part)
+            plain["target"].add(own, truth)
+            plain["target_sliding"].add(case.run_lean(x, part), truth)
+            for name in case.drafts:
+                chosen = operating["drafts"][name]
+                case.take(name, accept_mse_tol=chosen["mse_tol"], k=chosen["k"])
+                if f"alone:{name}" in plain:
+                    plain[f"alone:{name}"].add(case.run_draft(x, part), truth)
+                for horizon in HORIZONS:
+                    accuracy, drift, done = point[name, horizon]
+                    forecast, counts = case.decoder.generate(x, horizon // PATCH, part)
+                    accuracy.add(forecast, truth[:, :horizon])
+                    drift.add(forecast, own[:, :horizon])
+                    done.add(counts)
+        return (
+            {"windows": len(self.index)}
+            | {name: errors.record() for name, errors in plain.items()}
+            | {
+                f"point:{name}": {
+                    str(h): point[name, h][0].record()
+                    | {"drift": point[name, h][1].record()}
+                    | counted(point[name, h][2])
+                    for h in HORIZONS
+                }
+                for name in case.drafts
+            }
+        )
+
+    def paths(self, operating: dict) -> dict:
+        """CRPS and coverage of calibrated sample paths: the target's own, coupled ones, and lossless ones."""
+        case, best = self.case, "quarter"
+        index = self.windows.evenly(PATH_WINDOWS)
+        chosen = operating["drafts"][best]
+        modes = {
+            "coupled": {"accept_mse_tol": chosen["mse_tol"], "k": chosen["k"]},
+            "sample": {"accept_mse_tol": 0.0, "k": SAMPLE_K},
+        }
+        own = Errors()
+        found = {(mode, h): (Accuracy(PATCH), Statistics.empty(0)) for mode in modes for h in HORIZONS}
+        for part, x, truth in tqdm(list(batches(self.windows, index, 1)), desc="paths", leave=False):
+            for mode, settings in modes.items():
+                case.take(best, samples=PATHS, mode=mode, sigma=self.sigma, **settings)
+                if mode == "coupled":
+                    own.add(case.run_target(x, part), truth)
+                for horizon in HORIZONS:
+                    forecast, counts = case.decoder.generate(x, horizon // PATCH, part, PATHS)
+                    found[mode, horizon][0].add(forecast, truth[:, :horizon])
+                    found[mode, horizon][1].add(counts)
+        return {"windows": len(index), "paths": PATHS, "draft": best, "target": own.record()} | {
+            mode: {str(h): found[mode, h][0].record() | counted(found[mode, h][1]) for h in HORIZONS} for mode in modes
+        }
+
+    def rows(self, windows, batch: int) -> Callable[[int], tuple[Tensor, Tensor, Tensor]]:
+        """Batch number i -> context ``[B, L, 1]``, truth ``[B, H, 1]``, numbers ``[B]``: variables of windows."""
+        source = Mixture([windows], [1.0])
+
+        def numbered(i: int) -> tuple[Tensor, Tensor, Tensor]:
+            place = (torch.arange(batch, dtype=torch.float64) / batch + i * GOLDEN) % 1
+            index = (place * len(source)).long()
+            return (*source.batch(index), index)
+
+        return numbered
+
+    def speed(self, operating: dict, batch: int, horizon: int) -> dict:
+        """CPU time of one thread of all methods in turn on the same rows; medians of ratios to the target's, cached."""
+        case, steps, draw = self.case, horizon // PATCH, self.rows(self.windows, batch)
+        sigma = Calibration((self.sigma.factor @ self.sigma.factor.mT).mean(0, keepdim=True))  # rows of any variable
+        case.steps, case.args.test_pred_len = steps, horizon
+        methods: dict[str, Callable] = {}
+
+        def method(name: str, call: str, draft: str = "self", **settings) -> None:
+            def run(x: Tensor, series: Tensor):
+                return getattr(case, call)(x, series)
+
+            def prepare() -> None:
+                case.take(draft, **settings)
+
+            methods[name] = (prepare, run)
+
+        means = {"mode": "point"}
+        method("target", "run_target", **means)
+        if batch == 1:
+            method("target_sliding", "run_lean", **means)
+        for name in case.drafts:
+            chosen = {key: operating["drafts"][name][at] for key, at in (("accept_mse_tol", "mse_tol"), ("k", "k"))}
+            method(f"point:{name}", "run_speculative", name, **means, **chosen)
+            if name != "self":
+                method(f"alone:{name}", "run_draft", name, **means, **chosen)
+        chosen = operating["drafts"]["quarter"]
+        drawn = {"mode": "coupled", "sigma": sigma, "accept_mse_tol": chosen["mse_tol"], "k": chosen["k"]}
+        method("path:target", "run_target", "quarter", **drawn)
+        method("path:coupled", "run_speculative", "quarter", **drawn)
+        method(
+            "path:sample",
+            "run_speculative",
+            "quarter",
+            **drawn | {"mode": "sample", "accept_mse_tol": 0.0, "k": SAMPLE_K},
+        )
+        seconds: dict[str, list[float]] = {name: [] for name in methods}
+        counts = {name: Statistics.empty(0) for name in methods}
+        order = random.Random(0)
+        for i in range(TIMED[batch] + 1):  # the first is a warm-up
+            x, _, series = draw(i)
+            for name in order.sample(list(methods), len(methods)):
+                prepare, run = methods[name]
+                prepare()
+                case.last = None
+                _, spent = timed(run, x, series)
+                if i:
+                    seconds[name].append(spent)
+                    if case.last is not None:
+                        counts[name].add(case.last)
+        case.steps, case.args.test_pred_len = max(HORIZONS) // PATCH, max(HORIZONS)
+        own = {name: seconds["path:target" if name.startswith("path:") else "target"] for name in methods}
+        return {
+            name: {
+                "median_s": statistics.median(values),
+                "x_cached": statistics.median(o / s for o, s in zip(own[name], values, strict=True)),
+                "repetitions": len(values),
+            }
+            | counted(counts[name])
+            for name, values in seconds.items()
+        }
+
+
+def counted(done: Statistics) -> dict:
+    """Acceptance rate and patches per target pass, where something was counted."""
+    return {"acceptance": done.rate, "patches_per_pass": done.patches_per_target_pass} if done.target_passes else {}
+
+
+def timed(call: Callable, x: Tensor, series: Tensor) -> tuple:
+    """The result and its seconds: CPU time of one thread, so that other programs do not count."""
+    start = time.process_time()
+    with torch.inference_mode():
+        result = call(x, series)
+    return result, time.process_time() - start
+
+
+@kept("what was measured is kept; the same command goes on")
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--root_path", default="dataset", help="folder of the data files (default: %(default)s)")
+    parser.add_argument("--data", nargs="*", help="data sets (default: all that are present)")
+    parser.add_argument("--seeds", nargs="*", type=int, default=SEEDS)
+    parser.add_argument("--output", default="results/validation/cells")
+    args = parser.parse_args(argv)
+    cells = [(data, seed) for seed in args.seeds for data in args.data or present(args.root_path)]
+    for data, seed in tqdm(cells, desc="validation"):
+        validate(args.root_path, data, seed, Path(args.output) / f"{data}_{seed}.json")
+    return 0
+
+
+def validate(root: str, data: str, seed: int, path: Path) -> None:
+    """Measure the parts of a cell that are not there."""
+    case = ExpCase(root, data, target_path(seed), draft_paths(data, seed))
+    digests = {role: model["sha256"] for role, model in case.models.items()}
+    record = json.loads(path.read_text()) if path.is_file() else {}
+    if {role: model["sha256"] for role, model in record.get("models", {}).items()} != digests:
+        record = {
+            "schema": 1, "seed": seed, "models": case.models,
+            "data": {"name": data, "variables": case.series.variables, "context": case.context, "patch": PATCH},
+        }  # fmt: skip
+    parts = Validation(case)
+
+    def keep(name: str, measure: Callable[[], dict]) -> dict:
+        if name not in record:
+            record[name] = measure()
+            record.update(created=now(), environment=environment(case.device))
+            write_json(path, record)
+        return record[name]
+
+    operating = keep("operating", parts.operating)
+    keep("accuracy", lambda: parts.accuracy(operating))
+    keep("paths", lambda: parts.paths(operating))
+    for batch in TIMED:
+        for horizon in HORIZONS:
+            keep(f"speed_B{batch}_H{horizon}", lambda b=batch, h=horizon: parts.speed(operating, b, h))
+
+
+if __name__ == "__main__":
+    sys.exit(one_line(main)())
