@@ -196,7 +196,7 @@ def bars(table: pd.DataFrame) -> str:
 
 def draw(file: Path, table: pd.DataFrame) -> None:
     """Errors relative to the target's, and speed-ups, by data set and horizon."""
-    names = [name for name in DATA if name in set(table["data"])]
+    names = list(dict.fromkeys(table["data"]))
     size = (3.1 * len(names), 6)
     figure, (above, below) = plt.subplots(
         2, len(names), figsize=size, sharey="row", layout="constrained", squeeze=False

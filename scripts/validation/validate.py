@@ -256,7 +256,7 @@ def validate(root: str, data: str, seed: int, path: Path) -> None:
     if {role: model["sha256"] for role, model in record.get("models", {}).items()} != digests:
         record = {
             "schema": 1, "seed": seed, "models": case.models,
-            "data": {"name": data, "variables": case.series.variables, "context": case.context, "patch": PATCH},
+            "data": {"name": case.series.name, "variables": case.series.variables},
         }  # fmt: skip
     parts = Validation(case)
 

@@ -1,14 +1,15 @@
 import json
 from functools import partial
 
+import pandas as pd
 import pytest
 import torch
 
-from scripts.validation import cases, validate
+from scripts.validation import cases, report, validate
 from tests.helpers import fit
 
 SIZES = {"HORIZONS": (8, 16), "PATCH": 4, "VALIDATED": 4, "PATH_WINDOWS": 2, "PATHS": 3, "CHOSEN_BY": 1}
-SIZES |= {"TIMED": {1: 2, 2: 1}, "AHEAD": {"self": (1, 3), "quarter": (2,), "heads": (1, 2)}}
+SIZES |= {"TIMED": {1: 2, 32: 1}, "AHEAD": {"self": (1, 3), "quarter": (2,), "heads": (1, 2)}}
 ALONE = ["--channels", "independent"]
 
 
@@ -32,9 +33,9 @@ def small(folder, monkeypatch):
 
 
 def test_a_cell_is_measured_part_by_part_and_kept(small, monkeypatch):
-    argv = ["--root_path", ".", "--data", "custom", "--seeds", "2021", "--output", "out"]
+    argv = ["--root_path", ".", "--data", "custom", "--seeds", "2021", "--output", "cells"]
     assert validate.main(argv) == 0
-    path = small / "out" / "custom_2021.json"
+    path = small / "cells" / "custom_2021.json"
     record = json.loads(path.read_text())
     assert set(record["operating"]["drafts"]) == {"self", "quarter", "heads"}
     for name, chosen in record["operating"]["drafts"].items():
@@ -46,7 +47,7 @@ def test_a_cell_is_measured_part_by_part_and_kept(small, monkeypatch):
     methods = record["speed_B1_H8"]
     assert methods["target"]["x_cached"] == 1
     assert "target_sliding" in methods
-    assert "target_sliding" not in record["speed_B2_H8"]
+    assert "target_sliding" not in record["speed_B32_H8"]
     assert methods["path:coupled"]["patches_per_pass"] >= 1
 
     del record["paths"]
@@ -55,6 +56,22 @@ def test_a_cell_is_measured_part_by_part_and_kept(small, monkeypatch):
         monkeypatch.setattr(validate.Validation, part, None)  # would fail if called
     assert validate.main(argv) == 0
     assert "paths" in json.loads(path.read_text())
+
+    rival = {"mse": 1e-9, "mae": 1e9}
+    (small / "rivals").mkdir()
+    rival = {"method": "seasonal naive (2)", "data": {"name": "waves"}, "horizons": {"8": rival, "16": rival}}
+    (small / "rivals" / "waves.json").write_text(json.dumps(rival))
+    monkeypatch.setattr(report, "FOLDER", small)
+    assert report.main() == 0
+    table = pd.read_csv(small / "validation.csv")
+    assert (table[table["method"] == "target"]["over_target"] == 1).all()
+    best = table[table["method"] == report.BEST]
+    assert set(best["draft"]) == {record["operating"]["best"]}
+    text = (small / "validation.md").read_text()
+    assert "**0.000**" in text, "a better rival is bold"
+    assert "**1000000000.000**" not in text
+    assert "waves 8, waves 16" in text, "where copying is better is told"
+    assert (small / "validation.png").stat().st_size > 10_000
 
 
 def test_shorter_horizons_are_the_first_steps_of_the_longest(small):
