@@ -1,0 +1,176 @@
+"""The rivals: how each is trained, and how it forecasts the windows of a data set."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from leapcast.data_provider.data_factory import seasons
+from leapcast.data_provider.data_loader import Series
+from leapcast.models.errors import UserError
+from leapcast.models.inference import for_inference
+from leapcast.models.layers.patches import paths, row_patches
+from leapcast.utils.analysis import rivals
+from leapcast.utils.io import checkpoint
+from scripts.validation.cases import CONTEXT, HORIZONS, SEEDS, WINDOWS
+
+HORIZON = max(HORIZONS)
+DAY, WEEK = 24, 168
+STATISTICAL = {"auto_theta": "AutoTheta", "auto_ets": "AutoETS"}  # name -> of statsforecast
+TRANSFORMS = "none", "local scaling", "seasonal differences"
+BOOSTING = {
+    "n_estimators": 300,
+    "learning_rate": 0.05,
+    "num_leaves": 63,
+    "min_child_samples": 100,
+    "subsample": 0.8,
+    "subsample_freq": 1,
+    "colsample_bytree": 0.8,
+}
+# from contexts [B, L, C] and the rows of the series after them [B]: the forecast [B, H, C]
+Forecast = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass
+class Rival:
+    """A method of forecasting.
+
+    Attributes:
+        prepare: series, seed and an option -> the forecast of its windows, after training where there is any.
+        settings: for the record; with others it is measured again.
+        libraries: the distributions that it needs.
+        seeds: None where it draws nothing.
+        batch: windows that are forecast at once.
+        options: of these ``prepare`` takes the one with the lowest error on validation.
+        training: seconds that training took before, by seed.
+    """
+
+    prepare: Callable[..., Forecast]
+    settings: dict
+    libraries: tuple[str, ...] = ()
+    seeds: tuple[int, ...] | None = None
+    batch: int = WINDOWS
+    options: tuple[str, ...] = ()
+    training: dict[int, float] = field(default_factory=dict)
+
+
+def names(data: str) -> list[str]:
+    """The rivals on a data set, the quickest first."""
+    return [*rivals.names(seasons(data), CONTEXT), "dlinear", "lightgbm", *STATISTICAL]
+
+
+def rival(data: str, name: str) -> Rival:
+    """The rival of this name on a data set.
+
+    Raises:
+        UserError: it was to be trained before.
+    """
+    every = seasons(data)
+    if name == "dlinear":
+        return trained(data)
+    if name == "lightgbm":
+        return Rival(boosted, BOOSTING, ("mlforecast", "lightgbm"), SEEDS, options=TRANSFORMS)
+    if name in STATISTICAL:
+        settings = {"model": STATISTICAL[name], "season": every[0]}
+        return Rival(partial(statistical, *settings.values()), settings, ("statsforecast",), batch=1)
+    season, count = rivals.names(every, CONTEXT)[name]
+    return Rival(partial(repeated, season, count), {"season": season, "count": count})
+
+
+def repeated(season: int, count: int, series: Series, seed: int) -> Forecast:
+    """The last seasons again."""
+    return lambda x, rows: torch.from_numpy(rivals.repeated(x.numpy(), season, HORIZON, count))
+
+
+def dlinear_path(data: str, seed: int) -> Path:
+    return Path(f"checkpoints/five_dlinear_{data}_{seed}/checkpoint.pth")
+
+
+def trained(data: str) -> Rival:
+    """The DLinear of every seed."""
+    models, training = {}, {}
+    for seed in SEEDS:
+        path = dlinear_path(data, seed)
+        if not path.is_file():
+            raise UserError(f"no checkpoint {path}: bash scripts/validation/rivals.sh ROOT trains it")
+        content, log = checkpoint.read(path)["training"], path.with_name("metrics.jsonl")
+        models[str(seed)] = {"sha256": checkpoint.digest(path), "validation_loss": content["val_loss"]}
+        entries = [json.loads(line) for line in log.read_text().splitlines()]
+        training[seed] = max(entry.get("seconds", 0.0) for entry in entries)
+    return Rival(dlinear, {"models": models}, seeds=SEEDS, training=training)
+
+
+def dlinear(series: Series, seed: int) -> Forecast:
+    """The DLinear that was trained on the data set."""
+    model = for_inference(checkpoint.load(dlinear_path(series.name, seed), torch.device("cpu")))
+
+    def forecast(x: Tensor, rows: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return paths(model.forecast(row_patches(x, model.config)), 1, model.config.channels, x.shape[2])
+
+    return forecast
+
+
+def statistical(name: str, season: int, series: Series, seed: int) -> Forecast:
+    """A model of statsforecast, fitted to every context by itself."""
+    from statsforecast import models
+
+    make = getattr(models, name)
+    make(season_length=season).forecast(y=series.values[:CONTEXT, 0].double().numpy(), h=1)  # compiles
+
+    def forecast(x: Tensor, rows: Tensor) -> Tensor:
+        past = x.double().transpose(1, 2).flatten(0, 1).numpy()
+        ahead = [make(season_length=season).forecast(y=one, h=HORIZON)["mean"] for one in past]
+        return torch.from_numpy(np.stack(ahead)).unflatten(0, (len(x), -1)).transpose(1, 2)
+
+    return forecast
+
+
+def frame(values: Tensor, first: Tensor, step: pd.Timedelta) -> pd.DataFrame:
+    """Series ``[B, T, C]`` that begin at these rows as a long table; its calendar begins with a Monday at row 0."""
+    count, length, variables = values.shape
+    rows = first[:, None, None] + torch.arange(length)
+    columns = {
+        "unique_id": np.repeat(np.arange(count * variables), length),
+        "ds": pd.Timestamp("2001-01-01") + rows.expand(count, variables, length).flatten().numpy() * step,
+        "y": values.transpose(1, 2).flatten().numpy(),
+        "variable": np.tile(np.repeat(np.arange(variables), length), count),
+    }
+    return pd.DataFrame(columns).astype({"variable": "category"})
+
+
+def boosted(series: Series, seed: int, transform: str) -> Forecast:
+    """One LightGBM for all variables, applied recursively; ``transform``: one of TRANSFORMS, of all values."""
+    from lightgbm import LGBMRegressor
+    from mlforecast import MLForecast
+    from mlforecast.lag_transforms import RollingMean, SeasonalRollingMean
+    from mlforecast.target_transforms import Differences, LocalStandardScaler
+
+    hourly = series.step == pd.Timedelta("1h")
+    differences = Differences([DAY if hourly else 1])
+    transforms = dict(zip(TRANSFORMS, ([], [LocalStandardScaler()], [differences]), strict=True))
+    weekly, daily = SeasonalRollingMean(season_length=WEEK, window_size=3), SeasonalRollingMean(DAY, window_size=7)
+    means = {1: [RollingMean(DAY), RollingMean(WEEK)], DAY: [daily], WEEK: [weekly]}
+    model = MLForecast(
+        models=LGBMRegressor(**BOOSTING, random_state=seed, num_threads=1, verbosity=-1),
+        freq=pd.tseries.frequencies.to_offset(series.step),
+        lags=[1, 2, 3, 24, 48, 168, 336] if hourly else [1, 2, 3, 4, 5, 10, 20],
+        lag_transforms=means if hourly else {1: [RollingMean(5), RollingMean(20), RollingMean(100)]},
+        date_features=["hour", "dayofweek"] if hourly else [],
+        target_transforms=transforms[transform],
+    )
+    first, end = series.borders["train"]
+    table = frame(series.values[None, first:end], torch.tensor([first]), series.step)
+    model.fit(table, static_features=["variable"])
+
+    def forecast(x: Tensor, rows: Tensor) -> Tensor:
+        ahead = model.predict(HORIZON, new_df=frame(x, rows - x.shape[1], series.step))
+        return torch.from_numpy(ahead["LGBMRegressor"].to_numpy()).reshape(len(x), -1, HORIZON).transpose(1, 2)
+
+    return forecast
