@@ -89,5 +89,3 @@ def batches(windows: Windows, index: Tensor, size: int):
     """Batches of these windows: number ``[B]``, context ``[B, L, C]``, truth ``[B, H, C]``."""
     for part in index.split(size):
         yield part, *windows.batch(part)
-
-
