@@ -9,83 +9,27 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
-import torch
 from torch import Tensor
-from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from leapcast.data_provider.data_factory import EMBEDDED
+from leapcast.models import UNTRAINED, is_itself
 from leapcast.models.errors import UserError, kept, one_line
 from leapcast.utils.analysis.metrics import Accuracy, Drift
-from leapcast.utils.decoding.config import SEQUENTIAL
 from leapcast.utils.decoding.statistics import Statistics
 from leapcast.utils.io import checkpoint
 from leapcast.utils.io.files import write_atomic, write_json
 from leapcast.utils.reporting.record import environment, now
-from scripts.validation import shifts
-from scripts.validation.cases import DATA, PATCH, ExpCase, draft_paths, target_path
+from scripts.validation.cases import PATCH, ExpCase, target_path
 from scripts.validation.safety_figure import safety_figure
+from scripts.validation.shifts import HORIZON, TEST, VARIABLES, WINDOWS, Group, groups
 
-HORIZON, WINDOWS, BATCH = 336, 48, 16
 TOLERANCE, SMALLER = 0.005, (0.0025, 0.001)  # mean squared distance that is accepted; tried where that misses the bar
 BAR = 1.01  # times the target's MSE
-SIZES = {"noise": (0, 0.25, 0.5, 1, 2, 4), "level": (0, 0.5, 1, 2, 4, 8)}  # standard deviations of the training part
-CHANGES = {"noise": shifts.noise, "level": shifts.level}
-WRONG = {"AucklandPedestrians": "ETTh1", "ETTh2": "exchange_rate"}  # where context is shifted: a draft of other data
-ITSELF = "self"
-SETTINGS = {
-    "horizon": HORIZON,
-    "windows": WINDOWS,
-    "mse_tol": TOLERANCE,
-    "k": {ITSELF: "the rest", "drafts": SEQUENTIAL},
-}
-
-
-@dataclass
-class Group:
-    """Methods that are measured on the same windows.
-
-    Attributes:
-        kind: of the shift.
-        data: whose windows they are.
-        size: of the shift, or the name of the regime.
-        drafts: name -> checkpoint.
-    """
-
-    kind: str
-    data: str
-    size: float | str
-    drafts: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def key(self) -> tuple:
-        return self.kind, self.data, self.size
-
-    def windows(self, case: ExpCase, split: str) -> tuple:
-        """Windows, the numbers of those that are forecast, and which variables count ``[C]``."""
-        days, left_out = shifts.REGIMES[self.size] if self.kind == "regime" else (None, None)
-        windows = case.windows_of("train" if days else split, HORIZON)
-        numbers = shifts.of_regime(windows, days, WINDOWS) if days else windows.evenly(WINDOWS)
-        every = torch.ones(case.series.variables, dtype=torch.bool)
-        return windows, numbers, every if left_out is None else shifts.left_out(len(every)) == left_out
-
-    def batches(self, case: ExpCase, split: str) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Numbers ``[B]``, contexts ``[B, L, C]`` and truths ``[B, H, C]``, shifted."""
-        windows, numbers, variables = self.windows(case, split)
-        change, size = CHANGES.get(self.kind, shifts.unchanged), self.size if self.kind in CHANGES else 0.0
-        for part in tqdm(numbers.split(BATCH), desc=f"{self.kind}: {self.data} {self.size} ({split})", unit="batch"):
-            yield part, *(values[..., variables] for values in shifts.batch(windows, part, change, float(size)))
-
-
-def only(name: str, seed: int) -> str:
-    """The checkpoint of the draft that was distilled on one data set, or on the early regime."""
-    return f"checkpoints/five_draft_only_{name}_{seed}/checkpoint.pth"
+SETTINGS = {"horizon": HORIZON, "windows": WINDOWS, "variables": VARIABLES, "mse_tol": TOLERANCE}
 
 
 def at(draft: str, tolerance: float) -> dict:
@@ -93,57 +37,52 @@ def at(draft: str, tolerance: float) -> dict:
     return {"draft": draft, "accept_mse_tol": tolerance}
 
 
-def groups(seed: int) -> list[Group]:
-    """Everything that is measured."""
-    everything = draft_paths(EMBEDDED, seed)["quarter"]
-    found = [Group("drafts", data, shifts.TEST, {of: only(of, seed) for of in DATA}) for data in DATA]
-    found += [Group("regime", EMBEDDED, regime, {"early": only("early", seed)}) for regime in shifts.REGIMES]
-    for kind, sizes in SIZES.items():
-        for data, wrong in WRONG.items():
-            drafts = {"all": everything, wrong: only(wrong, seed)}
-            found += [Group(kind, data, size, drafts) for size in sizes]
-    return found
+class Told:
+    """What is told of one draft and one configuration of the decoder."""
+
+    def __init__(self) -> None:
+        self.alone, self.verified = Accuracy(PATCH), Accuracy(PATCH)
+        self.first, self.drift = Drift(paths=False), Drift(paths=False)
+        self.statistics = Statistics.empty()
+
+    def add(self, case: ExpCase, x: Tensor, numbers: Tensor, truth: Tensor, own: Tensor) -> None:
+        """Forecast a batch, beside the target's ``own`` forecast of it."""
+        if not is_itself(case.draft):  # which has no forecast without the target
+            forecast = case.run_draft(x, numbers)
+            self.alone.add(forecast, truth)
+            self.first.add(forecast[:, :PATCH], own[:, :PATCH])
+        forecast = case.run_speculative(x, numbers)
+        self.verified.add(forecast, truth)
+        self.drift.add(forecast, own)
+        self.statistics.add(case.last)
+
+    def record(self, target_mse: float) -> dict:
+        alone = self.alone.record()["mse"] if self.alone.count else None
+        first, mse = self.first.record(), self.verified.record()["mse"]
+        return {
+            "alone_mse": alone,
+            "alone_ratio": None if alone is None else alone / target_mse,
+            "rms_first": None if first is None else math.sqrt(first),
+            "mse": mse,
+            "ratio": mse / target_mse,
+            "acceptance": self.statistics.rate,
+            "patches_per_pass": self.statistics.patches_per_target_pass,
+            "drift": self.drift.record(),
+        }
 
 
 def measure(case: ExpCase, group: Group, split: str, settings: dict[str, dict]) -> dict:
     """Errors of the target, and of each draft alone and verified; ``settings``: name -> draft and configuration."""
-    target, rows = Accuracy(PATCH), 0
-    alone: dict[str, Accuracy] = {}
-    first: dict[str, Drift] = {}
-    verified = {name: (Accuracy(PATCH), Drift(paths=False), Statistics.empty()) for name in settings}
+    target, told, rows = Accuracy(PATCH), {name: Told() for name in settings}, 0
     for numbers, x, truth in group.batches(case, split):
         own = case.run_target(x, numbers)
         target.add(own, truth)
         rows += len(x) * x.shape[2]
-        of_draft: set[str] = set()
         for name, setting in settings.items():
             case.take(**setting)
-            draft = setting["draft"]
-            if draft != ITSELF and draft not in of_draft:  # the same for every tolerance
-                of_draft.add(draft)
-                forecast = case.run_draft(x, numbers)
-                alone.setdefault(draft, Accuracy(PATCH)).add(forecast, truth)
-                first.setdefault(draft, Drift(paths=False)).add(forecast[:, :PATCH], own[:, :PATCH])
-            forecast = case.run_speculative(x, numbers)
-            accuracy, drift, statistics = verified[name]
-            accuracy.add(forecast, truth)
-            drift.add(forecast, own)
-            statistics.add(case.last)
-    mse, drafts = target.record()["mse"], {}
-    for name, (accuracy, drift, statistics) in verified.items():
-        draft, ours = settings[name]["draft"], accuracy.record()["mse"]
-        lone = alone[draft].record()["mse"] if draft in alone else None
-        distance = first[draft].record() if draft in first else None
-        drafts[name] = {
-            "alone_mse": lone,
-            "alone_ratio": None if lone is None else lone / mse,
-            "rms_first": None if distance is None else math.sqrt(distance),
-            "mse": ours,
-            "ratio": ours / mse,
-            "acceptance": statistics.rate,
-            "patches_per_pass": statistics.patches_per_target_pass,
-            "drift": drift.record(),
-        }
+            told[name].add(case, x, numbers, truth, own)
+    mse = target.record()["mse"]
+    drafts = {name: one.record(mse) for name, one in told.items()}
     return {"split": split, "rows": rows, "target_mse": mse, "drafts": drafts}
 
 
@@ -155,7 +94,7 @@ def mended(case: ExpCase, group: Group, drafts: list[str]) -> dict:
     for draft in drafts:
         held = [tol for tol in tolerances if found["validation"][f"{draft} {tol}"]["ratio"] <= BAR]
         chosen = max(held, default=min(tolerances))
-        told = measure(case, group, shifts.TEST, {draft: at(draft, chosen)})["drafts"][draft]
+        told = measure(case, group, TEST, {draft: at(draft, chosen)})["drafts"][draft]
         found["test"][draft] = {"mse_tol": chosen} | told
     return found
 
@@ -185,8 +124,9 @@ def measured(args: argparse.Namespace, kind: str) -> list[dict]:
                 case = ExpCase(args.root_path, group.data, target, group.drafts, test_pred_len=HORIZON)
             row = {"kind": kind, "data": group.data, "shift": group.size} | of
             row |= {"created": now(), "environment": environment(case.device)}
-            row |= measure(case, group, shifts.TEST, {name: at(name, TOLERANCE) for name in (ITSELF, *group.drafts)})
+            row |= measure(case, group, TEST, {name: at(name, TOLERANCE) for name in (UNTRAINED, *group.drafts)})
             missed = [name for name, told in row["drafts"].items() if told["ratio"] > BAR]
+            missed = [] if group.regime[0] else missed  # whose days have no validation part
             rows[group.key] = row | {"mended": mended(case, group, missed) if missed else None}
         write_json(file, {"schema": 1, "rows": [rows[one.key] for one in wanted if one.key in rows]})
     return [rows[group.key] for group in wanted]

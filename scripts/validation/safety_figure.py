@@ -5,7 +5,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullFormatter, ScalarFormatter
+from matplotlib.ticker import FixedLocator, FormatStrFormatter, NullLocator
 
 from leapcast.utils.reporting.figures import OKABE_ITO
 
@@ -24,6 +24,14 @@ LABELS = {
 ALONE, VERIFIED = OKABE_ITO[0], OKABE_ITO[1]
 MARKERS = "osD^v"
 BAR = 1.01
+TICKS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 20, 50)
+
+
+def plain(axis) -> None:
+    """Numbers in full on a logarithmic axis."""
+    axis.set_major_locator(FixedLocator(TICKS))
+    axis.set_major_formatter(FormatStrFormatter("%g"))
+    axis.set_minor_locator(NullLocator())
 
 
 def safety_figure(file: Path, rows: list[dict]) -> None:
@@ -39,6 +47,7 @@ def safety_figure(file: Path, rows: list[dict]) -> None:
         len(kinds),
         figsize=(4.4 * len(kinds), 7),
         layout="constrained",
+        sharex="col",
         sharey="row",
         squeeze=False,
         height_ratios=(2, 1),
@@ -53,20 +62,22 @@ def safety_figure(file: Path, rows: list[dict]) -> None:
                 continue
             at = [one["rms_first"] if kind == "drafts" else shifts.index(shift) for shift, one in told]
             style = {"marker": MARKERS[names.index(data) % len(MARKERS)], "markersize": 5, "alpha": 0.85}
-            style |= {"linestyle": "-" if draft in ("all", "early") else "--", "linewidth": 1}
+            style |= {"linestyle": "" if kind == "regime" else "-" if draft == "all" else "--", "linewidth": 1}
+            if draft == data:
+                style["markerfacecolor"] = "none"
             above.plot(at, [one["alone_ratio"] for _, one in told], color=ALONE, **style)
             above.plot(at, [one["ratio"] for _, one in told], color=VERIFIED, **style)
             below.plot(at, [100 * one["acceptance"] for _, one in told], color=VERIFIED, **style)
         above.axhline(1, color="#444444", linewidth=0.8)
         above.axhline(BAR, color="#444444", linewidth=0.8, linestyle=":")
         above.set_yscale("log")
-        above.yaxis.set_major_formatter(ScalarFormatter())
-        above.yaxis.set_minor_formatter(NullFormatter())
+        plain(above.yaxis)
         above.set_title(TITLES[kind], fontsize=11)
         below.set(xlabel=LABELS[kind], ylim=(0, 102))
         for one in (above, below):
             if kind == "drafts":
                 one.set_xscale("log")
+                plain(one.xaxis)
             else:
                 one.set_xticks(range(len(shifts)), [textwrap.fill(str(shift), 12) for shift in shifts], fontsize=9)
     axes[0, 0].set_ylabel("MSE / the target's (log scale)")
@@ -79,6 +90,7 @@ def safety_figure(file: Path, rows: list[dict]) -> None:
             Line2D([], [], color="#666666", linestyle="--", label="draft of another data set"),
             Line2D([], [], color="#444444", linestyle=":", label="1.01 x the target"),
             *dots,
+            Line2D([], [], color="#666666", marker="o", markerfacecolor="none", linestyle="", label="on its own data"),
         ],
         loc="outside lower center",
         ncols=5,
