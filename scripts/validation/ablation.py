@@ -47,6 +47,7 @@ Test part, 720 steps, {rows} rows (one variable of a window) or {windows} whole 
 * "speed over the target alone": under the same rollout and in the same mode. "Over the cached target": over the causal
   target with independent rows and a cache, in the same mode. Medians over {timed} rows or windows, one at a time, of
   ratios of CPU time of one thread, all in turn on the same rows. Their quartiles are in `ablation.csv`.
+* Sample mode draws other paths than the target alone does: the ratio of the MSE of single paths is chance.
 * *verified*: on {checked} validation rows the MSE was at most {held} times the target's own. Nothing was chosen on test
   data. Forecasts that accept everything are verified by nothing, and have tables of their own.
 """

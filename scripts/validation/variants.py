@@ -137,7 +137,7 @@ def decoding(draft: str, again: str) -> list[Line]:
     """The decisions of decoding, with this draft; ``again``: what is proposed where nothing is reused."""
     return [
         Line(draft, "nothing", draft),
-        Line(f"{draft}_proposals", "emitting the target's means: accepted proposals", draft, make=emit_proposals),
+        Line(f"{draft}_proposals", "the target's means: accepted proposals are emitted", draft, make=emit_proposals),
         Line(f"{draft}_prefill", "the fused prefill: the first target pass verifies nothing", draft, make=PrefillFirst),
         Line(f"{draft}_sliding", "the cache: K + 1 windows anew in every round", draft, changes=SLIDING),
         Line(f"{draft}_reuse", f"reuse after a rejection: {again}", draft, make=without_reuse),
@@ -180,7 +180,7 @@ TRAINED = [
 
 
 def large(data: str) -> Base:
-    about = f"{data}, eight layers, variables independent, one variable of a window at a time"
+    about = f"{data}, eight layers, the target of five data sets, one variable of a window at a time"
     models = {"target": (target_path(SEED), {"draft": draft_paths(data, SEED)["quarter"]})}
     return Base(about, data, True, models, LARGE)
 
@@ -189,7 +189,7 @@ BASES = {
     "ETTh1": large("ETTh1"),
     "AucklandPedestrians": large("AucklandPedestrians"),
     "trained": Base(
-        "ETTh1, two layers, trained alike, a window of all seven variables at a time",
+        "ETTh1, two layers, trained alike in some minutes, a whole window of seven variables at a time",
         "ETTh1",
         False,
         {
