@@ -3,7 +3,6 @@
 # Stopped, the same command goes on: trainings resume, and records that are there for the same checkpoints are kept.
 source "$(dirname "$0")/../setup.sh"
 ROOT=${1:?usage: run_all.sh ROOT_PATH, the folder of ETT-small/ and exchange_rate/}
-install requirements-validation.txt
 cat << EOF
 about five hours of one core, in this order; stopped, the same command goes on:
   train.sh        targets of five data sets together and their drafts, three seeds   110 minutes
