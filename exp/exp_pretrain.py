@@ -33,7 +33,7 @@ class ExpPretrain(ExpForecast):
         if args.data_path is None:
             parts = [load_series(args.data, args.root_path, None, *layout)]
         else:
-            named = {**PACKAGED, **DATASETS}
+            named = *PACKAGED, *DATASETS
             known = [(name, None) if name in named else ("custom", name) for name in args.data_path.split(",")]
             parts = [load_series(name, args.root_path, path, *layout) for name, path in known]
         self.weights = args.data_weights or [1.0] * len(parts)

@@ -28,7 +28,6 @@ from leapcast.utils.analysis.metrics import Accuracy, PathDeviation
 from leapcast.utils.decoding import noise
 from leapcast.utils.decoding.acceptance import leading
 from leapcast.utils.decoding.config import SEQUENTIAL, SpeculativeConfig
-from leapcast.utils.decoding.covariance import Calibration
 from leapcast.utils.decoding.reference import reference_speculative
 from leapcast.utils.decoding.rollout import autoregress
 from leapcast.utils.decoding.round import Place, Proposal, Verdict, Verified
@@ -108,6 +107,13 @@ class Tally:
             self.counts.add(done)
 
 
+def spread(source: Windows | Mixture, batch: int, i: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Batch number i, evenly spaced: x ``[B, L, C]``, truth ``[B, H, C]``, numbers ``[B]``; all batches are spread."""
+    place = (torch.arange(batch, dtype=torch.float64) / batch + i * GOLDEN) % 1
+    index = (place * len(source)).long()
+    return *source.batch(index), index
+
+
 def fitting(estimates: dict[str, float], seconds: float) -> list[str]:
     """The methods of which the least repetitions fit together: the slowest are left out first, target_cached last."""
     kept = sorted(estimates, key=lambda name: (not name.endswith(CACHED), estimates[name]))
@@ -159,7 +165,7 @@ class ExpBenchmark(ExpBasic):
         if trained:
             sigma = self.calibration("target", self.target)
             if self.channels == "independent":  # a row is any variable: the mean of the variables' covariances
-                sigma = Calibration((sigma.factor @ sigma.factor.mT).mean(0, keepdim=True))
+                sigma = sigma.pooled()
             self.sigma = sigma
             self.held = self.validate()
 
@@ -289,12 +295,7 @@ class ExpBenchmark(ExpBasic):
         windows = Windows(self.series, split, self.context, horizon)
         source = windows if self.channels == "joint" else Mixture([windows], [1.0])
 
-        def numbered(i: int) -> tuple[Tensor, Tensor, Tensor]:
-            place = (torch.arange(batch, dtype=torch.float64) / batch + i * GOLDEN) % 1
-            index = (place * len(source)).long()
-            return tuple(t.to(self.device) for t in (*source.batch(index), index))
-
-        return numbered
+        return lambda i: tuple(t.to(self.device) for t in spread(source, batch, i))
 
     def timed(self, call: Callable, x: Tensor, series: Tensor) -> tuple:
         """The call's result and its seconds: CPU time of one thread, so that other programs do not count, else wall."""

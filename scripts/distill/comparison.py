@@ -135,7 +135,9 @@ class ExpCompare(ExpSpeculative):
             return 0.0
         before = self.training_seconds(checkpoint.read(Path(path))["training"]["args"]["checkpoint"])
         log = Path(path).with_name("metrics.jsonl")
-        if before is None or not log.is_file():
-            return None
-        entries = [json.loads(line) for line in log.read_text().splitlines()]
-        return before + max(entry.get("seconds", 0.0) for entry in entries)
+        return None if before is None or not log.is_file() else before + logged_seconds(log)
+
+
+def logged_seconds(log: Path) -> float:
+    """Seconds until the last step of the training that wrote this ``metrics.jsonl``."""
+    return max((json.loads(line).get("seconds", 0.0) for line in log.read_text().splitlines()), default=0.0)

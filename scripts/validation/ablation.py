@@ -85,9 +85,7 @@ def page(rows: pd.DataFrame) -> str:
     for table, of_table in rows.groupby("table", sort=False):
         text += f"\n## {BASES[table].about}\n"
         free = of_table["label"] == EVERYTHING
-        parts = {
-            f"{mode} mode": of_table[~free & (of_table["mode"] == mode)] for mode in ("point", "coupled", "sample")
-        }
+        parts = {f"{mode} mode": of_table[~free & (of_table["mode"] == mode)] for mode in MODES}
         for title, part in (parts | {EVERYTHING: of_table[free]}).items():
             if len(part):
                 text += f"\n### {title[0].upper()}{title[1:]}\n\n{markdown(part)}"

@@ -2,7 +2,6 @@
 
 import math
 import random
-import time
 from dataclasses import replace
 from functools import cached_property
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from leapcast.models import UNTRAINED
 from leapcast.models.inference import for_inference
 from leapcast.models.self_draft import GUESSES
 from leapcast.utils.analysis.metrics import Accuracy
@@ -34,7 +34,7 @@ class Case(cases.ExpCase):
         self.base, self.horizon = base, self.args.test_pred_len
         for guess in GUESSES:
             self.args.self_guess = guess
-            self.drafts[guess] = for_inference(self.untrained("self", tell=False))
+            self.drafts[guess] = for_inference(self.untrained(UNTRAINED, tell=False))
 
     @cached_property
     def spread(self) -> Calibration:
@@ -43,8 +43,8 @@ class Case(cases.ExpCase):
         for index in windows.evenly(CALIBRATED).split(64):
             errors.append(next_patch_errors(self.target, *windows.batch(index)))
         matrices = calibrate(*map(torch.cat, zip(*errors, strict=True)))
-        single = self.base.single  # a row is any variable: the mean of the variables' covariances
-        return Calibration(matrices.mean(0, keepdim=True) if single else matrices)
+        found = Calibration(matrices)
+        return found.pooled() if self.base.single else found
 
     def draw(self, split: str, rows: int, windows: int) -> tuple[Tensor, Tensor, Tensor]:
         """Evenly spaced: context ``[B, L, C]``, truth ``[B, H, C]``, and numbers that key the noise ``[B]``."""
@@ -136,7 +136,6 @@ def speeds(found: dict[str, Case], lines: list[Line]) -> dict[str, list[float]]:
         for name in order.sample([*calls], len(calls)):
             target, decoder, by_itself = calls[name]
             x, _, series = (values[i : i + 1] for values in drawn[target])
-            start = time.process_time()
-            found[target].forecast(decoder, by_itself, x, series)
-            seconds[name].append(time.process_time() - start)
+            _, spent = cases.timed(found[target].forecast, decoder, by_itself, x, series)
+            seconds[name].append(spent)
     return {name: values[1:] for name, values in seconds.items()}

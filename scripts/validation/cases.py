@@ -1,12 +1,16 @@
 """What the parts of the validation share: data sets, horizons, windows, models and how errors are counted."""
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from torch import Tensor
 
+from leapcast.data_provider.data_factory import DATASETS
 from leapcast.data_provider.data_loader import Windows
 from leapcast.exp.arguments import build_parser
 from leapcast.exp.exp_speculative import ExpSpeculative
+from leapcast.models import UNTRAINED
 from leapcast.models.inference import for_inference
 from leapcast.utils.analysis.metrics import Accuracy
 
@@ -15,6 +19,7 @@ LARGER = "ETTm1", "ETTm2", "Weather", "ECL", "Traffic"  # where their files are 
 HORIZONS = 96, 192, 336, 720
 SEEDS = 2021, 2022, 2023
 CONTEXT, PATCH = 672, 24
+BATCHES = 1, 32  # rows that are forecast together where speed is measured
 WINDOWS = 64  # evenly spaced origins, the same for all methods and horizons: those that 720 steps follow
 
 
@@ -38,14 +43,14 @@ class ExpCase(ExpSpeculative):
         drafts: name -> model, self-drafting included.
     """
 
-    def __init__(self, root: str, data: str, target: str, drafts: dict[str, str], threads: int = 1, **given):
-        args = build_parser().parse_args(["--data", data, "--root_path", root, "--threads", str(threads)])
-        args.use_speculative, args.spec_mode, args.spec_draft_model = True, "point", "self"
+    def __init__(self, root: str, data: str, target: str, drafts: dict[str, str], **given):
+        args = build_parser().parse_args(["--data", data, "--root_path", root, "--threads", "1"])
+        args.use_speculative, args.spec_mode, args.spec_draft_model = True, "point", UNTRAINED
         args.checkpoint, args.test_pred_len, args.baselines = target, max(HORIZONS), ["none"]
         vars(args).update(given)
         super().__init__(args)
-        self.drafts = {"self": self.draft}
-        self.models["self"] = self.models.pop("draft")
+        self.drafts = {UNTRAINED: self.draft}
+        self.models[UNTRAINED] = self.models.pop("draft")
         for name, path in drafts.items():
             args.spec_draft_model, args.spec_draft_ckpt = None, path
             self.drafts[name] = for_inference(self.load_draft())
@@ -79,8 +84,6 @@ class Errors:
 
 def present(root: str) -> list[str]:
     """The data sets that can be validated: the larger ones where their files are."""
-    from leapcast.data_provider.data_factory import DATASETS
-
     return [*DATA, *(name for name in LARGER if (Path(root) / DATASETS[name].file).is_file())]
 
 
@@ -88,3 +91,10 @@ def batches(windows: Windows, index: Tensor, size: int):
     """Batches of these windows: number ``[B]``, context ``[B, L, C]``, truth ``[B, H, C]``."""
     for part in index.split(size):
         yield part, *windows.batch(part)
+
+
+def timed(call: Callable, *args) -> tuple:
+    """The result and its seconds: CPU time of one thread, so that other programs do not count."""
+    start = time.process_time()
+    result = call(*args)
+    return result, time.process_time() - start

@@ -25,6 +25,7 @@ from leapcast.utils.decoding.statistics import Statistics
 from leapcast.utils.io.files import write_atomic, write_json
 from leapcast.utils.reporting.figures import plt
 from leapcast.utils.reporting.record import environment, now
+from scripts.distill.comparison import logged_seconds
 from scripts.validation import cases
 from scripts.validation.cases import PATCH, Errors, ExpCase, batches, target_path
 from scripts.validation.validate import counted
@@ -64,8 +65,7 @@ def learned(root: str, data: str, folder: str, start: str | None, minutes: float
     log = Path("checkpoints") / folder / "metrics.jsonl"
 
     def spent() -> float:
-        entries = [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
-        return max((entry.get("seconds", 0.0) for entry in entries), default=0.0) / 60
+        return logged_seconds(log) / 60 if log.is_file() else 0.0
 
     if spent() < minutes:
         experiment = ExpPretrainDraft(build_parser().parse_args([*argv, "--max_minutes", str(minutes - spent())]))

@@ -1,6 +1,5 @@
 """The rivals: how each is trained, and how it forecasts the windows of a data set."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,11 +17,11 @@ from leapcast.models.inference import for_inference
 from leapcast.models.layers.patches import paths, row_patches
 from leapcast.utils.analysis import rivals
 from leapcast.utils.io import checkpoint
+from scripts.distill.comparison import logged_seconds
 from scripts.validation.cases import CONTEXT, HORIZONS, SEEDS, WINDOWS
 
 HORIZON = max(HORIZONS)
 DAY, WEEK = 24, 168
-STATISTICAL = {"auto_theta": "AutoTheta", "auto_ets": "AutoETS"}  # name -> of statsforecast
 TRANSFORMS = "none", "local scaling", "seasonal differences"
 BOOSTING = {
     "n_estimators": 300,
@@ -62,7 +61,7 @@ class Rival:
 
 def names(data: str) -> list[str]:
     """The rivals on a data set, the quickest first."""
-    return [*rivals.names(seasons(data), CONTEXT), "dlinear", "lightgbm", *STATISTICAL]
+    return [*rivals.names(seasons(data), CONTEXT), *FITTED]
 
 
 def rival(data: str, name: str) -> Rival:
@@ -71,15 +70,9 @@ def rival(data: str, name: str) -> Rival:
     Raises:
         UserError: it was to be trained before.
     """
-    every = seasons(data)
-    if name == "dlinear":
-        return trained(data)
-    if name == "lightgbm":
-        return Rival(boosted, BOOSTING, ("mlforecast", "lightgbm"), SEEDS, options=TRANSFORMS)
-    if name in STATISTICAL:
-        settings = {"model": STATISTICAL[name], "season": every[0]}
-        return Rival(partial(statistical, *settings.values()), settings, ("statsforecast",), batch=1)
-    season, count = rivals.names(every, CONTEXT)[name]
+    if name in FITTED:
+        return FITTED[name](data)
+    season, count = rivals.names(seasons(data), CONTEXT)[name]
     return Rival(partial(repeated, season, count), {"season": season, "count": count})
 
 
@@ -101,8 +94,7 @@ def trained(data: str) -> Rival:
             raise UserError(f"no checkpoint {path}: bash scripts/validation/rivals.sh ROOT trains it")
         content, log = checkpoint.read(path)["training"], path.with_name("metrics.jsonl")
         models[str(seed)] = {"sha256": checkpoint.digest(path), "validation_loss": content["val_loss"]}
-        entries = [json.loads(line) for line in log.read_text().splitlines()]
-        training[seed] = max(entry.get("seconds", 0.0) for entry in entries)
+        training[seed] = logged_seconds(log)
     return Rival(dlinear, {"models": models}, seeds=SEEDS, training=training)
 
 
@@ -174,3 +166,20 @@ def boosted(series: Series, seed: int, transform: str) -> Forecast:
         return torch.from_numpy(ahead["LGBMRegressor"].to_numpy()).reshape(len(x), -1, HORIZON).transpose(1, 2)
 
     return forecast
+
+
+def of_statsforecast(model: str, data: str) -> Rival:
+    settings = {"model": model, "season": seasons(data)[0]}
+    return Rival(partial(statistical, *settings.values()), settings, ("statsforecast",), batch=1)
+
+
+def of_lightgbm(data: str) -> Rival:
+    return Rival(boosted, BOOSTING, ("mlforecast", "lightgbm"), SEEDS, options=TRANSFORMS)
+
+
+FITTED: dict[str, Callable[[str], Rival]] = {  # name -> its rival on a data set, the quickest first
+    "dlinear": trained,
+    "lightgbm": of_lightgbm,
+    "auto_theta": partial(of_statsforecast, "AutoTheta"),
+    "auto_ets": partial(of_statsforecast, "AutoETS"),
+}

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Train the drafts of one data set and of one regime, and measure the safety net: results/validation/safety.
-# Usage: safety.sh [ROOT_PATH [SEED]], after the target and its draft of all data sets (drafts.sh). About 40 minutes on one core.
+# Usage: safety.sh [ROOT_PATH [SEED]], after train.sh. About 40 minutes of one core.
 source "$(dirname "$0")/../setup.sh"
 ROOT=${1:-dataset}
 SEED=${2:-2021}

@@ -23,7 +23,7 @@ LABELS = {
 }
 ALONE, VERIFIED = OKABE_ITO[0], OKABE_ITO[1]
 MARKERS = "osD^v"
-BAR = 1.01
+BAR = 1.01  # times the target's MSE
 TICKS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 20, 50)
 
 
@@ -82,13 +82,16 @@ def safety_figure(file: Path, rows: list[dict]) -> None:
                 one.set_xticks(range(len(shifts)), [textwrap.fill(str(shift), 12) for shift in shifts], fontsize=9)
     axes[0, 0].set_ylabel("MSE / the target's (log scale)")
     axes[1, 0].set_ylabel("accepted proposals, %")
-    dots = [Line2D([], [], color="#666666", marker=MARKERS[i % 5], linestyle="", label=n) for i, n in enumerate(names)]
+    dots = [
+        Line2D([], [], color="#666666", marker=MARKERS[i % len(MARKERS)], linestyle="", label=n)
+        for i, n in enumerate(names)
+    ]
     figure.legend(
         handles=[
             Line2D([], [], color=ALONE, label="draft alone"),
             Line2D([], [], color=VERIFIED, label="speculative (tolerance held)"),
             Line2D([], [], color="#666666", linestyle="--", label="draft of another data set"),
-            Line2D([], [], color="#444444", linestyle=":", label="1.01 x the target"),
+            Line2D([], [], color="#444444", linestyle=":", label=f"{BAR:g} x the target"),
             *dots,
             Line2D([], [], color="#666666", marker="o", markerfacecolor="none", linestyle="", label="on its own data"),
         ],

@@ -10,34 +10,48 @@ import json
 import random
 import statistics
 import sys
-import time
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-import torch
-from torch import Tensor
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from leapcast.data_provider.data_loader import Mixture
+from leapcast.models import UNTRAINED, is_itself
 from leapcast.models.errors import kept, one_line
 from leapcast.utils.analysis.metrics import Accuracy, Drift
+from leapcast.utils.decoding.config import SEQUENTIAL
 from leapcast.utils.decoding.covariance import Calibration
 from leapcast.utils.decoding.statistics import Statistics
 from leapcast.utils.io.files import write_json
 from leapcast.utils.reporting.record import environment, now
-from scripts.validation.cases import HORIZONS, PATCH, SEEDS, Errors, ExpCase, batches, draft_paths, present, target_path
+from scripts.benchmark.cells import spread
+from scripts.validation.cases import (
+    BATCHES,
+    HORIZONS,
+    PATCH,
+    SEEDS,
+    Errors,
+    ExpCase,
+    batches,
+    draft_paths,
+    present,
+    target_path,
+    timed,
+)
 
 TOLERANCES = 0.005, 0.0025, 0.001  # the largest that holds is taken
 HELD = 1.002  # MSE over the target's own, at most, on validation at every horizon
 AHEAD = {"self": (7, 14, 29), "quarter": (5, 7, 10, 14), "heads": (3, 7)}  # K, of which the fastest is taken
 ACCEPTED = 0.85  # of the proposals on validation, for a K that is taken
-VALIDATED, PATH_WINDOWS, PATHS, SAMPLE_K = 32, 8, 20, 3
+VALIDATED, PATH_WINDOWS, PATHS, PATHS_BY = 32, 8, 20, "quarter"  # the draft of sample paths
+SAMPLED = {"mode": "sample", "accept_mse_tol": 0.0, "k": 3}
 AT_ONCE = 8  # windows decoded together where accuracy is measured
-TIMED = {1: 10, 32: 4}  # rows in a batch -> repetitions; a row is one variable of a window
+TIMED = dict(zip(BATCHES, (10, 4), strict=True))  # rows in a batch -> repetitions; a row is one variable of a window
 CHOSEN_BY = 6  # rows on which K is chosen
-GOLDEN = 0.6180339887498949  # spreads any number of batches over the windows
 
 
 def error_ratio(ours: Errors, own: Errors) -> float:
@@ -51,57 +65,73 @@ class Validation:
     def __init__(self, case: ExpCase):
         self.case = case
         self.windows, self.index = case.origins("test")
-        self.sigma = case.calibration("target", case.target)
+
+    @cached_property
+    def sigma(self) -> Calibration:
+        return self.case.calibration("target", self.case.target)
 
     def operating(self) -> dict:
         """Of every draft, chosen on validation: the tolerance by MSE, then K by time at batch 1; and the best draft."""
-        case, told = self.case, {}
+        case = self.case
         windows, index = case.origins("val", VALIDATED)
-        rows = self.rows(windows, 1)
+        parts, own = list(batches(windows, index, AT_ONCE)), Errors()
+        for part, x, truth in parts:
+            own.add(case.run_target(x, part), truth)
+        told = {}
         for name in case.drafts:
-            for tolerance in TOLERANCES:
-                ours, own, done = Errors(), Errors(), Statistics.empty(0)
-                case.take(name, mode="point", accept_mse_tol=tolerance, k=min(7, max(AHEAD[name])))
-                for part, x, truth in batches(windows, index, AT_ONCE):
-                    own.add(case.run_target(x, part), truth)
-                    ours.add(case.run_speculative(x, part), truth)
-                over = error_ratio(ours, own)
-                if over <= HELD:
-                    break
-            tried = {}
-            for k in AHEAD[name]:
-                case.take(name, k=k)
-                done, seconds = Statistics.empty(k), []
-                for i in range(CHOSEN_BY):
-                    x, _, series = rows(i)
-                    _, spent = timed(case.run_speculative, x, series)
-                    done.add(case.last)
-                    seconds.append(spent)
-                tried[k] = {"median_s": statistics.median(seconds), "acceptance": done.rate}
-            enough = {k: told for k, told in tried.items() if (told["acceptance"] or 0) >= ACCEPTED} or tried
-            k = min(enough, key=lambda k: enough[k]["median_s"])
+            tolerance, over = self.tolerance(name, parts, own)
+            tried = self.tried(name, Mixture([windows], [1.0]))
+            k = fastest(tried)
             told[name] = {"mse_tol": tolerance, "k": k, "held": over <= HELD, "mse_over_target": over, "tried": tried}
-        fast = {n: t["tried"][t["k"]] for n, t in told.items() if t["held"]} or {
-            n: t["tried"][t["k"]] for n, t in told.items()
-        }
-        enough = {n: t for n, t in fast.items() if (t["acceptance"] or 0) >= ACCEPTED} or fast
-        return {"drafts": told, "best": min(enough, key=lambda n: enough[n]["median_s"])}
+        held = [name for name in told if told[name]["held"]] or list(told)
+        return {"drafts": told, "best": fastest({name: told[name]["tried"][told[name]["k"]] for name in held})}
+
+    def tolerance(self, name: str, parts: list[tuple], own: Errors) -> tuple[float, float]:
+        """The largest tolerance that holds, else the smallest, and its error over the target's ``own``."""
+        for tolerance in TOLERANCES:
+            ours = Errors()
+            self.case.take(name, mode="point", accept_mse_tol=tolerance, k=min(SEQUENTIAL, max(AHEAD[name])))
+            for part, x, truth in parts:
+                ours.add(self.case.run_speculative(x, part), truth)
+            over = error_ratio(ours, own)
+            if over <= HELD:
+                break
+        return tolerance, over
+
+    def tried(self, name: str, source: Mixture) -> dict[int, dict]:
+        """Seconds and acceptance of every K, at the tolerance in use."""
+        found = {}
+        for k in AHEAD[name]:
+            self.case.take(name, k=k)
+            done, seconds = Statistics.empty(k), []
+            for i in range(CHOSEN_BY):
+                x, _, series = spread(source, 1, i)
+                _, spent = timed(self.case.run_speculative, x, series)
+                done.add(self.case.last)
+                seconds.append(spent)
+            found[k] = {"median_s": statistics.median(seconds), "acceptance": done.rate}
+        return found
+
+    @staticmethod
+    def chosen(operating: dict, name: str) -> dict:
+        """The configuration of a draft at its operating point."""
+        point = operating["drafts"][name]
+        return {"accept_mse_tol": point["mse_tol"], "k": point["k"]}
 
     def accuracy(self, operating: dict) -> dict:
         """Errors of the target (cached and sliding), drafts alone, and point forecasts of every draft."""
         case, plain = self.case, {name: Errors() for name in ("target", "target_sliding")}
-        plain |= {f"alone:{name}": Errors() for name in case.drafts if name != "self"}
+        plain |= {f"alone:{name}": Errors() for name, draft in case.drafts.items() if not is_itself(draft)}
         point = {
             (name, h): (Accuracy(PATCH), Drift(False), Statistics.empty(0)) for name in case.drafts for h in HORIZONS
         }
         for part, x, truth in tqdm(list(batches(self.windows, self.index, AT_ONCE)), desc="accuracy", leave=False):
-            case.take("self", mode="point")
+            case.take(UNTRAINED, mode="point")
             own = case.run_target(x, part)
             plain["target"].add(own, truth)
             plain["target_sliding"].add(case.run_lean(x, part), truth)
             for name in case.drafts:
-                chosen = operating["drafts"][name]
-                case.take(name, accept_mse_tol=chosen["mse_tol"], k=chosen["k"])
+                case.take(name, **self.chosen(operating, name))
                 if f"alone:{name}" in plain:
                     plain[f"alone:{name}"].add(case.run_draft(x, part), truth)
                 for horizon in HORIZONS:
@@ -126,82 +156,49 @@ class Validation:
 
     def paths(self, operating: dict) -> dict:
         """CRPS and coverage of calibrated sample paths: the target's own, coupled ones, and lossless ones."""
-        case, best = self.case, "quarter"
-        index = self.windows.evenly(PATH_WINDOWS)
-        chosen = operating["drafts"][best]
-        modes = {
-            "coupled": {"accept_mse_tol": chosen["mse_tol"], "k": chosen["k"]},
-            "sample": {"accept_mse_tol": 0.0, "k": SAMPLE_K},
-        }
+        case, index = self.case, self.windows.evenly(PATH_WINDOWS)
+        modes = {"coupled": {"mode": "coupled"} | self.chosen(operating, PATHS_BY), "sample": SAMPLED}
         own = Errors()
         found = {(mode, h): (Accuracy(PATCH), Statistics.empty(0)) for mode in modes for h in HORIZONS}
         for part, x, truth in tqdm(list(batches(self.windows, index, 1)), desc="paths", leave=False):
             for mode, settings in modes.items():
-                case.take(best, samples=PATHS, mode=mode, sigma=self.sigma, **settings)
+                case.take(PATHS_BY, samples=PATHS, sigma=self.sigma, **settings)
                 if mode == "coupled":
                     own.add(case.run_target(x, part), truth)
                 for horizon in HORIZONS:
                     forecast, counts = case.decoder.generate(x, horizon // PATCH, part, PATHS)
                     found[mode, horizon][0].add(forecast, truth[:, :horizon])
                     found[mode, horizon][1].add(counts)
-        return {"windows": len(index), "paths": PATHS, "draft": best, "target": own.record()} | {
+        return {"windows": len(index), "paths": PATHS, "draft": PATHS_BY, "target": own.record()} | {
             mode: {str(h): found[mode, h][0].record() | counted(found[mode, h][1]) for h in HORIZONS} for mode in modes
         }
 
-    def rows(self, windows, batch: int) -> Callable[[int], tuple[Tensor, Tensor, Tensor]]:
-        """Batch number i -> context ``[B, L, 1]``, truth ``[B, H, 1]``, numbers ``[B]``: variables of windows."""
-        source = Mixture([windows], [1.0])
-
-        def numbered(i: int) -> tuple[Tensor, Tensor, Tensor]:
-            place = (torch.arange(batch, dtype=torch.float64) / batch + i * GOLDEN) % 1
-            index = (place * len(source)).long()
-            return (*source.batch(index), index)
-
-        return numbered
-
     def speed(self, operating: dict, batch: int, horizon: int) -> dict:
         """CPU time of one thread of all methods in turn on the same rows; medians of ratios to the target's, cached."""
-        case, steps, draw = self.case, horizon // PATCH, self.rows(self.windows, batch)
-        sigma = Calibration((self.sigma.factor @ self.sigma.factor.mT).mean(0, keepdim=True))  # rows of any variable
-        case.steps, case.args.test_pred_len = steps, horizon
-        methods: dict[str, Callable] = {}
-
-        def method(name: str, call: str, draft: str = "self", **settings) -> None:
-            def run(x: Tensor, series: Tensor):
-                return getattr(case, call)(x, series)
-
-            def prepare() -> None:
-                case.take(draft, **settings)
-
-            methods[name] = (prepare, run)
-
-        means = {"mode": "point"}
-        method("target", "run_target", **means)
+        case, source = self.case, Mixture([self.windows], [1.0])
+        means, drawn = {"mode": "point"}, {"mode": "coupled", "sigma": self.sigma.pooled()}
+        paired = drawn | self.chosen(operating, PATHS_BY)
+        # name -> which forecast of the case, by which draft, with which configuration
+        methods: dict[str, tuple[Callable, str, dict]] = {"target": (case.run_target, UNTRAINED, means)}
         if batch == 1:
-            method("target_sliding", "run_lean", **means)
-        for name in case.drafts:
-            chosen = {key: operating["drafts"][name][at] for key, at in (("accept_mse_tol", "mse_tol"), ("k", "k"))}
-            method(f"point:{name}", "run_speculative", name, **means, **chosen)
-            if name != "self":
-                method(f"alone:{name}", "run_draft", name, **means, **chosen)
-        chosen = operating["drafts"]["quarter"]
-        drawn = {"mode": "coupled", "sigma": sigma, "accept_mse_tol": chosen["mse_tol"], "k": chosen["k"]}
-        method("path:target", "run_target", "quarter", **drawn)
-        method("path:coupled", "run_speculative", "quarter", **drawn)
-        method(
-            "path:sample",
-            "run_speculative",
-            "quarter",
-            **drawn | {"mode": "sample", "accept_mse_tol": 0.0, "k": SAMPLE_K},
-        )
+            methods["target_sliding"] = case.run_lean, UNTRAINED, means
+        for name, draft in case.drafts.items():
+            point = means | self.chosen(operating, name)
+            methods[f"point:{name}"] = case.run_speculative, name, point
+            if not is_itself(draft):
+                methods[f"alone:{name}"] = case.run_draft, name, point
+        methods["path:target"] = case.run_target, PATHS_BY, paired
+        methods["path:coupled"] = case.run_speculative, PATHS_BY, paired
+        methods["path:sample"] = case.run_speculative, PATHS_BY, drawn | SAMPLED
         seconds: dict[str, list[float]] = {name: [] for name in methods}
         counts = {name: Statistics.empty(0) for name in methods}
         order = random.Random(0)
+        case.steps, case.args.test_pred_len = horizon // PATCH, horizon
         for i in range(TIMED[batch] + 1):  # the first is a warm-up
-            x, _, series = draw(i)
+            x, _, series = spread(source, batch, i)
             for name in order.sample(list(methods), len(methods)):
-                prepare, run = methods[name]
-                prepare()
+                run, draft, settings = methods[name]
+                case.take(draft, **settings)
                 case.last = None
                 _, spent = timed(run, x, series)
                 if i:
@@ -221,17 +218,15 @@ class Validation:
         }
 
 
+def fastest(tried: dict) -> Any:
+    """The key of the least time among those of which enough is accepted; among all where none is."""
+    enough = {key: told for key, told in tried.items() if (told["acceptance"] or 0) >= ACCEPTED} or tried
+    return min(enough, key=lambda key: enough[key]["median_s"])
+
+
 def counted(done: Statistics) -> dict:
     """Acceptance rate and patches per target pass, where something was counted."""
     return {"acceptance": done.rate, "patches_per_pass": done.patches_per_target_pass} if done.target_passes else {}
-
-
-def timed(call: Callable, x: Tensor, series: Tensor) -> tuple:
-    """The result and its seconds: CPU time of one thread, so that other programs do not count."""
-    start = time.process_time()
-    with torch.inference_mode():
-        result = call(x, series)
-    return result, time.process_time() - start
 
 
 @kept("what was measured is kept; the same command goes on")

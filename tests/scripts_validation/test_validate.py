@@ -59,7 +59,7 @@ def test_a_cell_is_measured_part_by_part_and_kept(small, monkeypatch):
 
     rival = {"mse": 1e-9, "mae": 1e9}
     (small / "rivals").mkdir()
-    rival = {"method": "seasonal naive (2)", "data": {"name": "waves"}, "horizons": {"8": rival, "16": rival}}
+    rival = {"method": "seasonal_naive_2", "data": {"name": "waves"}, "horizons": {"8": rival, "16": rival}}
     (small / "rivals" / "waves.json").write_text(json.dumps(rival))
     monkeypatch.setattr(report, "FOLDER", small)
     assert report.main() == 0

@@ -85,6 +85,10 @@ class Calibration:
         self.inverse = torch.linalg.inv(self.factor)
         self._cast: dict[tuple, Tensor] = {}
 
+    def pooled(self) -> "Calibration":
+        """The mean of the variables' covariances, for rows of any variable."""
+        return Calibration((self.factor @ self.factor.mT).mean(0, keepdim=True))
+
     def cast(self, name: str, like: Tensor) -> Tensor:
         """``factor`` or ``inverse`` with the device and dtype of ``like``, cached."""
         key = name, like.device, like.dtype
