@@ -48,8 +48,8 @@ def own_lines(record: dict) -> list[dict]:
             lines.append(line)
             if method == f"point:{record['operating']['best']}":
                 lines.append(line | {"method": BEST, "draft": draft})
-    labels = {"target": "the target's own", "coupled": "tolerance of point mode", "sample": "lossless"}
-    for mode, label in labels.items():
+    coupled = "verified" if record["operating"]["coupled"]["held"] else "not held"
+    for mode, label in {"target": "the target's own", "coupled": coupled, "sample": "lossless"}.items():
         for horizon, told in record["paths"][mode].items():
             line = {"horizon": int(horizon), "method": f"paths:{mode}", "label": label, "crps": told["crps"]}
             line |= {"mse": told["mse"], "mae": told["mae"]}

@@ -44,7 +44,7 @@ from scripts.validation.cases import (
 )
 
 TOLERANCES = 0.005, 0.0025, 0.001  # the largest that holds is taken
-HELD = 1.002  # MSE over the target's own, at most, on validation at every horizon
+HELD = 1.002  # MSE (of paths: CRPS) over the target's own, at most, on validation at every horizon
 AHEAD = {"self": (7, 14, 29), "quarter": (5, 7, 10, 14), "heads": (3, 7)}  # K, of which the fastest is taken
 ACCEPTED = 0.85  # of the proposals on validation, for a K that is taken
 VALIDATED, PATH_WINDOWS, PATHS, PATHS_BY = 32, 8, 20, "quarter"  # the draft of sample paths
@@ -54,9 +54,10 @@ TIMED = dict(zip(BATCHES, (10, 4), strict=True))  # rows in a batch -> repetitio
 CHOSEN_BY = 6  # rows on which K is chosen
 
 
-def error_ratio(ours: Errors, own: Errors) -> float:
-    """The largest over the horizons of MSE over the target's own."""
-    return max(ours.of[h].squared / own.of[h].squared for h in ours.of)
+def error_ratio(ours: Errors, own: Errors, error: str = "mse") -> float:
+    """The largest over the horizons of an error over the target's own."""
+    ours, own = ours.record(), own.record()
+    return max(ours[h][error] / own[h][error] for h in ours)
 
 
 class Validation:
@@ -71,7 +72,10 @@ class Validation:
         return self.case.calibration("target", self.case.target)
 
     def operating(self) -> dict:
-        """Of every draft, chosen on validation: the tolerance by MSE, then K by time at batch 1; and the best draft."""
+        """Of every draft, chosen on validation: the tolerance by MSE, then K by time at batch 1; and the best draft.
+
+        Then, of coupled paths: the tolerance by CRPS, with K of point forecasts.
+        """
         case = self.case
         windows, index = case.origins("val", VALIDATED)
         parts, own = list(batches(windows, index, AT_ONCE)), Errors()
@@ -84,7 +88,8 @@ class Validation:
             k = fastest(tried)
             told[name] = {"mse_tol": tolerance, "k": k, "held": over <= HELD, "mse_over_target": over, "tried": tried}
         held = [name for name in told if told[name]["held"]] or list(told)
-        return {"drafts": told, "best": fastest({name: told[name]["tried"][told[name]["k"]] for name in held})}
+        best = fastest({name: told[name]["tried"][told[name]["k"]] for name in held})
+        return {"drafts": told, "best": best, "coupled": self.coupled(told[PATHS_BY]["k"])}
 
     def tolerance(self, name: str, parts: list[tuple], own: Errors) -> tuple[float, float]:
         """The largest tolerance that holds, else the smallest, and its error over the target's ``own``."""
@@ -97,6 +102,23 @@ class Validation:
             if over <= HELD:
                 break
         return tolerance, over
+
+    def coupled(self, k: int) -> dict:
+        """The largest tolerance of coupled paths that holds, else the smallest."""
+        case, own = self.case, Errors()
+        parts = list(batches(*case.origins("val", PATH_WINDOWS), 1))
+        drawn = {"mode": "coupled", "sigma": self.sigma, "k": k}
+        for tolerance in TOLERANCES:
+            ours = Errors()
+            case.take(PATHS_BY, samples=PATHS, accept_mse_tol=tolerance, **drawn)
+            for part, x, truth in parts:
+                if tolerance == TOLERANCES[0]:
+                    own.add(case.run_target(x, part), truth)
+                ours.add(case.run_speculative(x, part), truth)
+            over = error_ratio(ours, own, "crps")
+            if over <= HELD:
+                break
+        return {"mse_tol": tolerance, "k": k, "held": over <= HELD, "crps_over_target": over}
 
     def tried(self, name: str, source: Mixture) -> dict[int, dict]:
         """Seconds and acceptance of every K, at the tolerance in use."""
@@ -113,9 +135,8 @@ class Validation:
         return found
 
     @staticmethod
-    def chosen(operating: dict, name: str) -> dict:
-        """The configuration of a draft at its operating point."""
-        point = operating["drafts"][name]
+    def chosen(point: dict) -> dict:
+        """The configuration of an operating point."""
         return {"accept_mse_tol": point["mse_tol"], "k": point["k"]}
 
     def accuracy(self, operating: dict) -> dict:
@@ -131,7 +152,7 @@ class Validation:
             plain["target"].add(own, truth)
             plain["target_sliding"].add(case.run_lean(x, part), truth)
             for name in case.drafts:
-                case.take(name, **self.chosen(operating, name))
+                case.take(name, **self.chosen(operating["drafts"][name]))
                 if f"alone:{name}" in plain:
                     plain[f"alone:{name}"].add(case.run_draft(x, part), truth)
                 for horizon in HORIZONS:
@@ -157,7 +178,7 @@ class Validation:
     def paths(self, operating: dict) -> dict:
         """CRPS and coverage of calibrated sample paths: the target's own, coupled ones, and lossless ones."""
         case, index = self.case, self.windows.evenly(PATH_WINDOWS)
-        modes = {"coupled": {"mode": "coupled"} | self.chosen(operating, PATHS_BY), "sample": SAMPLED}
+        modes = {"coupled": {"mode": "coupled"} | self.chosen(operating["coupled"]), "sample": SAMPLED}
         own = Errors()
         found = {(mode, h): (Accuracy(PATCH), Statistics.empty(0)) for mode in modes for h in HORIZONS}
         for part, x, truth in tqdm(list(batches(self.windows, index, 1)), desc="paths", leave=False):
@@ -177,13 +198,13 @@ class Validation:
         """CPU time of one thread of all methods in turn on the same rows; medians of ratios to the target's, cached."""
         case, source = self.case, Mixture([self.windows], [1.0])
         means, drawn = {"mode": "point"}, {"mode": "coupled", "sigma": self.sigma.pooled()}
-        paired = drawn | self.chosen(operating, PATHS_BY)
+        paired = drawn | self.chosen(operating["coupled"])
         # name -> which forecast of the case, by which draft, with which configuration
         methods: dict[str, tuple[Callable, str, dict]] = {"target": (case.run_target, UNTRAINED, means)}
         if batch == 1:
             methods["target_sliding"] = case.run_lean, UNTRAINED, means
         for name, draft in case.drafts.items():
-            point = means | self.chosen(operating, name)
+            point = means | self.chosen(operating["drafts"][name])
             methods[f"point:{name}"] = case.run_speculative, name, point
             if not is_itself(draft):
                 methods[f"alone:{name}"] = case.run_draft, name, point

@@ -41,6 +41,8 @@ def test_a_cell_is_measured_part_by_part_and_kept(small, monkeypatch):
     for name, chosen in record["operating"]["drafts"].items():
         assert chosen["k"] in SIZES["AHEAD"][name]
         assert chosen["held"] == (chosen["mse_over_target"] <= validate.HELD)
+    coupled = record["operating"]["coupled"]
+    assert coupled["held"] == (coupled["crps_over_target"] <= validate.HELD)
     assert set(record["accuracy"]["target"]) == {"8", "16"}
     assert record["accuracy"]["point:quarter"]["16"]["acceptance"] is not None
     assert record["paths"]["coupled"]["8"]["crps"] > 0
