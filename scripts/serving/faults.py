@@ -827,7 +827,7 @@ def table(record: dict[str, Any]) -> str:
         f"thread, `--request_timeout_s {TIMEOUT}`.",
         "",
         f"Memory over {memory['requests']:,} requests of mixed sizes, a fifth of them wrong: "
-        + ", ".join(f"{n:,}: {mib:,.0f}" for n, mib in memory["rss_mib"].items())
+        + ", ".join(f"{int(n):,}: {mib:,.0f}" for n, mib in memory["rss_mib"].items())
         + f" MiB; growth after the first fifth {memory['growth_mib']:+} MiB ({memory['growth']:+.1%}). "
         f"Passed: {told(memory['passed'])}.",
         "",
