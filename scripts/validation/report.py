@@ -46,7 +46,7 @@ def own_lines(record: dict) -> list[dict]:
                 timed = record[f"speed_B{batch}_H{horizon}"].get(method, {})
                 line[f"x_cached_{batch}"] = timed.get("x_cached")
             lines.append(line)
-            if method == f"point:{record['operating']['best']}":
+            if method == f"point:{record['best'][horizon]['draft']}":
                 lines.append(line | {"method": BEST, "draft": draft})
     coupled = "verified" if record["operating"]["coupled"]["held"] else "not held"
     for mode, label in {"target": "the target's own", "coupled": coupled, "sample": "lossless"}.items():

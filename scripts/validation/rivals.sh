@@ -5,6 +5,7 @@
 source "$(dirname "$0")/../setup.sh"
 ROOT=${1:-dataset}
 RIVALS=.venv-rivals/bin
+PRESENT=$(python -c 'import sys; from scripts.validation.cases import present; print(*present(sys.argv[1]))' "$ROOT")
 
 dlinear() { # DATA SEED: on the data, not distilled
     python run.py --is_training 1 --model dlinear --data $1 --root_path "$ROOT" --seed $2 --threads 1 \
@@ -13,7 +14,7 @@ dlinear() { # DATA SEED: on the data, not distilled
 }
 
 for seed in 2021 2022 2023; do
-    for data in AucklandPedestrians ETTh1 ETTh2 exchange_rate NYCWeather; do
+    for data in $PRESENT; do
         dlinear $data $seed
     done
 done
@@ -23,4 +24,4 @@ if ! cmp -s <(cat requirements.txt requirements-validation.txt) .venv-rivals/req
         -r <(grep -v '^pandas=' requirements.txt) -r requirements-validation.txt
     cat requirements.txt requirements-validation.txt > .venv-rivals/requirements.txt
 fi
-$RIVALS/python scripts/validation/rivals.py --root_path "$ROOT" --data AucklandPedestrians ETTh1 ETTh2 exchange_rate NYCWeather
+$RIVALS/python scripts/validation/rivals.py --root_path "$ROOT"

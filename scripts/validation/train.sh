@@ -6,6 +6,7 @@ source "$(dirname "$0")/../setup.sh"
 ROOT=$1
 shift
 DATA=(AucklandPedestrians ETTh1 ETTh2 exchange_rate NYCWeather)
+PRESENT=$(python -c 'import sys; from scripts.validation.cases import present; print(*present(sys.argv[1]))' "$ROOT")
 pretrain() {
     python run.py --task_name pretrain --root_path "$ROOT" --data_path "$(IFS=,; echo "${DATA[*]}")" \
         --data_weights 2,1,1,1,1 --train_rollout 14 --batch_size 64 --amp bf16 --clip_norm 1 --warmup 0.05 --threads 1 "$@"
@@ -18,7 +19,7 @@ for seed in ${@:-2021 2022 2023}; do
     pretrain --setting five_draft_$seed --seed $seed --distill --distill_target_ckpt $target --model timer_xl_draft \
         --draft_scale_e_layers 0.125 --draft_scale_d_model 0.25 --draft_scale_n_heads 0.25 --draft_scale_d_ff 0.25 \
         --epoch_windows 24576 --train_epochs 2
-    for data in "${DATA[@]}"; do
+    for data in $PRESENT; do # the larger ones, too, where their files are
         python run.py --is_training 1 --root_path "$ROOT" --data $data --setting five_heads_${data}_$seed --seed $seed \
             --distill --distill_target_ckpt $target --model multi_patch --fit ridge --channels independent \
             --train_rollout 8 --threads 1

@@ -11,6 +11,7 @@ import random
 import statistics
 import sys
 from collections.abc import Callable
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ VALIDATED, PATH_WINDOWS, PATHS, PATHS_BY = 32, 8, 20, "quarter"  # the draft of 
 SAMPLED = {"mode": "sample", "accept_mse_tol": 0.0, "k": 3}
 AT_ONCE = 8  # windows decoded together where accuracy is measured
 TIMED = dict(zip(BATCHES, (10, 4), strict=True))  # rows in a batch -> repetitions; a row is one variable of a window
-CHOSEN_BY = 6  # rows on which K is chosen
+CHOSEN_BY, BEST_BY = 6, 20  # rows on which K, and the best draft, are chosen
 
 
 def error_ratio(ours: Errors, own: Errors, error: str = "mse") -> float:
@@ -72,9 +73,9 @@ class Validation:
         return self.case.calibration("target", self.case.target)
 
     def operating(self) -> dict:
-        """Of every draft, chosen on validation: the tolerance by MSE, then K by time at batch 1; and the best draft.
+        """Of every draft, chosen on validation: the tolerance by MSE, then K by time at batch 1.
 
-        Then, of coupled paths: the tolerance by CRPS, with K of point forecasts.
+        Of coupled paths: the tolerance by CRPS, with K of point forecasts.
         """
         case = self.case
         windows, index = case.origins("val", VALIDATED)
@@ -84,12 +85,20 @@ class Validation:
         told = {}
         for name in case.drafts:
             tolerance, over = self.tolerance(name, parts, own)
-            tried = self.tried(name, Mixture([windows], [1.0]))
+            tried = {k: self.tried(name, CHOSEN_BY, accept_mse_tol=tolerance, k=k) for k in AHEAD[name]}
             k = fastest(tried)
             told[name] = {"mse_tol": tolerance, "k": k, "held": over <= HELD, "mse_over_target": over, "tried": tried}
-        held = [name for name in told if told[name]["held"]] or list(told)
-        best = fastest({name: told[name]["tried"][told[name]["k"]] for name in held})
-        return {"drafts": told, "best": best, "coupled": self.coupled(told[PATHS_BY]["k"])}
+        return {"drafts": told, "coupled": self.coupled(told[PATHS_BY]["k"])}
+
+    def best(self, operating: dict) -> dict:
+        """Of every horizon: which draft is the fastest on validation, at its operating point, of those that held."""
+        points, told = operating["drafts"], {}
+        for horizon in HORIZONS:
+            with self.ahead(horizon):
+                tried = {name: self.tried(name, BEST_BY, **self.chosen(points[name])) for name in points}
+            held = {name: tried[name] for name in tried if points[name]["held"]} or tried
+            told[str(horizon)] = {"draft": fastest(held), "tried": tried}
+        return told
 
     def tolerance(self, name: str, parts: list[tuple], own: Errors) -> tuple[float, float]:
         """The largest tolerance that holds, else the smallest, and its error over the target's ``own``."""
@@ -120,19 +129,27 @@ class Validation:
                 break
         return {"mse_tol": tolerance, "k": k, "held": over <= HELD, "crps_over_target": over}
 
-    def tried(self, name: str, source: Mixture) -> dict[int, dict]:
-        """Seconds and acceptance of every K, at the tolerance in use."""
-        found = {}
-        for k in AHEAD[name]:
-            self.case.take(name, k=k)
-            done, seconds = Statistics.empty(k), []
-            for i in range(CHOSEN_BY):
-                x, _, series = spread(source, 1, i)
-                _, spent = timed(self.case.run_speculative, x, series)
-                done.add(self.case.last)
-                seconds.append(spent)
-            found[k] = {"median_s": statistics.median(seconds), "acceptance": done.rate}
-        return found
+    def tried(self, name: str, rows: int, **settings) -> dict:
+        """Seconds and acceptance of a draft in point mode, on so many rows of validation, one at a time."""
+        self.case.take(name, mode="point", **settings)
+        done, seconds = Statistics.empty(0), []
+        source = Mixture([self.case.origins("val")[0]], [1.0])
+        for i in range(rows):
+            x, _, series = spread(source, 1, i)
+            _, spent = timed(self.case.run_speculative, x, series)
+            done.add(self.case.last)
+            seconds.append(spent)
+        return {"median_s": statistics.median(seconds), "acceptance": done.rate}
+
+    @contextmanager
+    def ahead(self, horizon: int):
+        """Forecast so far inside, instead of the longest horizon."""
+        case = self.case
+        try:
+            case.steps, case.args.test_pred_len = horizon // PATCH, horizon
+            yield
+        finally:
+            case.steps, case.args.test_pred_len = max(HORIZONS) // PATCH, max(HORIZONS)
 
     @staticmethod
     def chosen(point: dict) -> dict:
@@ -214,19 +231,18 @@ class Validation:
         seconds: dict[str, list[float]] = {name: [] for name in methods}
         counts = {name: Statistics.empty(0) for name in methods}
         order = random.Random(0)
-        case.steps, case.args.test_pred_len = horizon // PATCH, horizon
-        for i in range(TIMED[batch] + 1):  # the first is a warm-up
-            x, _, series = spread(source, batch, i)
-            for name in order.sample(list(methods), len(methods)):
-                run, draft, settings = methods[name]
-                case.take(draft, **settings)
-                case.last = None
-                _, spent = timed(run, x, series)
-                if i:
-                    seconds[name].append(spent)
-                    if case.last is not None:
-                        counts[name].add(case.last)
-        case.steps, case.args.test_pred_len = max(HORIZONS) // PATCH, max(HORIZONS)
+        with self.ahead(horizon):
+            for i in range(TIMED[batch] + 1):  # the first is a warm-up
+                x, _, series = spread(source, batch, i)
+                for name in order.sample(list(methods), len(methods)):
+                    run, draft, settings = methods[name]
+                    case.take(draft, **settings)
+                    case.last = None
+                    _, spent = timed(run, x, series)
+                    if i:
+                        seconds[name].append(spent)
+                        if case.last is not None:
+                            counts[name].add(case.last)
         own = {name: seconds["path:target" if name.startswith("path:") else "target"] for name in methods}
         return {
             name: {
@@ -284,6 +300,7 @@ def validate(root: str, data: str, seed: int, path: Path) -> None:
         return record[name]
 
     operating = keep("operating", parts.operating)
+    keep("best", lambda: parts.best(operating))
     keep("accuracy", lambda: parts.accuracy(operating))
     keep("paths", lambda: parts.paths(operating))
     for batch in TIMED:
