@@ -5,7 +5,10 @@ seed and method), validation.md and validation.png beside them.
 """
 
 import json
+import re
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -17,12 +20,15 @@ from leapcast.utils.reporting.figures import OKABE_ITO, plt
 from scripts.validation.cases import BATCHES, DATA
 
 FOLDER = Path(__file__).parents[2] / "results" / "validation"
-TARGET, SLIDING, BEST = "target", "target_sliding", "point:best"
+TARGET, SLIDING = "target", "target_sliding"
+BEST = {batch: f"point:best_{batch}" for batch in BATCHES}  # the draft that is best at this batch
+LOSES = 1.03  # MSE of a draft alone over the target's, from which on verification is said to earn its keep
+CELL = ["data", "horizon"]
 SHOWN = {  # method in validation.csv -> heading
     SLIDING: "target, sliding",
     TARGET: "target, cached",
     "alone:quarter": "draft alone",
-    BEST: "**speculative**",
+    BEST[1]: "**speculative**",
     "point:self": "self-drafting",
 }
 
@@ -46,8 +52,9 @@ def own_lines(record: dict) -> list[dict]:
                 timed = record[f"speed_B{batch}_H{horizon}"].get(method, {})
                 line[f"x_cached_{batch}"] = timed.get("x_cached")
             lines.append(line)
-            if method == f"point:{record['best'][horizon]['draft']}":
-                lines.append(line | {"method": BEST, "draft": draft})
+            for batch in BATCHES:
+                if method == f"point:{record[f'best_B{batch}'][horizon]['draft']}":
+                    lines.append(line | {"method": BEST[batch], "draft": draft})
     coupled = "verified" if record["operating"]["coupled"]["held"] else "not held"
     for mode, label in {"target": "the target's own", "coupled": coupled, "sample": "lossless"}.items():
         for horizon, told in record["paths"][mode].items():
@@ -82,7 +89,7 @@ def read() -> pd.DataFrame:
     table = pd.DataFrame(lines)
     for name, method in (("over_target", TARGET), ("over_sliding", SLIDING)):
         own = table[table["method"] == method].set_index(["data", "horizon", "seed"])["mse"]
-        mean = own.groupby(["data", "horizon"]).mean()
+        mean = own.groupby(CELL).mean()
         table[name] = [
             line.mse
             / (mean[line.data, line.horizon] if pd.isna(line.seed) else own[line.data, line.horizon, line.seed])
@@ -108,50 +115,103 @@ def with_spread(values: pd.Series, digits: int = 3) -> str:
     return f"{values.mean():.{digits}f}{spread}"
 
 
-def markdown(heading: str, columns: list[str], rows: list[list[str]]) -> str:
-    lines = [f"## {heading}", "", "| " + " | ".join(columns) + " |", "| " + " | ".join("---" for _ in columns) + " |"]
+def markdown(columns: list[str], rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(columns) + " |", "| " + " | ".join("---" for _ in columns) + " |"]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
 
 
+def rivals_of(table: pd.DataFrame) -> pd.DataFrame:
+    """Those of the longest season where there are several, with their names in words."""
+    found = table[table["method"].str.startswith("rival:")].copy()
+    found["rival"] = [
+        re.sub(r"_\d+$", "", method).removeprefix("rival:").replace("_", " ") for method in found["method"]
+    ]
+    season = found["method"].str.extract(r"_(\d+)$")[0].fillna(0).astype(int)
+    longest = season.groupby([found["data"], found["rival"]]).transform("max")
+    return found[season == longest]
+
+
+def bold(text: str, rival: pd.Series, cell: pd.DataFrame, error: str) -> str:
+    """What is told of a rival: bold where it is better than the target, cached and sliding."""
+    own = cell[cell["method"].isin([TARGET, SLIDING])].groupby("method")[error].mean()
+    return f"**{text}**" if rival.mean() < own.min() else text
+
+
 def errors(table: pd.DataFrame, error: str) -> str:
-    """The table of an error; a rival that is better than the target, cached and sliding, is bold."""
-    rivals = sorted({method for method in table["method"] if method.startswith("rival:")})
-    rows = []
-    for (data, horizon), cell in table.groupby(["data", "horizon"], sort=False):
-        of = {method: lines[error] for method, lines in cell.groupby("method")}
-        row = [data, str(horizon), *(with_spread(of[method]) for method in SHOWN)]
-        for rival in rivals:
-            text = with_spread(of[rival]) if rival in of else ""
-            better = text and of[rival].mean() < min(of[TARGET].mean(), of[SLIDING].mean())
-            row.append(f"**{text}**" if better else text)
+    """The table of an error."""
+    rivals = rivals_of(table)
+    names, rows = sorted(set(rivals["rival"])), []
+    for (data, horizon), cell in table.groupby(CELL, sort=False):
+        row = [data, str(horizon), *(with_spread(cell[cell["method"] == method][error]) for method in SHOWN)]
+        of = rivals[(rivals["data"] == data) & (rivals["horizon"] == horizon)].groupby("rival")[error]
+        of = dict(list(of))
+        row += [bold(with_spread(of[name]), of[name], cell, error) if name in of else "" for name in names]
         rows.append(row)
-    names = ["data", "horizon", *SHOWN.values(), *(rival.removeprefix("rival:") for rival in rivals)]
-    return markdown(f"{error.upper()}, test, standardised", names, rows)
+    return markdown(["data", "horizon", *SHOWN.values(), *names], rows)
+
+
+def front(table: pd.DataFrame) -> str:
+    """The table of the front page: the longest horizon of each data set."""
+    furthest = table[table["horizon"] == table["horizon"].max()]
+    rivals, rows = rivals_of(furthest), []
+    for data, cell in furthest.groupby("data", sort=False):
+        of = {method: lines for method, lines in cell.groupby("method")}
+        best, mean = of[BEST[1]], rivals[rivals["data"] == data].groupby("rival")["mse"].mean()
+        row = [str(data), f"{of[TARGET]['mse'].mean():.3f}"]
+        told = [("seasonal naive", "")] if "seasonal naive" in mean else []
+        told += [(mean.drop("seasonal naive", errors="ignore").idxmin(), ": ")] if len(mean) > len(told) else []
+        for name, sign in told:
+            text = (f"{name}{sign}" if sign else "") + f"{mean[name]:.3f}"
+            row.append(bold(text, mean[[name]], cell, "mse"))
+        row += [""] * (2 - len(told))
+        row += [f"{of['alone:quarter']['over_target'].mean():.3f}", f"{best['over_target'].mean():.3f}"]
+        row += [f"{100 * best['acceptance'].mean():.0f} %", f"{best['patches_per_pass'].mean():.1f}"]
+        row += [f"{of[BEST[batch]][f'x_cached_{batch}'].mean():.2f}" for batch in BATCHES]
+        rows.append(row)
+    columns = ["data", "target: MSE", "seasonal naive", "best other rival", "draft alone: MSE over the target's"]
+    columns += ["speculative: MSE over the target's", "acceptance", "patches per pass"]
+    return markdown([*columns, *(f"× cached, batch {batch}" for batch in BATCHES)], rows)
+
+
+def earned(table: pd.DataFrame) -> str:
+    """Where verification earns its keep: a draft that loses some percent alone, and little where it is verified."""
+    rows = []
+    for (data, horizon), cell in table.groupby(CELL, sort=False):
+        for draft in ("quarter", "heads"):
+            alone, point = (cell[cell["method"] == f"{kind}:{draft}"] for kind in ("alone", "point"))
+            if alone["over_target"].mean() >= LOSES:
+                row = [data, str(horizon), draft, ", ".join(sorted(set(point["label"])))]
+                row += [with_spread(alone["over_target"]), with_spread(point["over_target"], 4)]
+                row += [f"{100 * point['acceptance'].mean():.0f} %", with_spread(point["x_cached_1"], 2)]
+                rows.append(row)
+    columns = "data|horizon|draft|labels|draft alone: MSE over the target's|speculative: MSE over the target's"
+    return markdown([*columns.split("|"), "accepted", "× cached, batch 1"], rows)
 
 
 def speeds(table: pd.DataFrame) -> str:
     """What the verified forecasts cost and gain."""
     rows = []
-    for (data, horizon), cell in table[table["method"] == BEST].groupby(["data", "horizon"], sort=False):
-        alone = table[(table["data"] == data) & (table["horizon"] == horizon) & (table["method"] == "alone:quarter")]
+    cells = (
+        (batch, *item) for batch in BATCHES for item in table[table["method"] == BEST[batch]].groupby(CELL, sort=False)
+    )
+    for batch, (data, horizon), cell in cells:
         told = {"draft": set(cell["draft"]), "mse_tol": {f"{t:g}" for t in cell["mse_tol"]}}
         told["k"] = {str(int(k)) for k in cell["k"]}
-        row = [data, str(horizon), *(", ".join(sorted(values)) for values in told.values())]
+        row = [str(batch), data, str(horizon), *(", ".join(sorted(values)) for values in told.values())]
         row += [f"{100 * cell['acceptance'].min():.1f} %", with_spread(cell["patches_per_pass"], 1)]
         row += [with_spread(cell["over_target"], 4), with_spread(cell["over_sliding"])]
-        row += [with_spread(alone["over_target"]), *(with_spread(cell[f"x_cached_{batch}"], 2) for batch in BATCHES)]
-        rows.append(row)
-    columns = "data|horizon|draft|tolerance|K|accepted (least)|patches per pass|MSE over the target's|… over sliding"
-    columns += "|draft alone over the target's"
-    names = [*columns.split("|"), *(f"× cached, batch {batch}" for batch in BATCHES)]
-    return markdown("Speculation, verified", names, rows)
+        rows.append([*row, with_spread(cell[f"x_cached_{batch}"], 2)])
+    columns = (
+        "batch|data|horizon|draft|tolerance|K|accepted (least)|patches per pass|MSE over the target's|… over sliding"
+    )
+    return markdown([*columns.split("|"), "× cached"], rows)
 
 
 def drawn(table: pd.DataFrame) -> str:
     """Sample paths: CRPS, coverage and speed."""
     rows = []
     paths = table[table["method"].str.startswith("paths:")]
-    for (data, horizon), cell in paths.groupby(["data", "horizon"], sort=False):
+    for (data, horizon), cell in paths.groupby(CELL, sort=False):
         row = [data, str(horizon)]
         for mode in ("target", "coupled", "sample"):
             lines = cell[cell["method"] == f"paths:{mode}"]
@@ -165,31 +225,45 @@ def drawn(table: pd.DataFrame) -> str:
     columns = ["data", "horizon", "target: CRPS", "coverage of 50, 80 %"]
     for mode in ("coupled", "lossless"):
         columns += [f"{mode}: CRPS", "coverage", "accepted", "× target's, batch 1"]
-    return markdown("Sample paths, calibrated", columns, rows)
+    return markdown(columns, rows)
+
+
+def named(cell: tuple) -> str:
+    return " ".join(map(str, cell))
 
 
 def bars(table: pd.DataFrame) -> str:
     """What is promised, and what was reached."""
-    best = table[table["method"] == BEST]
+    best = table[table["method"].isin(BEST.values())]
     mean = best.groupby("data")["over_target"].mean()
-    sliding = best.groupby(["data", "horizon"])["over_sliding"].mean()
-    naive = table[table["method"].str.startswith("rival:seasonal_naive_")].groupby(["data", "horizon"])["mse"].min()
+    sliding = best.groupby(CELL)["over_sliding"].mean()
+    accepted = table[table["method"] == BEST[1]].groupby(["horizon", "data"])["acceptance"].mean()
+    naive = table[table["method"].str.startswith("rival:seasonal_naive_")].groupby(CELL)["mse"].min()
     own = table[table["method"].isin([TARGET, SLIDING])].groupby(["data", "horizon", "method"])["mse"].mean()
-    own = own.groupby(["data", "horizon"]).min()
-    worse = [f"{data} {horizon}" for (data, horizon), value in naive.items() if own[data, horizon] >= value]
+    own = own.groupby(CELL).min()
+    worse = [named(cell) for cell, value in naive.items() if own[cell] >= value]
     none = "nowhere" if len(naive) == len(own) else f"nowhere, of {len(naive)} of {len(own)} compared"
     rows = [
-        ["cells (data set, horizon, seed)", str(len(best))],
+        ["cells (data set, horizon, seed), at two batches each", str(len(best) // 2)],
         ["MSE over the target's, cached: largest of all cells", f"{best['over_target'].max():.4f}"],
         ["… mean of a data set: largest", f"{mean.max():.4f} ({mean.idxmax()})"],
         ["… mean of all", f"{best['over_target'].mean():.4f}"],
-        ["MSE over the sliding target's: largest of a data set and horizon", f"{sliding.max():.3f} {sliding.idxmax()}"],
-        ["acceptance: least of all cells", f"{100 * best['acceptance'].min():.1f} %"],
+        [
+            "MSE over the sliding target's: largest of a data set and horizon",
+            f"{sliding.max():.3f} ({named(sliding.idxmax())})",
+        ],
+        *(
+            [
+                f"acceptance at horizon {horizon}: of each data set",
+                ", ".join(f"{100 * rate:.0f} % ({data})" for (_, data), rate in of.items()),
+            ]
+            for horizon, of in accepted.groupby("horizon", sort=False)
+        ),
         ["tolerance: largest", f"{best['mse_tol'].max():g}"],
         ["labels", ", ".join(sorted(set(best["label"])))],
         ["seasonal naive is at least as good as the target", ", ".join(worse) or none],
     ]
-    return markdown("In short: the best draft of each data set, chosen on validation", ["", ""], rows)
+    return markdown(["", ""], rows)
 
 
 def draw(file: Path, table: pd.DataFrame) -> None:
@@ -200,9 +274,9 @@ def draw(file: Path, table: pd.DataFrame) -> None:
         2, len(names), figsize=size, sharey="row", layout="constrained", squeeze=False
     )
     rivals = sorted({method for method in table["method"] if method.startswith("rival:")})
-    errors = {"alone:quarter": "draft alone, no check", BEST: "speculative, verified"}
+    errors = {"alone:quarter": "draft alone, no check", BEST[1]: "speculative, verified"}
     errors |= {rival: rival.removeprefix("rival:") for rival in rivals}
-    speeds = {"point:self": "self-drafting", BEST: "speculative, best draft"}
+    speeds = {"point:self": "self-drafting", "point:heads": "heads", "point:quarter": "quarter"}
     for at, name in enumerate(names):
         cell = table[table["data"] == name]
 
@@ -213,7 +287,7 @@ def draw(file: Path, table: pd.DataFrame) -> None:
 
         for number, (method, label) in enumerate(errors.items()):
             own = method not in rivals
-            style = {"linewidth": 1 + (method == BEST), "linestyle": "-" if own else (0, (4, 2))}
+            style = {"linewidth": 1 + (method == BEST[1]), "linestyle": "-" if own else (0, (4, 2))}
             line(above[at], method, "over_target", number, label, **style)
         for batch, style in zip(BATCHES, ("-", (0, (4, 2))), strict=True):
             for number, (method, label) in enumerate(speeds.items()):
@@ -234,10 +308,21 @@ def draw(file: Path, table: pd.DataFrame) -> None:
     plt.close(figure)
 
 
+TABLES: dict[str, Callable[[pd.DataFrame], str]] = {  # heading of validation.md -> its table
+    "In short: the best draft of each data set and horizon, chosen on validation": bars,
+    "The longest horizon": front,
+    "MSE, test, standardised": partial(errors, error="mse"),
+    "MAE, test, standardised": partial(errors, error="mae"),
+    "Speculation, verified": speeds,
+    "Where verification earns its keep": earned,
+    "Sample paths, calibrated": drawn,
+}
+
+
 def main() -> int:
     table = read()
     text = "# Validation: tables\n\nMade by `python scripts/validation/report.py` from the records beside it.\n\n"
-    text += "\n".join([bars(table), errors(table, "mse"), errors(table, "mae"), speeds(table), drawn(table)])
+    text += "\n".join(f"## {heading}\n\n{make(table)}" for heading, make in TABLES.items())
     write_atomic(FOLDER / "validation.csv", lambda file: table.to_csv(file, index=False, float_format="%.5g"))
     write_atomic(FOLDER / "validation.md", lambda file: file.write_text(text))
     write_atomic(FOLDER / "validation.png", lambda file: draw(file, table))

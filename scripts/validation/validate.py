@@ -52,7 +52,7 @@ VALIDATED, PATH_WINDOWS, PATHS, PATHS_BY = 32, 8, 20, "quarter"  # the draft of 
 SAMPLED = {"mode": "sample", "accept_mse_tol": 0.0, "k": 3}
 AT_ONCE = 8  # windows decoded together where accuracy is measured
 TIMED = dict(zip(BATCHES, (10, 4), strict=True))  # rows in a batch -> repetitions; a row is one variable of a window
-CHOSEN_BY, BEST_BY = 6, 20  # rows on which K, and the best draft, are chosen
+CHOSEN_BY, BEST_BY = 6, dict(zip(BATCHES, (20, 2), strict=True))  # batches on which K, and the best draft, are chosen
 
 
 def error_ratio(ours: Errors, own: Errors, error: str = "mse") -> float:
@@ -85,17 +85,20 @@ class Validation:
         told = {}
         for name in case.drafts:
             tolerance, over = self.tolerance(name, parts, own)
-            tried = {k: self.tried(name, CHOSEN_BY, accept_mse_tol=tolerance, k=k) for k in AHEAD[name]}
+            tried = {k: self.tried(name, 1, CHOSEN_BY, accept_mse_tol=tolerance, k=k) for k in AHEAD[name]}
             k = fastest(tried)
             told[name] = {"mse_tol": tolerance, "k": k, "held": over <= HELD, "mse_over_target": over, "tried": tried}
         return {"drafts": told, "coupled": self.coupled(told[PATHS_BY]["k"])}
 
-    def best(self, operating: dict) -> dict:
+    def best(self, operating: dict, batch: int) -> dict:
         """Of every horizon: which draft is the fastest on validation, at its operating point, of those that held."""
         points, told = operating["drafts"], {}
         for horizon in HORIZONS:
             with self.ahead(horizon):
-                tried = {name: self.tried(name, BEST_BY, **self.chosen(points[name])) for name in points}
+                tried = {
+                    name: self.tried(name, batch, BEST_BY[batch], **self.chosen(point))
+                    for name, point in points.items()
+                }
             held = {name: tried[name] for name in tried if points[name]["held"]} or tried
             told[str(horizon)] = {"draft": fastest(held), "tried": tried}
         return told
@@ -129,13 +132,13 @@ class Validation:
                 break
         return {"mse_tol": tolerance, "k": k, "held": over <= HELD, "crps_over_target": over}
 
-    def tried(self, name: str, rows: int, **settings) -> dict:
-        """Seconds and acceptance of a draft in point mode, on so many rows of validation, one at a time."""
+    def tried(self, name: str, batch: int, repetitions: int, **settings) -> dict:
+        """Seconds and acceptance of a draft in point mode, on so many batches of rows of validation."""
         self.case.take(name, mode="point", **settings)
         done, seconds = Statistics.empty(0), []
         source = Mixture([self.case.origins("val")[0]], [1.0])
-        for i in range(rows):
-            x, _, series = spread(source, 1, i)
+        for i in range(repetitions):
+            x, _, series = spread(source, batch, i)
             _, spent = timed(self.case.run_speculative, x, series)
             done.add(self.case.last)
             seconds.append(spent)
@@ -300,7 +303,8 @@ def validate(root: str, data: str, seed: int, path: Path) -> None:
         return record[name]
 
     operating = keep("operating", parts.operating)
-    keep("best", lambda: parts.best(operating))
+    for batch in BATCHES:
+        keep(f"best_B{batch}", lambda b=batch: parts.best(operating, b))
     keep("accuracy", lambda: parts.accuracy(operating))
     keep("paths", lambda: parts.paths(operating))
     for batch in TIMED:

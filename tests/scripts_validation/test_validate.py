@@ -8,7 +8,7 @@ import torch
 from scripts.validation import cases, report, validate
 from tests.helpers import fit
 
-SIZES = {"HORIZONS": (8, 16), "PATCH": 4, "VALIDATED": 4, "PATH_WINDOWS": 2, "PATHS": 3, "CHOSEN_BY": 1, "BEST_BY": 1}
+SIZES = {"HORIZONS": (8, 16), "PATCH": 4, "VALIDATED": 4, "PATH_WINDOWS": 2, "PATHS": 3, "CHOSEN_BY": 1, "BEST_BY": {1: 1, 32: 1}}
 SIZES |= {"TIMED": {1: 2, 32: 1}, "AHEAD": {"self": (1, 3), "quarter": (2,), "heads": (1, 2)}}
 ALONE = ["--channels", "independent"]
 
@@ -67,8 +67,9 @@ def test_a_cell_is_measured_part_by_part_and_kept(small, monkeypatch):
     assert report.main() == 0
     table = pd.read_csv(small / "validation.csv")
     assert (table[table["method"] == "target"]["over_target"] == 1).all()
-    best = table[table["method"] == report.BEST]
-    assert list(best.sort_values("horizon")["draft"]) == [record["best"][horizon]["draft"] for horizon in ("8", "16")]
+    for batch, name in report.BEST.items():
+        best = table[table["method"] == name].sort_values("horizon")
+        assert list(best["draft"]) == [record[f"best_B{batch}"][horizon]["draft"] for horizon in ("8", "16")]
     text = (small / "validation.md").read_text()
     assert "**0.000**" in text, "a better rival is bold"
     assert "**1000000000.000**" not in text
