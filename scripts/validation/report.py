@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.ticker import FixedLocator
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -273,9 +274,10 @@ def draw(file: Path, table: pd.DataFrame) -> None:
     figure, (above, below) = plt.subplots(
         2, len(names), figsize=size, sharey="row", layout="constrained", squeeze=False
     )
-    rivals = sorted({method for method in table["method"] if method.startswith("rival:")})
+    rivals = rivals_of(table).assign(method=lambda lines: lines["rival"])
     errors = {"alone:quarter": "draft alone, no check", BEST[1]: "speculative, verified"}
-    errors |= {rival: rival.removeprefix("rival:") for rival in rivals}
+    errors |= {name: name for name in sorted(set(rivals["rival"]))}
+    table = pd.concat([table, rivals])
     speeds = {"point:self": "self-drafting", "point:heads": "heads", "point:quarter": "quarter"}
     for at, name in enumerate(names):
         cell = table[table["data"] == name]
@@ -286,13 +288,16 @@ def draw(file: Path, table: pd.DataFrame) -> None:
             axes.plot(points.index, points, marker="o", markersize=3, color=colour, label=label, **style)
 
         for number, (method, label) in enumerate(errors.items()):
-            own = method not in rivals
+            own = ":" in method
             style = {"linewidth": 1 + (method == BEST[1]), "linestyle": "-" if own else (0, (4, 2))}
             line(above[at], method, "over_target", number, label, **style)
         for batch, style in zip(BATCHES, ("-", (0, (4, 2))), strict=True):
             for number, (method, label) in enumerate(speeds.items()):
                 line(below[at], method, f"x_cached_{batch}", number, f"{label}, batch {batch}", linestyle=style)
         above[at].set(title=name, yscale="log")
+        above[at].yaxis.set_major_locator(FixedLocator((0.5, 0.7, 1, 1.4, 2, 3, 4)))
+        above[at].yaxis.set_major_formatter("{x:g}")
+        above[at].minorticks_off()
         below[at].set(xlabel="horizon")
         for axes in (above[at], below[at]):
             axes.axhline(1, color="#555555", linewidth=1)
