@@ -15,9 +15,8 @@ import pytest
 from tests.test_readme import agrees, tables
 
 ROOT = Path(__file__).parents[1]
-ELSEWHERE = {"docs/reproduce.md", "results/validation/README.md"}
 PAGES = [path.relative_to(ROOT).as_posix() for name in ("docs/*.md", "results/*/README.md") for path in ROOT.glob(name)]
-PAGES = sorted({*PAGES} - ELSEWHERE)  # the server's pages are compared as a whole
+PAGES.sort()  # those of the server and of the validation's tables are compared as a whole
 UNITS = r"%|×|(?:x|times|ms|s|seconds|minutes|hours|MiB|MB|M|points)\b"
 FIGURE = re.compile(rf"(?<![\w.-])\d[\d,]*(?:\.\d+(?!\.?\d)|(?:\.\d+)?(?= ?(?:{UNITS}))) ?(?:{UNITS})?")
 NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?(?: ?%)?")
@@ -149,6 +148,17 @@ def memory(row: dict) -> dict:
     }
 
 
+def benchmark(row: dict) -> dict:
+    where = {"target": row["target"], "batch": int(row["batch"]), "horizon": int(row["horizon"])}
+    of = line("benchmark/benchmark.csv", **where, method=words(row["method in benchmark.csv"]), dtype="float32")
+    assert (of["status"], of["label"]) == ("run", row["label"])
+    error = of["mse_over_cached" if pd.isna(of["crps_over_cached"]) else "crps_over_cached"]
+    if of["method"].startswith("sample:"):  # a few draws, the target's in law
+        error = None
+    told = {"× cached": of["x_cached"], "acceptance": of["acceptance"], "error": error}
+    return {title: [] if pd.isna(value) else [value] for title, value in told.items()}
+
+
 def chosen(row: dict) -> dict:
     found = record(f"sweep/{'point' if row['draft'] == 'half-scale' else 'point_heads'}/best_config.json")
     told, tolerance = found["metrics"], float(found["arguments"]["spec_accept_mse_tol"])
@@ -172,9 +182,13 @@ TABLES = [  # page, a heading that no other table of the page has, the figures o
     ("results/public_models/README.md", "512 → 512, batch 1", public),
     ("results/public_models/README.md", "batch 1, 768", public),
     ("results/public_models/README.md", "MiB at the peak", memory),
+    ("results/benchmark/README.md", "method in benchmark.csv", benchmark),
     ("results/sweep/README.md", "chosen", chosen),
 ]
-BY_HAND = [("docs/models.md", "Auckland, 168: MSE")]  # such a table follows a sentence that tells so
+BY_HAND = [  # such a table follows a sentence that tells so
+    ("docs/models.md", "Auckland, 168: MSE"),
+    ("docs/reproduce.md", "time on two cores"),
+]
 
 
 # --- sentences: with a slot for every figure, which is computed from the record ---

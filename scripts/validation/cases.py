@@ -49,7 +49,7 @@ class ExpCase(ExpSpeculative):
         args.checkpoint, args.test_pred_len, args.baselines = target, max(HORIZONS), ["none"]
         vars(args).update(given)
         super().__init__(args)
-        self.drafts = {UNTRAINED: self.draft}
+        self.drafts, self.plain = {UNTRAINED: self.draft}, self.config
         self.models[UNTRAINED] = self.models.pop("draft")
         for name, path in drafts.items():
             args.spec_draft_model, args.spec_draft_ckpt = None, path
@@ -57,8 +57,8 @@ class ExpCase(ExpSpeculative):
             self.models[name] = self.models.pop("draft")
 
     def take(self, draft: str, **changes) -> None:
-        """Decode with this draft from now on, and with these changes of the configuration."""
-        self.draft = self.drafts[draft]
+        """Decode with this draft from now on, with these changes of the first configuration."""
+        self.draft, self.config = self.drafts[draft], self.plain
         self.configure(changes.pop("samples", 1), **changes)
 
     def origins(self, split: str, most: int | None = None) -> tuple[Windows, Tensor]:

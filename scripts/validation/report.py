@@ -48,7 +48,7 @@ def own_lines(record: dict) -> list[dict]:
                 point = chosen[draft]
                 line |= {key: told.get(key) for key in ("drift", "acceptance", "patches_per_pass")}
                 line |= {"mse_tol": point["mse_tol"], "k": point["k"]}
-                line["label"] = "verified" if point["held"] else "not held"
+                line["label"] = "verified" if record["checked"][draft]["held"] else "not held"
             for batch in BATCHES:
                 timed = record[f"speed_B{batch}_H{horizon}"].get(method, {})
                 line[f"x_cached_{batch}"] = timed.get("x_cached")
@@ -324,12 +324,16 @@ TABLES: dict[str, Callable[[pd.DataFrame], str]] = {  # heading of validation.md
 }
 
 
+def page(table: pd.DataFrame) -> str:
+    """validation.md."""
+    text = "# Validation: tables\n\nMade by `python scripts/validation/report.py` from the records beside it.\n\n"
+    return text + "\n".join(f"## {heading}\n\n{make(table)}" for heading, make in TABLES.items())
+
+
 def main() -> int:
     table = read()
-    text = "# Validation: tables\n\nMade by `python scripts/validation/report.py` from the records beside it.\n\n"
-    text += "\n".join(f"## {heading}\n\n{make(table)}" for heading, make in TABLES.items())
     write_atomic(FOLDER / "validation.csv", lambda file: table.to_csv(file, index=False, float_format="%.5g"))
-    write_atomic(FOLDER / "validation.md", lambda file: file.write_text(text))
+    write_atomic(FOLDER / "validation.md", lambda file: file.write_text(page(table)))
     write_atomic(FOLDER / "validation.png", lambda file: draw(file, table))
     print(f"-> {FOLDER / 'validation.csv'}, validation.md, validation.png")
     return 0

@@ -1,9 +1,8 @@
 """The rivals: how each is trained, and how it forecasts the windows of a data set."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,17 +10,14 @@ import torch
 from torch import Tensor
 
 from leapcast.data_provider.data_factory import seasons
-from leapcast.data_provider.data_loader import Series
-from leapcast.models.errors import UserError
-from leapcast.models.inference import for_inference
-from leapcast.models.layers.patches import paths, row_patches
+from leapcast.data_provider.data_loader import Series, Windows
 from leapcast.utils.analysis import rivals
-from leapcast.utils.io import checkpoint
-from scripts.distill.comparison import logged_seconds
-from scripts.validation.cases import CONTEXT, HORIZONS, SEEDS, WINDOWS
+from scripts.validation.cases import CONTEXT, HORIZONS, SEEDS, WINDOWS, batches
 
 HORIZON = max(HORIZONS)
 DAY, WEEK = 24, 168
+FITTED_ON = 30_000  # evenly spaced training windows of a variable, for the linear map
+LINEAR = tuple(f"{less}, {penalty}" for less in ("nothing", "mean", "last") for penalty in (10, 1_000, 100_000))
 TRANSFORMS = "none", "local scaling", "seasonal differences"
 BOOSTING = {
     "n_estimators": 300,
@@ -47,7 +43,6 @@ class Rival:
         seeds: None where it draws nothing.
         batch: windows that are forecast at once.
         options: of these ``prepare`` takes the one with the lowest error on validation.
-        training: seconds that training took before, by seed.
     """
 
     prepare: Callable[..., Forecast]
@@ -56,7 +51,6 @@ class Rival:
     seeds: tuple[int, ...] | None = None
     batch: int = WINDOWS
     options: tuple[str, ...] = ()
-    training: dict[int, float] = field(default_factory=dict)
 
 
 def names(data: str) -> list[str]:
@@ -65,11 +59,7 @@ def names(data: str) -> list[str]:
 
 
 def rival(data: str, name: str) -> Rival:
-    """The rival of this name on a data set.
-
-    Raises:
-        UserError: it was to be trained before.
-    """
+    """The rival of this name on a data set."""
     if name in FITTED:
         return FITTED[name](data)
     season, count = rivals.names(seasons(data), CONTEXT)[name]
@@ -81,32 +71,33 @@ def repeated(season: int, count: int, series: Series, seed: int) -> Forecast:
     return lambda x, rows: torch.from_numpy(rivals.repeated(x.numpy(), season, HORIZON, count))
 
 
-def dlinear_path(data: str, seed: int) -> Path:
-    return Path(f"checkpoints/five_dlinear_{data}_{seed}/checkpoint.pth")
+def linear(series: Series, seed: int, option: str) -> Forecast:
+    """A DLinear in closed form: ridge regression from contexts to horizons, one map for all variables.
 
-
-def trained(data: str) -> Rival:
-    """The DLinear of every seed."""
-    models, training = {}, {}
-    for seed in SEEDS:
-        path = dlinear_path(data, seed)
-        if not path.is_file():
-            raise UserError(f"no checkpoint {path}: bash scripts/validation/rivals.sh ROOT trains it")
-        content, log = checkpoint.read(path)["training"], path.with_name("metrics.jsonl")
-        models[str(seed)] = {"sha256": checkpoint.digest(path), "validation_loss": content["val_loss"]}
-        training[seed] = logged_seconds(log)
-    return Rival(dlinear, {"models": models}, seeds=SEEDS, training=training)
-
-
-def dlinear(series: Series, seed: int) -> Forecast:
-    """The DLinear that was trained on the data set."""
-    model = for_inference(checkpoint.load(dlinear_path(series.name, seed), torch.device("cpu")))
+    Trend and rest are linear in the context, so that a DLinear is any affine map of it, and this one the minimum of its
+    training loss. ``option``: what is subtracted from context and horizon, and the penalty on a squared weight.
+    """
+    less, penalty = option.split(", ")
+    windows = Windows(series, "train", CONTEXT, HORIZON)
+    gram, moments = torch.zeros(CONTEXT + 1, CONTEXT + 1).double(), torch.zeros(CONTEXT + 1, HORIZON).double()
+    for _, x, truth in batches(windows, windows.evenly(FITTED_ON // series.values.shape[1]), WINDOWS):
+        rows, level = centred(x, less)
+        ahead = truth.transpose(1, 2).flatten(0, 1).double() - level
+        gram, moments = gram + rows.mT @ rows, moments + rows.mT @ ahead
+    weights = torch.linalg.solve(gram + float(penalty) * torch.eye(len(gram)).double(), moments)
 
     def forecast(x: Tensor, rows: Tensor) -> Tensor:
-        with torch.inference_mode():
-            return paths(model.forecast(row_patches(x, model.config)), 1, model.config.channels, x.shape[2])
+        past, level = centred(x, less)
+        return (past @ weights + level).unflatten(0, (len(x), -1)).transpose(1, 2)
 
     return forecast
+
+
+def centred(x: Tensor, less: str) -> tuple[Tensor, Tensor]:
+    """Contexts ``[B, L, C]`` as rows ``[B * C, L + 1]`` with a one, and what is subtracted from them ``[B * C, 1]``."""
+    rows = x.transpose(1, 2).flatten(0, 1).double()
+    level = {"nothing": torch.zeros_like(rows[:, :1]), "mean": rows.mean(1, keepdim=True), "last": rows[:, -1:]}[less]
+    return torch.cat((rows - level, torch.ones_like(level)), 1), level
 
 
 def statistical(name: str, season: int, series: Series, seed: int) -> Forecast:
@@ -168,6 +159,10 @@ def boosted(series: Series, seed: int, transform: str) -> Forecast:
     return forecast
 
 
+def of_linear(data: str) -> Rival:
+    return Rival(linear, {"fitted_on": FITTED_ON}, options=LINEAR)
+
+
 def of_statsforecast(model: str, data: str) -> Rival:
     settings = {"model": model, "season": seasons(data)[0]}
     return Rival(partial(statistical, *settings.values()), settings, ("statsforecast",), batch=1)
@@ -178,8 +173,7 @@ def of_lightgbm(data: str) -> Rival:
 
 
 FITTED: dict[str, Callable[[str], Rival]] = {  # name -> its rival on a data set, the quickest first
-    "dlinear": trained,
+    "dlinear": of_linear,
     "lightgbm": of_lightgbm,
     "auto_theta": partial(of_statsforecast, "AutoTheta"),
-    "auto_ets": partial(of_statsforecast, "AutoETS"),
 }

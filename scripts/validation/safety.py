@@ -1,7 +1,7 @@
 """The safety net: drafts under shift. python scripts/validation/safety.py --root_path ROOT [--seed 2021] [--output DIR]
 
 safety.sh trains the drafts first. On the same windows: the target alone (cached), the draft alone, speculative decoding
-with it (point mode, tolerance held), and self-drafting. Writes one JSON file per kind of shift, safety.csv and
+with it (point mode, tolerance 0.005), and self-drafting. Writes one JSON file per kind of shift, safety.csv and
 safety.png; what was measured of the same models is kept.
 """
 
@@ -25,10 +25,15 @@ from leapcast.utils.io.files import write_atomic, write_json
 from leapcast.utils.reporting.record import environment, now
 from scripts.validation.cases import PATCH, ExpCase, target_path
 from scripts.validation.safety_figure import BAR, safety_figure
-from scripts.validation.shifts import HORIZON, TEST, VARIABLES, WINDOWS, Group, groups
+from scripts.validation.shifts import HORIZON, REGIMES, TEST, VARIABLES, WINDOWS, Group, groups
 
 TOLERANCE, SMALLER = 0.005, (0.0025, 0.001)  # mean squared distance that is accepted; tried where that misses the bar
 SETTINGS = {"horizon": HORIZON, "windows": WINDOWS, "variables": VARIABLES, "mse_tol": TOLERANCE}
+SETTINGS |= {
+    "smaller": list(SMALLER),
+    "bar": BAR,
+    "regimes": {name: list(days or ()) for name, (days, _) in REGIMES.items()},
+}
 
 
 def at(draft: str, tolerance: float) -> dict:
@@ -82,6 +87,7 @@ def measure(case: ExpCase, group: Group, split: str, settings: dict[str, dict]) 
             told[name].add(case, x, numbers, truth, own)
     mse = target.record()["mse"]
     drafts = {name: one.record(mse) for name, one in told.items()}
+    split = "train" if group.regime[0] else split  # days of a regime lie in the target's training part
     return {"split": split, "rows": rows, "target_mse": mse, "drafts": drafts}
 
 

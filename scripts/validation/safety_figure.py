@@ -89,7 +89,7 @@ def safety_figure(file: Path, rows: list[dict]) -> None:
     figure.legend(
         handles=[
             Line2D([], [], color=ALONE, label="draft alone"),
-            Line2D([], [], color=VERIFIED, label="speculative (tolerance held)"),
+            Line2D([], [], color=VERIFIED, label="speculative, tolerance 0.005"),
             Line2D([], [], color="#666666", linestyle="--", label="draft of another data set"),
             Line2D([], [], color="#444444", linestyle=":", label=f"{BAR:g} x the target"),
             *dots,

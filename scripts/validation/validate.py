@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from leapcast.data_provider.data_loader import Mixture
+from leapcast.data_provider.data_loader import Mixture, Windows
 from leapcast.models import UNTRAINED, is_itself
 from leapcast.models.errors import kept, one_line
 from leapcast.utils.analysis.metrics import Accuracy, Drift
@@ -35,6 +35,7 @@ from scripts.validation.cases import (
     HORIZONS,
     PATCH,
     SEEDS,
+    WINDOWS,
     Errors,
     ExpCase,
     batches,
@@ -48,11 +49,23 @@ TOLERANCES = 0.005, 0.0025, 0.001  # the largest that holds is taken
 HELD = 1.002  # MSE (of paths: CRPS) over the target's own, at most, on validation at every horizon
 AHEAD = {"self": (7, 14, 29), "quarter": (5, 7, 10, 14), "heads": (3, 7)}  # K, of which the fastest is taken
 ACCEPTED = 0.85  # of the proposals on validation, for a K that is taken
-VALIDATED, PATH_WINDOWS, PATHS, PATHS_BY = 32, 8, 20, "quarter"  # the draft of sample paths
+VALIDATED, PATH_WINDOWS = 32, 8  # windows
+PATHS, PATHS_BY = 20, "quarter"  # of a window, and the draft of sample paths
 SAMPLED = {"mode": "sample", "accept_mse_tol": 0.0, "k": 3}
 AT_ONCE = 8  # windows decoded together where accuracy is measured
 TIMED = dict(zip(BATCHES, (10, 4), strict=True))  # rows in a batch -> repetitions; a row is one variable of a window
 CHOSEN_BY, BEST_BY = 6, dict(zip(BATCHES, (20, 2), strict=True))  # batches on which K, and the best draft, are chosen
+SETTINGS = {  # of which a record tells; those of other settings are not kept
+    "windows": WINDOWS,
+    "validation_windows": VALIDATED,
+    "horizons": list(HORIZONS),
+    "tolerances": list(TOLERANCES),
+    "held": HELD,
+    "ahead": {name: list(values) for name, values in AHEAD.items()},
+    "accepted": ACCEPTED,
+    "paths": {"windows": PATH_WINDOWS, "paths": PATHS, "draft": PATHS_BY, "sample": SAMPLED},
+    "timed": {str(batch): repetitions for batch, repetitions in TIMED.items()},
+}
 
 
 def error_ratio(ours: Errors, own: Errors, error: str = "mse") -> float:
@@ -72,48 +85,79 @@ class Validation:
     def sigma(self) -> Calibration:
         return self.case.calibration("target", self.case.target)
 
+    @cached_property
+    def validated(self) -> tuple[list[tuple], Errors]:
+        """Batches of validation windows, and the errors of the target's own forecasts of them."""
+        parts, own = list(batches(*self.case.origins("val", VALIDATED), AT_ONCE)), Errors()
+        self.case.take(UNTRAINED, mode="point")
+        for part, x, truth in parts:
+            own.add(self.case.run_target(x, part), truth)
+        return parts, own
+
+    def over(self, name: str, **settings) -> float:
+        """On validation, the MSE of a draft's point forecasts over the target's own."""
+        (parts, own), ours = self.validated, Errors()
+        self.case.take(name, mode="point", **settings)
+        for part, x, truth in parts:
+            ours.add(self.case.run_speculative(x, part), truth)
+        return error_ratio(ours, own)
+
     def operating(self) -> dict:
         """Of every draft, chosen on validation: the tolerance by MSE, then K by time at batch 1.
 
         Of coupled paths: the tolerance by CRPS, with K of point forecasts.
         """
-        case = self.case
-        windows, index = case.origins("val", VALIDATED)
-        parts, own = list(batches(windows, index, AT_ONCE)), Errors()
-        for part, x, truth in parts:
-            own.add(case.run_target(x, part), truth)
         told = {}
-        for name in case.drafts:
-            tolerance, over = self.tolerance(name, parts, own)
-            tried = {k: self.tried(name, 1, CHOSEN_BY, accept_mse_tol=tolerance, k=k) for k in AHEAD[name]}
-            k = fastest(tried)
-            told[name] = {"mse_tol": tolerance, "k": k, "held": over <= HELD, "mse_over_target": over, "tried": tried}
+        for name in self.case.drafts:
+            k = min(SEQUENTIAL, max(AHEAD[name]))
+            held = (t for t in TOLERANCES if self.over(name, accept_mse_tol=t, k=k) <= HELD)
+            tolerance = next(held, min(TOLERANCES))
+            tried = self.tried({k: (name, {"accept_mse_tol": tolerance, "k": k}) for k in AHEAD[name]}, 1, CHOSEN_BY)
+            told[name] = {"mse_tol": tolerance, "k": fastest(tried), "tried": tried}
         return {"drafts": told, "coupled": self.coupled(told[PATHS_BY]["k"])}
 
-    def best(self, operating: dict, batch: int) -> dict:
+    def checked(self, operating: dict) -> dict:
+        """Of every draft at its operating point: MSE over the target's on validation, and whether that held."""
+        over = {name: self.over(name, **self.chosen(point)) for name, point in operating["drafts"].items()}
+        return {name: {"mse_over_target": value, "held": value <= HELD} for name, value in over.items()}
+
+    def best(self, operating: dict, checked: dict, batch: int) -> dict:
         """Of every horizon: which draft is the fastest on validation, at its operating point, of those that held."""
-        points, told = operating["drafts"], {}
+        told, ways = {}, {name: (name, self.chosen(point)) for name, point in operating["drafts"].items()}
         for horizon in HORIZONS:
             with self.ahead(horizon):
-                tried = {
-                    name: self.tried(name, batch, BEST_BY[batch], **self.chosen(point))
-                    for name, point in points.items()
-                }
-            held = {name: tried[name] for name in tried if points[name]["held"]} or tried
+                tried = self.tried(ways, batch, BEST_BY[batch])
+            held = {name: tried[name] for name in tried if checked[name]["held"]} or tried
             told[str(horizon)] = {"draft": fastest(held), "tried": tried}
         return told
 
-    def tolerance(self, name: str, parts: list[tuple], own: Errors) -> tuple[float, float]:
-        """The largest tolerance that holds, else the smallest, and its error over the target's ``own``."""
-        for tolerance in TOLERANCES:
-            ours = Errors()
-            self.case.take(name, mode="point", accept_mse_tol=tolerance, k=min(SEQUENTIAL, max(AHEAD[name])))
-            for part, x, truth in parts:
-                ours.add(self.case.run_speculative(x, part), truth)
-            over = error_ratio(ours, own)
-            if over <= HELD:
-                break
-        return tolerance, over
+    def tried(self, ways: dict[Any, tuple[str, dict]], batch: int, repetitions: int) -> dict:
+        """Seconds and acceptance on rows of validation of point forecasts, each by a draft with a configuration."""
+        methods = {way: (self.case.run_speculative, draft, settings) for way, (draft, settings) in ways.items()}
+        seconds, counts = self.race(methods, self.case.origins("val")[0], batch, repetitions)
+        return {way: {"median_s": statistics.median(seconds[way]), "acceptance": counts[way].rate} for way in ways}
+
+    def race(self, methods: dict, windows: Windows, batch: int, repetitions: int) -> tuple[dict, dict]:
+        """Seconds and counts of all methods in turn, in random order, on the same rows.
+
+        Args:
+            methods: name -> which forecast of the case, by which draft, with which configuration.
+        """
+        case, source, order = self.case, Mixture([windows], [1.0]), random.Random(0)
+        seconds: dict[Any, list[float]] = {name: [] for name in methods}
+        counts = {name: Statistics.empty(0) for name in methods}
+        for i in range(repetitions + 1):  # the first is a warm-up
+            x, _, series = spread(source, batch, i)
+            for name in order.sample(list(methods), len(methods)):
+                run, draft, settings = methods[name]
+                case.take(draft, **{"mode": "point"} | settings)
+                case.last = None
+                _, spent = timed(run, x, series)
+                if i:
+                    seconds[name].append(spent)
+                    if case.last is not None:
+                        counts[name].add(case.last)
+        return seconds, counts
 
     def coupled(self, k: int) -> dict:
         """The largest tolerance of coupled paths that holds, else the smallest."""
@@ -131,18 +175,6 @@ class Validation:
             if over <= HELD:
                 break
         return {"mse_tol": tolerance, "k": k, "held": over <= HELD, "crps_over_target": over}
-
-    def tried(self, name: str, batch: int, repetitions: int, **settings) -> dict:
-        """Seconds and acceptance of a draft in point mode, on so many batches of rows of validation."""
-        self.case.take(name, mode="point", **settings)
-        done, seconds = Statistics.empty(0), []
-        source = Mixture([self.case.origins("val")[0]], [1.0])
-        for i in range(repetitions):
-            x, _, series = spread(source, batch, i)
-            _, spent = timed(self.case.run_speculative, x, series)
-            done.add(self.case.last)
-            seconds.append(spent)
-        return {"median_s": statistics.median(seconds), "acceptance": done.rate}
 
     @contextmanager
     def ahead(self, horizon: int):
@@ -216,36 +248,22 @@ class Validation:
 
     def speed(self, operating: dict, batch: int, horizon: int) -> dict:
         """CPU time of one thread of all methods in turn on the same rows; medians of ratios to the target's, cached."""
-        case, source = self.case, Mixture([self.windows], [1.0])
-        means, drawn = {"mode": "point"}, {"mode": "coupled", "sigma": self.sigma.pooled()}
+        case = self.case
+        drawn = {"mode": "coupled", "sigma": self.sigma.pooled()}
         paired = drawn | self.chosen(operating["coupled"])
-        # name -> which forecast of the case, by which draft, with which configuration
-        methods: dict[str, tuple[Callable, str, dict]] = {"target": (case.run_target, UNTRAINED, means)}
+        methods: dict[str, tuple[Callable, str, dict]] = {"target": (case.run_target, UNTRAINED, {})}
         if batch == 1:
-            methods["target_sliding"] = case.run_lean, UNTRAINED, means
+            methods["target_sliding"] = case.run_lean, UNTRAINED, {}
         for name, draft in case.drafts.items():
-            point = means | self.chosen(operating["drafts"][name])
+            point = self.chosen(operating["drafts"][name])
             methods[f"point:{name}"] = case.run_speculative, name, point
             if not is_itself(draft):
                 methods[f"alone:{name}"] = case.run_draft, name, point
         methods["path:target"] = case.run_target, PATHS_BY, paired
         methods["path:coupled"] = case.run_speculative, PATHS_BY, paired
         methods["path:sample"] = case.run_speculative, PATHS_BY, drawn | SAMPLED
-        seconds: dict[str, list[float]] = {name: [] for name in methods}
-        counts = {name: Statistics.empty(0) for name in methods}
-        order = random.Random(0)
         with self.ahead(horizon):
-            for i in range(TIMED[batch] + 1):  # the first is a warm-up
-                x, _, series = spread(source, batch, i)
-                for name in order.sample(list(methods), len(methods)):
-                    run, draft, settings = methods[name]
-                    case.take(draft, **settings)
-                    case.last = None
-                    _, spent = timed(run, x, series)
-                    if i:
-                        seconds[name].append(spent)
-                        if case.last is not None:
-                            counts[name].add(case.last)
+            seconds, counts = self.race(methods, self.windows, batch, TIMED[batch])
         own = {name: seconds["path:target" if name.startswith("path:") else "target"] for name in methods}
         return {
             name: {
@@ -288,11 +306,10 @@ def validate(root: str, data: str, seed: int, path: Path) -> None:
     case = ExpCase(root, data, target_path(seed), draft_paths(data, seed))
     digests = {role: model["sha256"] for role, model in case.models.items()}
     record = json.loads(path.read_text()) if path.is_file() else {}
-    if {role: model["sha256"] for role, model in record.get("models", {}).items()} != digests:
-        record = {
-            "schema": 1, "seed": seed, "models": case.models,
-            "data": {"name": case.series.name, "variables": case.series.variables},
-        }  # fmt: skip
+    about = {"name": case.series.name, "variables": case.series.variables, "sha256": case.series.digest()}
+    known = {role: model["sha256"] for role, model in record.get("models", {}).items()}
+    if (known, record.get("data"), record.get("settings")) != (digests, about, SETTINGS):
+        record = {"schema": 1, "seed": seed, "models": case.models, "data": about, "settings": SETTINGS}
     parts = Validation(case)
 
     def keep(name: str, measure: Callable[[], dict]) -> dict:
@@ -303,8 +320,9 @@ def validate(root: str, data: str, seed: int, path: Path) -> None:
         return record[name]
 
     operating = keep("operating", parts.operating)
+    checked = keep("checked", lambda: parts.checked(operating))
     for batch in BATCHES:
-        keep(f"best_B{batch}", lambda b=batch: parts.best(operating, b))
+        keep(f"best_B{batch}", lambda b=batch: parts.best(operating, checked, b))
     keep("accuracy", lambda: parts.accuracy(operating))
     keep("paths", lambda: parts.paths(operating))
     for batch in TIMED:

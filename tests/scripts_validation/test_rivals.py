@@ -8,9 +8,7 @@ import pytest
 import torch
 
 from leapcast.data_provider.data_loader import Series, Windows
-from leapcast.models import dlinear
 from leapcast.models.errors import one_line
-from leapcast.utils.io import checkpoint
 from scripts.validation import rival_methods, rivals
 
 
@@ -62,21 +60,21 @@ def test_a_record_is_kept_unless_its_settings_are_others(waves, monkeypatch):
     assert again["settings"] == record["settings"]
 
 
-def test_dlinear_of_three_seeds(waves, capsys):
-    assert one_line(rivals.main)(["--root_path", ".", "--data", "ETTh1", "--methods", "dlinear"]) == 2
-    assert "rivals.sh ROOT trains it" in capsys.readouterr().err
-    for seed in rivals.SEEDS:
-        torch.manual_seed(seed)
-        sizes = {"seq_len": 672, "input_token_len": 24, "output_token_len": 24, "block_patches": 30}
-        path = rival_methods.dlinear_path("ETTh1", seed)
-        path.parent.mkdir(parents=True)
-        model = dlinear.Model(dlinear.Config(channels="independent", **sizes))
-        checkpoint.save(path, "dlinear", model, {"val_loss": 1.0})
-        path.with_name("metrics.jsonl").write_text('{"seconds": 7.5}\n{"val_loss": 1}\n')
-    seeds = measured("dlinear")["seeds"]
-    assert list(seeds) == ["2021", "2022", "2023"]
-    assert seeds["2021"]["horizons"] != seeds["2022"]["horizons"]
-    assert seeds["2023"]["seconds"]["training"] == 7.5
+def test_dlinear_is_fitted_in_closed_form_and_chosen_on_validation(waves, monkeypatch):
+    monkeypatch.setattr(rival_methods, "FITTED_ON", 600)
+    monkeypatch.setattr(rival_methods, "LINEAR", ("nothing, 1", "last, 1"))
+    record = measured("dlinear")
+    assert record["option"] == min(record["validation_mse"], key=record["validation_mse"].get)
+    assert set(record["validation_mse"]) == set(rival_methods.LINEAR)
+    assert record["horizons"]["720"]["mse"] < 0.05, "waves are linear"
+
+
+def test_a_linear_map_is_found(waves):
+    forecast = rival_methods.linear(waves, 0, "mean, 1e-6")
+    x, truth = Windows(waves, "test", 672, 720).batch(torch.tensor([0, 5]))
+    rows, _ = rival_methods.centred(x, "mean")
+    assert rows.shape == (4, 673)
+    assert forecast(x, torch.tensor([672, 677])).shape == truth.shape
 
 
 def test_a_library_that_is_missing_is_told(waves, monkeypatch, capsys):
