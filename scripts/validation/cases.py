@@ -50,11 +50,12 @@ class ExpCase(ExpSpeculative):
         vars(args).update(given)
         super().__init__(args)
         self.drafts, self.plain = {UNTRAINED: self.draft}, self.config
-        self.models[UNTRAINED] = self.models.pop("draft")
+        found = {UNTRAINED: self.models.pop("draft")}
         for name, path in drafts.items():
             args.spec_draft_model, args.spec_draft_ckpt = None, path
             self.drafts[name] = for_inference(self.load_draft())
-            self.models[name] = self.models.pop("draft")
+            found[name] = self.models.pop("draft")  # any of them may have this name
+        self.models |= found
 
     def take(self, draft: str, **changes) -> None:
         """Decode with this draft from now on, with these changes of the first configuration."""
