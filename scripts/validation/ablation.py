@@ -20,6 +20,7 @@ from leapcast.utils.io.files import write_atomic, write_json
 from leapcast.utils.reporting.record import environment, now
 from scripts.validation import ablation_case
 from scripts.validation.ablation_case import Case, alone, speeds
+from scripts.validation.cases import markdown
 from scripts.validation.variants import BASES, Line
 
 TRAINED = "draft", "windows"  # the others are self-drafting
@@ -88,16 +89,17 @@ def page(rows: pd.DataFrame) -> str:
         parts = {f"{mode} mode": of_table[~free & (of_table["mode"] == mode)] for mode in MODES}
         for title, part in (parts | {EVERYTHING: of_table[free]}).items():
             if len(part):
-                text += f"\n### {title[0].upper()}{title[1:]}\n\n{markdown(part)}"
+                text += f"\n### {title[0].upper()}{title[1:]}\n\n{shown(part)}"
     return text
 
 
-def markdown(rows: pd.DataFrame) -> str:
-    lines = [[title for title, _ in COLUMNS.values()], ["---"] * len(COLUMNS)]
+def shown(rows: pd.DataFrame) -> str:
+    """The table of these rows."""
+    cells = []
     for values in rows[[*COLUMNS]].to_numpy(dtype=object):
-        cells = zip(values, COLUMNS.values(), strict=True)
-        lines.append(["–" if pd.isna(value) else format(value, form) for value, (_, form) in cells])
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+        pairs = zip(values, COLUMNS.values(), strict=True)
+        cells.append(["–" if pd.isna(value) else format(value, form) for value, (_, form) in pairs])
+    return markdown([title for title, _ in COLUMNS.values()], cells)
 
 
 def measured(root: str, table: str, output: Path) -> list[dict]:
@@ -130,9 +132,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=Path("results/validation/ablation"), help="folder of results")
     args = parser.parse_args(argv)
     rows = [row for table in BASES for row in measured(args.root_path, table, args.output)]
-    shown = pd.DataFrame(rows)
-    write_atomic(args.output / "ablation.csv", lambda file: shown.to_csv(file, index=False, float_format="%.5g"))
-    write_atomic(args.output / "ablation.md", lambda file: file.write_text(page(shown)))
+    table = pd.DataFrame(rows)
+    write_atomic(args.output / "ablation.csv", lambda file: table.to_csv(file, index=False, float_format="%.5g"))
+    write_atomic(args.output / "ablation.md", lambda file: file.write_text(page(table)))
     print(f"-> {args.output / 'ablation.md'}, {args.output / 'ablation.csv'}")
     return 0
 

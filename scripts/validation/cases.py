@@ -99,3 +99,9 @@ def timed(call: Callable, *args) -> tuple:
     start = time.process_time()
     result = call(*args)
     return result, time.process_time() - start
+
+
+def markdown(columns: list[str], rows: list[list[str]]) -> str:
+    """A table of a page."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

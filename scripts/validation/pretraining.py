@@ -3,8 +3,9 @@
 python scripts/validation/pretraining.py --root_path ROOT [--data NAME …]
 
 A draft is distilled from the same target on one data set, from nothing and from weights that were distilled on all
-others, five minutes before; both see the same batches. After every mark of CPU time its acceptance on
-validation is measured. Writes results/validation/pretraining/{data}.json, pretraining.csv and pretraining.png.
+others for five minutes before; both see the same batches. After every mark of CPU time its acceptance on validation
+is measured. The target knows all data sets. Writes results/validation/pretraining/{data}.json, pretraining.csv and
+pretraining.png.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from leapcast.exp.arguments import build_parser
 from leapcast.exp.exp_pretrain import ExpPretrainDraft
 from leapcast.models.errors import kept, one_line
 from leapcast.utils.decoding.statistics import Statistics
+from leapcast.utils.io import checkpoint
 from leapcast.utils.io.files import write_atomic, write_json
 from leapcast.utils.reporting.figures import plt
 from leapcast.utils.reporting.record import environment, now
@@ -114,11 +116,14 @@ def main(argv: list[str] | None = None) -> int:
     folder, records = Path(args.output), []
     for data in args.data:
         path = folder / f"{data}.json"
-        if not path.is_file():
-            record = {"schema": 1, "data": data, "seed": SEED, "horizon": HORIZON, "mse_tol": TOLERANCE, "k": K}
-            record |= {"curves": curve(args.root_path, data), "created": now()}
-            write_json(path, record | {"recipe": RECIPE, "environment": environment(torch.device("cpu"))})
-        records.append(json.loads(path.read_text()))
+        about = {"data": data, "seed": SEED, "horizon": HORIZON, "mse_tol": TOLERANCE, "k": K, "recipe": RECIPE}
+        about |= {"target": checkpoint.digest(Path(target_path(SEED))), "minutes": [PRETRAINED, *MINUTES]}
+        record = json.loads(path.read_text()) if path.is_file() else {}
+        if any(record.get(key) != value for key, value in about.items()):
+            where = {"schema": 1, "created": now(), "environment": environment(torch.device("cpu"))}
+            record = where | about | {"curves": curve(args.root_path, data)}
+            write_json(path, record)
+        records.append(record)
     rows = [
         {"data": record["data"], "begun": name, **point}
         for record in records

@@ -87,12 +87,11 @@ def measure(case: ExpCase, group: Group, split: str, settings: dict[str, dict]) 
             told[name].add(case, x, numbers, truth, own)
     mse = target.record()["mse"]
     drafts = {name: one.record(mse) for name, one in told.items()}
-    split = "train" if group.regime[0] else split  # days of a regime lie in the target's training part
     return {"split": split, "rows": rows, "target_mse": mse, "drafts": drafts}
 
 
 def mended(case: ExpCase, group: Group, drafts: list[str]) -> dict:
-    """On validation, under the same shift: what smaller tolerances bring to drafts that miss the bar on test."""
+    """On validation, under the same shift: what smaller tolerances bring to drafts that miss the bar."""
     tolerances = TOLERANCE, *SMALLER
     settings = {f"{draft} {tolerance}": at(draft, tolerance) for draft in drafts for tolerance in tolerances}
     found: dict = {"validation": measure(case, group, "val", settings)["drafts"], "test": {}}
@@ -129,9 +128,13 @@ def measured(args: argparse.Namespace, kind: str) -> list[dict]:
                 case = ExpCase(args.root_path, group.data, target, group.drafts, test_pred_len=HORIZON)
             row = {"kind": kind, "data": group.data, "shift": group.size} | of
             row |= {"created": now(), "environment": environment(case.device)}
-            row |= measure(case, group, TEST, {name: at(name, TOLERANCE) for name in (UNTRAINED, *group.drafts)})
+            row |= measure(
+                case,
+                group,
+                "train" if group.regime[0] else TEST,
+                {name: at(name, TOLERANCE) for name in (UNTRAINED, *group.drafts)},
+            )
             missed = [name for name, told in row["drafts"].items() if told["ratio"] > BAR]
-            missed = [] if group.regime[0] else missed  # whose days have no validation part
             rows[group.key] = row | {"mended": mended(case, group, missed) if missed else None}
         write_json(file, {"schema": 1, "rows": [rows[one.key] for one in wanted if one.key in rows]})
     return [rows[group.key] for group in wanted]

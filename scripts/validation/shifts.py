@@ -28,7 +28,7 @@ LOCKDOWN = "2020-03-01"
 EVERY = 5
 TEST = "test"
 REGIMES: dict[str, tuple[tuple[str, str] | None, bool]] = {  # first and last day; whether of the sensors left out
-    "2019, its own": (("2019-03-01", "2020-02-29"), False),
+    "2019, the draft's own": (("2019-03-01", "2020-02-29"), False),
     "lockdowns of 2020": (("2020-03-22", "2020-06-30"), False),
     "lockdown of 2021": (("2021-08-18", "2021-12-31"), False),
     TEST: (None, False),
@@ -106,10 +106,16 @@ class Group:
         return REGIMES[str(self.size)] if self.kind == "regime" else (None, None)
 
     def windows(self, case: ExpCase, split: str) -> tuple:
-        """Windows, the numbers of those that are forecast, and the variables that count."""
+        """Windows, the numbers of those that are forecast, and the variables that count.
+
+        Days of a regime are of the target's training part. Of them ``split`` takes all ("train"), the earlier half to
+        choose on ("val"), or the later one ("test").
+        """
         days, unseen = self.regime
         windows = case.windows_of("train" if days else split, HORIZON)
         numbers = of_regime(windows, days, WINDOWS) if days else windows.evenly(WINDOWS)
+        if days and split != "train":
+            numbers = numbers.chunk(2)[split == TEST]
         variables = torch.arange(case.series.variables)
         if unseen is not None:
             variables = variables[left_out(len(variables)) == unseen]

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
+from leapcast.models.errors import one_line
 from scripts.validation import cases, report, validate
 from tests.helpers import fit
 
@@ -40,7 +41,7 @@ def small(folder, monkeypatch):
     return folder
 
 
-def test_a_cell_is_measured_part_by_part_and_kept(small, monkeypatch):
+def test_a_cell_is_measured_part_by_part_and_kept(small, monkeypatch, capsys):
     argv = ["--root_path", ".", "--data", "custom", "--seeds", "2021", "--output", "cells"]
     assert validate.main(argv) == 0
     path = small / "cells" / "custom_2021.json"
@@ -84,6 +85,11 @@ def test_a_cell_is_measured_part_by_part_and_kept(small, monkeypatch):
     assert "**1000000000.000**" not in text
     assert "waves 8, waves 16" in text, "where copying is better is told"
     assert (small / "validation.png").stat().st_size > 10_000
+
+    del record["best_B1"]
+    path.write_text(json.dumps(record))
+    assert one_line(report.main)() == 2
+    assert "is not complete: python scripts/validation/validate.py goes on" in capsys.readouterr().err
 
 
 def test_shorter_horizons_are_the_first_steps_of_the_longest(small):
