@@ -3,7 +3,7 @@
 # Usage: ablation.sh ROOT_PATH. About half an hour on a free core; what is there is kept. five_target_2021 and
 # five_draft_2021 are trained before.
 source "$(dirname "$0")/../setup.sh"
-ROOT=$1
+ROOT=${1:?usage: ablation.sh ROOT_PATH}
 export OMP_NUM_THREADS=1
 NAME=five_draft_ablation
 train() { # NAME OPTIONS

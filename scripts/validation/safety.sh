@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Train the drafts of one data set and of one regime, and measure the safety net: results/validation/safety.
-# Usage: safety.sh [ROOT_PATH [SEED]], after train.sh. About 40 minutes of one core.
+# Usage: safety.sh ROOT_PATH [SEED], after train.sh. About half an hour of one core.
 source "$(dirname "$0")/../setup.sh"
-ROOT=${1:-dataset}
+ROOT=${1:?usage: safety.sh ROOT_PATH [SEED]}
 SEED=${2:-2021}
 
 distil() { # NAME ROOT FILE: 128 steps; what is trained is not trained again

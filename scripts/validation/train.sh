@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Targets of the five data sets together, one of each seed, and their drafts. Usage: train.sh ROOT_PATH [SEED ...]
-# About 25 minutes of one core for a target, 8 for a draft, half a minute for the heads of a data set; stopped, the same
+# About 32 minutes of one core for a target, 9 for a draft, half a minute for the heads of a data set; stopped, the same
 # command goes on.
 source "$(dirname "$0")/../setup.sh"
-ROOT=$1
+ROOT=${1:?usage: train.sh ROOT_PATH [SEED ...]}
 shift
 DATA=(AucklandPedestrians ETTh1 ETTh2 exchange_rate NYCWeather)
 PRESENT=$(python -c 'import sys; from scripts.validation.cases import present; print(*present(sys.argv[1]))' "$ROOT")
