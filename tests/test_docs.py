@@ -366,6 +366,103 @@ def told_of_sweeps() -> dict[str, list]:
     }
 
 
+def span(values: pd.Series) -> list[float]:
+    return [values.min(), values.max()]
+
+
+def of_validation(method: str, horizon: int = 720) -> pd.DataFrame:
+    """Means over the seeds, by data set."""
+    table = lines("validation/validation.csv")
+    table = table[(table["method"] == method) & (table["horizon"] == horizon)]
+    return table.groupby("data")[["mse", "over_target", "crps_over_target", "x_cached_1", "x_cached_32"]].mean()
+
+
+def told_of_validation() -> dict[str, list]:
+    best, short, alone = (of_validation(*of) for of in (("point:best_1",), ("point:best_1", 96), ("alone:quarter",)))
+    many = [of_validation("point:best_32", horizon)["x_cached_32"] for horizon in (720, 96)]
+    coupled, lossless = (of_validation(f"paths:{mode}") for mode in ("coupled", "sample"))
+    return (
+        {
+            "forecasts {:.1f} to {:.1f} times as fast as the cached target, with {:.3f} to {:.3f} times its MSE": [
+                *span(best["x_cached_1"]),
+                *span(best["over_target"]),
+            ],
+            "where three patches can be proposed, {:.1f} to {:.1f} times": span(short["x_cached_1"]),
+            "is the limit: {:.2f} to {:.2f} times at 720 steps, {:.2f} to {:.2f} at 96": [
+                *span(many[0]),
+                *span(many[1]),
+            ],
+            "draft alone is {:.0f} to {:.0f} times as fast at 720 steps. Its MSE is {:.3f} to {:.3f} times": [
+                *span(alone["x_cached_1"]),
+                *span(alone["over_target"]),
+            ],
+            "720 steps is {:.2f} to {:.2f} times as fast as the target's own, in batches of 32 {:.2f} to {:.2f}": [
+                *span(coupled["x_cached_1"]),
+                *span(coupled["x_cached_32"]),
+            ],
+            "lossless ones {:.2f} to {:.2f}, in batches {:.2f} to {:.2f}": [
+                *span(lossless["x_cached_1"]),
+                *span(lossless["x_cached_32"]),
+            ],
+        }
+        | told_of_shifts()
+        | told_of_ablation()
+    )
+
+
+def told_of_shifts() -> dict[str, list]:
+    table = lines("validation/safety/safety.csv")
+    still = table[table["shift"].astype(str).str.startswith("lockdown")]
+    other = table.drop(still.index)
+    regimes = {row["shift"]: row["mended"] for row in record("validation/safety/regime.json")["rows"]}
+    mended = [told["ratio"] for name in set(still["shift"]) for told in regimes[name]["test"].values()]
+    above = other[other["ratio"] > 1.01]
+    return {
+        "has up to {:.1f} times the target's MSE, speculation with it at most {:.4f} times outside of": [
+            other["alone_ratio"].max(),
+            other["ratio"].max(),
+        ],
+        "has up to {:.2f} times its MSE, self-drafting up to {:.2f}": [
+            still.loc[still["draft"] == draft, "ratio"].max() for draft in ("early", "self")
+        ],
+        "half of these days, {:.3f} to {:.3f} times on the later half": [min(mended), max(mended)],
+        "Of the {} other lines speculation is above 1.01 in {}": [len(other), len(above)],
+    }
+
+
+def told_of_ablation() -> dict[str, list]:
+    def of(name: str, column: str, table: str = "ETTh1") -> float:
+        return line("validation/ablation/ablation.csv", table=table, line=name)[column]
+
+    rate, fast, over, passes = "acceptance", "speed_cached", "mse_over_target", "patches_per_target_pass"
+    return {
+        "without the first {:.0%} of its proposals are accepted on ETTh1 instead of {:.0%}": [
+            of("self_reuse", rate),
+            of("self", rate),
+        ],
+        "it is {:.2f} times as fast as the cached target instead of {:.2f}; without the second {:.2f}": [
+            of(name, fast) for name in ("self_reuse", "self", "self_sliding")
+        ],
+        "a target pass more, {:.1f} patches per pass instead of {:.1f}": [
+            of("self_prefill", passes),
+            of("self", passes),
+        ],
+        "{:.3f} instead of {:.3f} times the target's MSE with self-drafting on Auckland": [
+            of(name, over, "AucklandPedestrians") for name in ("self_proposals", "self")
+        ],
+        "coupled paths are accepted to {:.0%} (trained draft, ETTh1), draws of one's own to {:.0%}": [
+            of("draft_coupled", rate),
+            of("sample", rate),
+        ],
+        "({:.0%} and {:.0%} instead of {:.0%})": [
+            of(name, rate, "trained") for name in ("joint_point", "window_sliding", "target_point")
+        ],
+        "{:.1%} accepted without rollouts instead of {:.1%}": [
+            of(name, rate, "trained") for name in ("windows", "target_point")
+        ],
+    }
+
+
 def parameters(path: str) -> float:
     return record(path)["models"]["target"]["parameters"] / 1e6
 
@@ -380,6 +477,7 @@ SAID = {
     "results/etth1/README.md": [told_of_etth1],
     "results/public_models/README.md": [told_of_public_models],
     "results/sweep/README.md": [told_of_sweeps],
+    "results/validation/README.md": [told_of_validation],
 }
 SETTINGS = {  # not measured here: defaults, definitions, versions, and what others tell of theirs
     "docs/adapters.md": {"0.1", "0.9", "0.5", "0.17", "1.2", "3.1"},
@@ -393,6 +491,7 @@ SETTINGS = {  # not measured here: defaults, definitions, versions, and what oth
     "results/embedded/README.md": {"0.7"},
     "results/etth1/README.md": {"0.001", "0.0025", "0.005", "0.01", "0.5", "95%"},
     "results/public_models/README.md": {"0.2", "0.7", "0.9", "1.0", "2.5", "200 M", "84 M"},
+    "results/validation/README.md": {"0.005", "0.0025", "0.001", "1.002", "1.01", "1.02", "85%"},
     "results/sweep/README.md": {"0.957", "0.000", "0.134", "0%", "1.05", "0.5", "1.5"},
 }
 
@@ -453,6 +552,16 @@ def test_what_was_measured_by_hand_is_told_so(page, heading):
     before, _, _ = bare(page).partition("| " + heading)
     assert "by hand" in before[-400:]
     assert "not a committed record" in before[-400:]
+
+
+def test_tables_of_the_validation_are_made_from_their_records():
+    from scripts.validation import ablation, report
+
+    table = report.read()
+    assert (report.FOLDER / "validation.md").read_text() == report.page(table)
+    assert report.front(table) in (ROOT / "README.md").read_text()
+    folder = report.FOLDER / "ablation"
+    assert (folder / "ablation.md").read_text() == ablation.page(pd.DataFrame(ablation.recorded(folder)))
 
 
 def test_pages_of_the_server_are_made_from_their_records():

@@ -102,8 +102,8 @@ def shown(rows: pd.DataFrame) -> str:
     return markdown([title for title, _ in COLUMNS.values()], cells)
 
 
-def measured(root: str, table: str, output: Path) -> list[dict]:
-    """The rows of one table; what is not there yet is measured."""
+def measure(root: str, table: str, output: Path) -> None:
+    """Measure of one table what is not there yet."""
     base = BASES[table]
     found = {name: Case(root, base, name) for name in base.models}
     records = {}
@@ -122,7 +122,16 @@ def measured(root: str, table: str, output: Path) -> list[dict]:
         where = {"created": now(), "environment": environment(found["target"].device), "clock": "CPU time"}
         timed = where | {"used": used, "seconds": seconds}
         write_json(path, timed)
-    return [row(table, line, records[line.name], timed["seconds"]) for line in base.lines]
+
+
+def recorded(folder: Path) -> list[dict]:
+    """The rows of all records, as they are."""
+    rows = []
+    for table, base in BASES.items():
+        seconds = json.loads((folder / f"{table}_speeds.json").read_text())["seconds"]
+        for line in base.lines:
+            rows.append(row(table, line, json.loads((folder / f"{table}_{line.name}.json").read_text()), seconds))
+    return rows
 
 
 @kept("what was measured is kept; the same command goes on")
@@ -131,8 +140,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--root_path", default="dataset", help="folder of data files")
     parser.add_argument("--output", type=Path, default=Path("results/validation/ablation"), help="folder of results")
     args = parser.parse_args(argv)
-    rows = [row for table in BASES for row in measured(args.root_path, table, args.output)]
-    table = pd.DataFrame(rows)
+    for table in BASES:
+        measure(args.root_path, table, args.output)
+    table = pd.DataFrame(recorded(args.output))
     write_atomic(args.output / "ablation.csv", lambda file: table.to_csv(file, index=False, float_format="%.5g"))
     write_atomic(args.output / "ablation.md", lambda file: file.write_text(page(table)))
     print(f"-> {args.output / 'ablation.md'}, {args.output / 'ablation.csv'}")

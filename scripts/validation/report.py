@@ -270,6 +270,9 @@ def bars(table: pd.DataFrame) -> str:
     for horizon, of in accepted.groupby("horizon", sort=False):
         told = ", ".join(f"{100 * rate:.0f} % ({data})" for (_, data), rate in of.items())
         rows.append([f"acceptance at horizon {horizon}, batch 1, mean of the seeds", "85 %", told])
+    rivals = rivals_of(table).groupby([*CELL, "rival"])["mse"].mean()
+    better = [named(cell) for cell, value in rivals.items() if value < own[cell[:2]]]
+    rows.append(["a rival is better than the target", "told", ", ".join(better) or "none"])
     rows.append(
         ["copying the last season is at least as good as the target", "exchange_rate", ", ".join(worse) or none]
     )

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measure what users would pick instead: results/validation/rivals. Usage: rivals.sh ROOT_PATH
-# About 25 minutes of one core; what is measured is kept. It has an environment of its own, .venv-rivals, since its libraries need an older pandas than
-# requirements.txt has.
+# About 25 minutes of one core; what is measured is kept. It has an environment of its own, .venv-rivals, since its
+# libraries need an older pandas than requirements.txt has.
 source "$(dirname "$0")/../setup.sh"
 ROOT=${1:?usage: rivals.sh ROOT_PATH}
 RIVALS=.venv-rivals/bin
