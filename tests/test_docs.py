@@ -417,6 +417,7 @@ def told_of_shifts() -> dict[str, list]:
     regimes = {row["shift"]: row["mended"] for row in record("validation/safety/regime.json")["rows"]}
     mended = [told["ratio"] for name in set(still["shift"]) for told in regimes[name]["test"].values()]
     above = other[other["ratio"] > 1.01]
+    drift = table[table["draft"] == "early"].set_index("shift")["drift"]
     return {
         "has up to {:.1f} times the target's MSE, speculation with it at most {:.4f} times outside of": [
             other["alone_ratio"].max(),
@@ -424,6 +425,9 @@ def told_of_shifts() -> dict[str, list]:
         ],
         "has up to {:.2f} times its MSE, self-drafting up to {:.2f}": [
             still.loc[still["draft"] == draft, "ratio"].max() for draft in ("early", "self")
+        ],
+        "own forecast, is {:.1f} times that of 2019 there": [
+            drift["lockdowns of 2020"] / drift["2019, the draft's own"]
         ],
         "half of these days, {:.3f} to {:.3f} times on the later half": [min(mended), max(mended)],
         "Of the {} other lines speculation is above 1.01 in {}": [len(other), len(above)],

@@ -151,7 +151,7 @@ def main(argv: list[str] | None = None) -> int:
     rows = [row for kind in kinds for row in measured(args, kind)]
     lines = [line(row, name, told) for row in rows for name, told in row["drafts"].items()]
     table, folder = pd.DataFrame(lines), Path(args.output)
-    write_atomic(folder / "safety.csv", lambda to: table.to_csv(to, index=False, float_format="%.4g"))
+    write_atomic(folder / "safety.csv", lambda to: table.to_csv(to, index=False, float_format="%.5g"))
     write_atomic(folder / "safety.png", lambda to: safety_figure(to, rows))
     print(table.to_string(float_format=lambda value: f"{value:.4g}"))
     worst = max(lines, key=lambda one: one["ratio"])
