@@ -82,7 +82,7 @@ def rival_lines(record: dict) -> list[dict]:
 
 
 def read() -> pd.DataFrame:
-    """All lines, with MSE over that of the target with the same seed, cached and sliding.
+    """All lines, with MSE over that of the target with the same seed (of rivals: the mean's), cached and sliding.
 
     Raises:
         UserError: there is no record of the targets, or one is not complete.
@@ -104,7 +104,7 @@ def read() -> pd.DataFrame:
         mean = own.groupby(CELL).mean()
         table[name] = [
             line.mse
-            / (mean[line.data, line.horizon] if pd.isna(line.seed) else own[line.data, line.horizon, line.seed])
+            / (mean[line.data, line.horizon] if line.label == "rival" else own[line.data, line.horizon, line.seed])
             for line in table.itertuples()
         ]
     paths = table["method"].str.startswith("paths:")
@@ -172,12 +172,12 @@ def front(table: pd.DataFrame) -> str:
         row += [""] * (2 - len(told))
         alone = of["alone:quarter"]
         row += [f"{alone['over_target'].mean():.3f}", f"{alone['x_cached_1'].mean():.1f}"]
-        row += [labels(best), f"{best['over_target'].mean():.3f}"]
+        row += [labels(best), f"{best['over_target'].mean():.4f}"]
         row += [f"{100 * best['acceptance'].mean():.0f} %", f"{best['patches_per_pass'].mean():.1f}"]
         row += [f"{of[BEST[batch]][f'x_cached_{batch}'].mean():.2f}" for batch in BATCHES]
         rows.append(row)
     columns = ["data", "target: MSE", "seasonal naive", "best other rival", "draft alone: MSE over the target's"]
-    columns += ["× cached", "speculative", "MSE over the target's", "acceptance", "patches per pass"]
+    columns += ["draft alone: × cached", "speculative", "MSE over the target's", "acceptance", "patches per pass"]
     return markdown([*columns, *(f"× cached, batch {batch}" for batch in BATCHES)], rows)
 
 
@@ -237,7 +237,8 @@ def drawn(table: pd.DataFrame) -> str:
 
 
 def named(cell: tuple) -> str:
-    return " ".join(map(str, cell)).replace("point:best_", "batch ")
+    parts = (str(int(part)) if isinstance(part, float) else str(part) for part in cell)  # seeds are floats in a table
+    return " ".join(parts).replace("point:best_", "batch ")
 
 
 def labels(lines: pd.DataFrame) -> str:
@@ -256,7 +257,9 @@ def bars(table: pd.DataFrame) -> str:
     own = table[table["method"] == TARGET].groupby(CELL)["mse"].mean()
     worse = [named(cell) for cell, value in naive.items() if own[cell] >= value]
     none = "none" if len(naive) == len(own) else f"none, of {len(naive)} of {len(own)} compared"
-    unverified = sorted({named(key[:-1]) for key, line in cells.iterrows() if line["label"] != "verified"})
+    unverified = sorted(
+        {named((data, seed)) for (data, _, seed), label in cells["label"].items() if label != "verified"}
+    )
     rows = [
         ["cells (data set, horizon, seed)", "60", str(len(best) // len(BEST))],
         ["MSE over the target's, cached: largest mean of a data set", "1.005", f"{means.max():.4f} ({means.idxmax()})"],
@@ -268,11 +271,17 @@ def bars(table: pd.DataFrame) -> str:
         ["tolerance: largest", "0.005", f"{best['mse_tol'].max():g}"],
     ]
     for horizon, of in accepted.groupby("horizon", sort=False):
-        told = ", ".join(f"{100 * rate:.0f} % ({data})" for (_, data), rate in of.items())
-        rows.append([f"acceptance at horizon {horizon}, batch 1, mean of the seeds", "85 %", told])
+        shown = {data: f"{100 * rate:.0f} %" for (_, data), rate in of.items()}
+        shown |= {data: f"**{shown[data]}**" for (_, data), rate in of.items() if rate < 0.85}
+        told = ", ".join(f"{rate} ({data})" for data, rate in shown.items())
+        rows.append([f"acceptance at horizon {horizon}, batch 1, mean of the seeds (bold: less)", "85 %", told])
     rivals = rivals_of(table).groupby([*CELL, "rival"])["mse"].mean()
-    better = [named(cell) for cell, value in rivals.items() if value < own[cell[:2]]]
-    rows.append(["a rival is better than the target", "told", ", ".join(better) or "none"])
+    better: dict[tuple, list[str]] = {}
+    for (data, horizon, name), value in rivals.items():
+        if value < own[data, horizon]:
+            better.setdefault((data, name), []).append(str(horizon))
+    told = [f"{data}: {name} ({', '.join(horizons)})" for (data, name), horizons in sorted(better.items())]
+    rows.append(["a rival is better than the target", "told", "; ".join(told) or "none"])
     rows.append(
         ["copying the last season is at least as good as the target", "exchange_rate", ", ".join(worse) or none]
     )

@@ -16,8 +16,8 @@ from scripts.validation.cases import CONTEXT, HORIZONS, SEEDS, WINDOWS, batches
 
 HORIZON = max(HORIZONS)
 DAY, WEEK = 24, 168
-FITTED_ON = 30_000  # evenly spaced training windows of a variable, for the linear map
-LINEAR = tuple(f"{less}, {penalty}" for less in ("nothing", "mean", "last") for penalty in (10, 1_000, 100_000))
+FITTED_ON = 30_000  # rows of evenly spaced training windows, for the linear map
+LINEAR = tuple(f"{less}, {penalty}" for less in ("nothing", "mean", "last") for penalty in (1, 100, 10_000, 1_000_000))
 TRANSFORMS = "none", "local scaling", "seasonal differences"
 BOOSTING = {
     "n_estimators": 300,
@@ -75,7 +75,8 @@ def linear(series: Series, seed: int, option: str) -> Forecast:
     """A DLinear in closed form: ridge regression from contexts to horizons, one map for all variables.
 
     Trend and rest are linear in the context, so that a DLinear is any affine map of it, and this one the minimum of its
-    training loss. ``option``: what is subtracted from context and horizon, and the penalty on a squared weight.
+    training loss with a penalty. ``option``: what is subtracted from context and horizon, and the penalty on a squared
+    weight.
     """
     less, penalty = option.split(", ")
     windows = Windows(series, "train", CONTEXT, HORIZON)
@@ -84,7 +85,9 @@ def linear(series: Series, seed: int, option: str) -> Forecast:
         rows, level = centred(x, less)
         ahead = truth.transpose(1, 2).flatten(0, 1).double() - level
         gram, moments = gram + rows.mT @ rows, moments + rows.mT @ ahead
-    weights = torch.linalg.solve(gram + float(penalty) * torch.eye(len(gram)).double(), moments)
+    penalties = torch.full((len(gram),), float(penalty)).double()
+    penalties[-1] = 0  # of the intercept
+    weights = torch.linalg.solve(gram + penalties.diag(), moments)
 
     def forecast(x: Tensor, rows: Tensor) -> Tensor:
         past, level = centred(x, less)

@@ -86,7 +86,11 @@ def missing(root: str, data: str, methods: list[str] | None, folder: Path):
         if methods and name not in methods:
             continue
         one, path = rival(data, name), folder / f"{data}_{name}.json"
-        record = {"data": about, "method": name, "settings": one.settings}
+        record = {
+            "data": about,
+            "method": name,
+            "settings": one.settings | ({"options": list(one.options)} if one.options else {}),
+        }
         left = json.loads(path.read_text()) if path.is_file() else {}
         if any(left.get(key) != value for key, value in record.items()):
             yield path, one, series, record | {"library": versions(one.libraries)}
