@@ -432,6 +432,7 @@ def told_of_validation() -> dict[str, list]:
         }
         | told_of_shifts()
         | told_of_ablation()
+        | told_of_pretraining()
     )
 
 
@@ -453,6 +454,23 @@ def told_of_shifts() -> dict[str, list]:
         ],
         "do not mend it: {:.3f} to {:.3f} times on the later half": [min(mended), max(mended)],
         "own forecast, is {:.1f} times that of 2019": [drift["lockdowns of 2020"] / drift["2019, the draft's own"]],
+    }
+
+
+def told_of_pretraining() -> dict[str, list]:
+    table = lines("validation/pretraining/pretraining.csv")
+    nothing, pretrained = (
+        part for _, part in table[table["data"] == "AucklandPedestrians"].groupby("begun", sort=False)
+    )
+    at_once = pretrained["acceptance"].iloc[0]
+    minutes = nothing.loc[(nothing["acceptance"] - at_once).abs().idxmin(), "minutes"]
+    last = [part["acceptance"].iloc[-1] for part in (pretrained, nothing)]
+    return {
+        "on Auckland {:.0%} of the pretrained draft's proposals are accepted before": [at_once],
+        "reaches after {:.0f} minutes of one core; then the pretrained one has {:.0%}, the other {:.0%}": [
+            minutes,
+            *last,
+        ],
     }
 
 
