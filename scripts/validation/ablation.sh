@@ -2,8 +2,9 @@
 # Train the small targets and drafts that the ablation needs, and measure it: results/validation/ablation.
 # Usage: ablation.sh ROOT_PATH. About half an hour on a free core; what is there is kept. five_target_2021 and
 # five_draft_2021 are trained before.
+[ -d "${1:-}" ] || { echo "usage: ablation.sh ROOT_PATH, the folder of the data files" >&2; exit 2; }
 source "$(dirname "$0")/../setup.sh"
-ROOT=${1:?usage: ablation.sh ROOT_PATH}
+ROOT=$1
 export OMP_NUM_THREADS=1
 NAME=five_draft_ablation
 train() { # NAME OPTIONS

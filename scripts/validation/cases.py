@@ -11,6 +11,7 @@ from leapcast.data_provider.data_loader import Windows
 from leapcast.exp.arguments import build_parser
 from leapcast.exp.exp_speculative import ExpSpeculative
 from leapcast.models import UNTRAINED
+from leapcast.models.errors import UserError
 from leapcast.models.inference import for_inference
 from leapcast.utils.analysis.metrics import Accuracy
 
@@ -34,6 +35,13 @@ def draft_paths(data: str, seed: int) -> dict[str, str]:
         "quarter": f"checkpoints/five_draft_{seed}/checkpoint.pth",
         "heads": f"checkpoints/five_heads_{data}_{seed}/checkpoint.pth",
     }
+
+
+def needs(*paths: str) -> None:
+    """Raise UserError, which says what makes it, where a file is missing."""
+    for path in paths:
+        if not Path(path).is_file():
+            raise UserError(f"no {path}: bash scripts/validation/train.sh ROOT_PATH makes it")
 
 
 class ExpCase(ExpSpeculative):

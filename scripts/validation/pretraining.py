@@ -29,10 +29,10 @@ from leapcast.utils.reporting.figures import plt
 from leapcast.utils.reporting.record import environment, now
 from scripts.distill.comparison import logged_seconds
 from scripts.validation import cases
-from scripts.validation.cases import PATCH, Errors, ExpCase, batches, target_path
+from scripts.validation.cases import PATCH, Errors, ExpCase, batches, needs, target_path
 from scripts.validation.validate import counted
 
-DATA = "AucklandPedestrians", "NYCWeather"
+DATA = ("AucklandPedestrians",)
 SEED, HORIZON, WINDOWS = 2021, 336, 24  # of validation
 PRETRAINED, MINUTES = 5, (0.25, 0.5, 1, 1.5, 2, 3)  # CPU time of one thread
 TOLERANCE, K = 0.005, 7
@@ -113,6 +113,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", nargs="*", default=DATA)
     parser.add_argument("--output", default="results/validation/pretraining")
     args = parser.parse_args(argv)
+    needs(target_path(SEED))
     folder, records = Path(args.output), []
     for data in args.data:
         path = folder / f"{data}.json"

@@ -4,6 +4,7 @@ Reads results/validation/cells and results/validation/rivals; writes validation.
 seed and method), validation.md and validation.png beside them.
 """
 
+import argparse
 import json
 import re
 import sys
@@ -356,7 +357,8 @@ def page(table: pd.DataFrame) -> str:
     return text + "\n".join(f"## {heading}\n\n{make(table)}" for heading, make in TABLES.items())
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args(argv)
     table = read()
     write_atomic(FOLDER / "validation.csv", lambda file: table.to_csv(file, index=False, float_format="%.5g"))
     write_atomic(FOLDER / "validation.md", lambda file: file.write_text(page(table)))

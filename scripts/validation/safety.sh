@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Train the drafts of one data set and of one regime, and measure the safety net: results/validation/safety.
 # Usage: safety.sh ROOT_PATH [SEED], after train.sh. About half an hour of one core.
+[ -d "${1:-}" ] || { echo "usage: safety.sh ROOT_PATH [SEED], the folder of the data files" >&2; exit 2; }
 source "$(dirname "$0")/../setup.sh"
-ROOT=${1:?usage: safety.sh ROOT_PATH [SEED]}
+ROOT=$1
 SEED=${2:-2021}
 
 distil() { # NAME ROOT FILE: 128 steps; what is trained is not trained again

@@ -2,8 +2,9 @@
 # Targets of the five data sets together, one of each seed, and their drafts. Usage: train.sh ROOT_PATH [SEED ...]
 # About 32 minutes of one core for a target, 9 for a draft, half a minute for the heads of a data set; stopped, the same
 # command goes on.
+[ -d "${1:-}" ] || { echo "usage: train.sh ROOT_PATH [SEED ...], the folder of the data files" >&2; exit 2; }
 source "$(dirname "$0")/../setup.sh"
-ROOT=${1:?usage: train.sh ROOT_PATH [SEED ...]}
+ROOT=$1
 shift
 DATA=(AucklandPedestrians ETTh1 ETTh2 exchange_rate NYCWeather)
 PRESENT=$(python -c 'import sys; from scripts.validation.cases import present; print(*present(sys.argv[1]))' "$ROOT")

@@ -40,6 +40,7 @@ from scripts.validation.cases import (
     ExpCase,
     batches,
     draft_paths,
+    needs,
     present,
     target_path,
     timed,
@@ -303,6 +304,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def validate(root: str, data: str, seed: int, path: Path) -> None:
     """Measure the parts of a cell that are not there."""
+    needs(target_path(seed), *draft_paths(data, seed).values())
     case = ExpCase(root, data, target_path(seed), draft_paths(data, seed))
     digests = {role: model["sha256"] for role, model in case.models.items()}
     record = json.loads(path.read_text()) if path.is_file() else {}

@@ -74,7 +74,7 @@ def test_a_cell_is_measured_part_by_part_and_kept(small, monkeypatch, capsys):
     rival = {"method": "seasonal_naive_2", "data": {"name": "waves"}, "horizons": {"8": rival, "16": rival}}
     (small / "rivals" / "waves.json").write_text(json.dumps(rival))
     monkeypatch.setattr(report, "FOLDER", small)
-    assert report.main() == 0
+    assert report.main([]) == 0
     table = pd.read_csv(small / "validation.csv")
     assert (table[table["method"] == "target"]["over_target"] == 1).all()
     for batch, name in report.BEST.items():
@@ -88,7 +88,7 @@ def test_a_cell_is_measured_part_by_part_and_kept(small, monkeypatch, capsys):
 
     del record["best_B1"]
     path.write_text(json.dumps(record))
-    assert one_line(report.main)() == 2
+    assert one_line(report.main)([]) == 2
     assert "is not complete: python scripts/validation/validate.py goes on" in capsys.readouterr().err
 
 
