@@ -134,7 +134,7 @@ def rivals_of(table: pd.DataFrame) -> pd.DataFrame:
     found["rival"] = [
         re.sub(r"_\d+$", "", method).removeprefix("rival:").replace("_", " ") for method in found["method"]
     ]
-    season = found["method"].str.extract(r"_(\d+)$")[0].fillna(0).astype(int)
+    season = pd.to_numeric(found["method"].str.extract(r"_(\d+)$")[0]).fillna(0)
     longest = season.groupby([found["data"], found["rival"]]).transform("max")
     return found[season == longest]
 
