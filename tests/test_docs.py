@@ -591,7 +591,7 @@ def test_what_was_measured_by_hand_is_told_so(page, heading):
 def test_tables_of_the_validation_are_made_from_their_records():
     from scripts.validation import ablation, report
 
-    table = report.read()
+    table = report.read(report.FOLDER)
     assert (report.FOLDER / "validation.md").read_text() == report.page(table)
     assert report.front(table) in (ROOT / "README.md").read_text()
     folder = report.FOLDER / "ablation"

@@ -5,28 +5,23 @@ seed and method), validation.md and validation.png beside them.
 """
 
 import argparse
-import json
-import re
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.ticker import FixedLocator
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from leapcast.models.errors import UserError, one_line
+from leapcast.models.errors import one_line
 from leapcast.utils.io.files import write_atomic
-from leapcast.utils.reporting.figures import OKABE_ITO, plt
-from scripts.validation.cases import BATCHES, DATA, LARGER, markdown
+from scripts.validation.cases import BATCHES, markdown
+from scripts.validation.report_figure import report_figure
+from scripts.validation.report_lines import BEST, CELL, SLIDING, TARGET, read, rivals_of
 
 FOLDER = Path(__file__).parents[2] / "results" / "validation"
-TARGET, SLIDING = "target", "target_sliding"
-BEST = {batch: f"point:best_{batch}" for batch in BATCHES}  # the draft that is best at this batch
 LOSES = 1.03  # MSE of a draft alone over the target's, from which on verification is said to earn its keep
-CELL = ["data", "horizon"]
 SHOWN = {  # method in validation.csv -> heading
     SLIDING: "target, sliding",
     TARGET: "target, cached",
@@ -36,107 +31,10 @@ SHOWN = {  # method in validation.csv -> heading
 }
 
 
-def own_lines(record: dict) -> list[dict]:
-    """The lines of the target, its drafts and sample paths of one data set and seed."""
-    lines, chosen = [], record["operating"]["drafts"]
-    for method, horizons in record["accuracy"].items():
-        if method == "windows":
-            continue
-        kind, _, draft = method.partition(":")
-        for horizon, told in horizons.items():
-            line = {"horizon": int(horizon), "method": method, "mse": told["mse"], "mae": told["mae"]}
-            line["label"] = {"alone": "no check"}.get(kind, "the target's own")
-            if kind == "point":
-                point = chosen[draft]
-                line |= {key: told.get(key) for key in ("drift", "acceptance", "patches_per_pass")}
-                line |= {"mse_tol": point["mse_tol"], "k": point["k"]}
-                line["label"] = "verified" if record["checked"][draft]["held"] else "not held"
-            for batch in BATCHES:
-                timed = record[f"speed_B{batch}_H{horizon}"].get(method, {})
-                line[f"x_cached_{batch}"] = timed.get("x_cached")
-            lines.append(line)
-            for batch in BATCHES:
-                if method == f"point:{record[f'best_B{batch}'][horizon]['draft']}":
-                    lines.append(line | {"method": BEST[batch], "draft": draft})
-    coupled = "verified" if record["operating"]["coupled"]["held"] else "not held"
-    for mode, label in {"target": "the target's own", "coupled": coupled, "sample": "lossless"}.items():
-        for horizon, told in record["paths"][mode].items():
-            line = {"horizon": int(horizon), "method": f"paths:{mode}", "label": label, "crps": told["crps"]}
-            line |= {"mse": told["mse"], "mae": told["mae"]}
-            line |= {f"coverage_{share}": told["coverage"][share] for share in ("50", "80")}
-            line |= {key: told.get(key) for key in ("acceptance", "patches_per_pass")}
-            for batch in BATCHES:
-                line[f"x_cached_{batch}"] = record[f"speed_B{batch}_H{horizon}"][f"path:{mode}"]["x_cached"]
-            lines.append(line)
-    return [{"data": record["data"]["name"], "seed": record["seed"]} | line for line in lines]
-
-
-def rival_lines(record: dict) -> list[dict]:
-    """The lines of one rival on one data set; those without a seed have none."""
-    seeds = record.get("seeds") or {None: record}
-    return [
-        {"data": record["data"]["name"], "seed": seed and int(seed), "horizon": int(horizon), "label": "rival"}
-        | {"method": f"rival:{record['method']}", "mse": told["mse"], "mae": told["mae"]}
-        for seed, each in seeds.items()
-        for horizon, told in each["horizons"].items()
-    ]
-
-
-def read() -> pd.DataFrame:
-    """All lines, with MSE over that of the target with the same seed (of rivals: the mean's), cached and sliding.
-
-    Raises:
-        UserError: there is no record of the targets, or one is not complete.
-    """
-    lines = []
-    for path in sorted((FOLDER / "cells").glob("*.json")):
-        try:
-            lines += own_lines(json.loads(path.read_text()))
-        except KeyError as error:
-            raise UserError(f"{path} is not complete: python scripts/validation/validate.py goes on") from error
-    if not lines:
-        raise UserError(f"no record in {FOLDER / 'cells'}: python scripts/validation/validate.py makes them")
-    measured = {line["data"] for line in lines}
-    for path in sorted((FOLDER / "rivals").glob("*.json")):
-        lines += [line for line in rival_lines(json.loads(path.read_text())) if line["data"] in measured]
-    table = pd.DataFrame(lines)
-    for name, method in (("over_target", TARGET), ("over_sliding", SLIDING)):
-        own = table[table["method"] == method].set_index(["data", "horizon", "seed"])["mse"]
-        mean = own.groupby(CELL).mean()
-        table[name] = [
-            line.mse
-            / (mean[line.data, line.horizon] if line.label == "rival" else own[line.data, line.horizon, line.seed])
-            for line in table.itertuples()
-        ]
-    paths = table["method"].str.startswith("paths:")
-    own = table[table["method"] == "paths:target"].set_index(["data", "horizon", "seed"])
-    for name in ("mse", "crps"):
-        ratio = [
-            getattr(line, name) / own[name][line.data, line.horizon, line.seed] for line in table[paths].itertuples()
-        ]
-        table.loc[paths, "over_target" if name == "mse" else "crps_over_target"] = ratio
-    table.loc[paths, "over_sliding"] = None
-    order = {name: at for at, name in enumerate((*DATA, *LARGER))}
-    return table.sort_values(
-        ["data", "horizon", "method", "seed"], key=lambda c: c.map(order) if c.name == "data" else c
-    )
-
-
 def with_spread(values: pd.Series, digits: int = 3) -> str:
     """Mean over the seeds, and ± their standard deviation."""
     spread = f" ± {values.std():.{digits}f}" if len(values) > 1 else ""
     return f"{values.mean():.{digits}f}{spread}"
-
-
-def rivals_of(table: pd.DataFrame) -> pd.DataFrame:
-    """Those of the longest season where there are several, with their names in words."""
-    found = table[table["method"].str.startswith("rival:")].copy()
-    found["rival"] = [
-        re.sub(r"_\d+$", "", method).removeprefix("rival:").replace("_", " ") for method in found["method"]
-    ]
-    season = pd.to_numeric(found["method"].str.extract(r"_(\d+)$")[0]).fillna(0)
-    longest = season.groupby([found["data"], found["rival"]]).transform("max")
-    return found[season == longest]
 
 
 def bold(text: str, rival: pd.Series, cell: pd.DataFrame, error: str) -> str:
@@ -294,52 +192,6 @@ def highest(values: pd.Series, digits: int = 4) -> str:
     return f"{values.max():.{digits}f} ({named(values.idxmax())})"
 
 
-def draw(file: Path, table: pd.DataFrame) -> None:
-    """Errors relative to the target's, and speed-ups, by data set and horizon."""
-    names = list(dict.fromkeys(table["data"]))
-    size = (3.1 * len(names), 6)
-    figure, (above, below) = plt.subplots(
-        2, len(names), figsize=size, sharey="row", layout="constrained", squeeze=False
-    )
-    rivals = rivals_of(table).assign(method=lambda lines: lines["rival"])
-    errors = {"alone:quarter": "draft alone, no check", BEST[1]: "speculative, best draft"}
-    errors |= {name: name for name in sorted(set(rivals["rival"]))}
-    table = pd.concat([table, rivals])
-    speeds = {"point:self": "self-drafting", "point:heads": "heads", "point:quarter": "quarter"}
-    for at, name in enumerate(names):
-        cell = table[table["data"] == name]
-
-        def line(axes, method: str, value: str, colour: int, label: str, cell=cell, **style) -> None:
-            points = cell[cell["method"] == method].groupby("horizon")[value].mean()
-            colour = OKABE_ITO[colour % len(OKABE_ITO)]
-            axes.plot(points.index, points, marker="o", markersize=3, color=colour, label=label, **style)
-
-        for number, (method, label) in enumerate(errors.items()):
-            own = ":" in method
-            style = {"linewidth": 1 + (method == BEST[1]), "linestyle": "-" if own else (0, (4, 2))}
-            line(above[at], method, "over_target", number, label, **style)
-        for batch, style in zip(BATCHES, ("-", (0, (4, 2))), strict=True):
-            for number, (method, label) in enumerate(speeds.items()):
-                line(below[at], method, f"x_cached_{batch}", number, f"{label}, batch {batch}", linestyle=style)
-        above[at].set(title=name, yscale="log")
-        above[at].yaxis.set_major_locator(FixedLocator((0.5, 0.7, 1, 1.4, 2, 3, 4)))
-        above[at].yaxis.set_major_formatter("{x:g}")
-        above[at].minorticks_off()
-        below[at].set(xlabel="horizon")
-        for axes in (above[at], below[at]):
-            axes.axhline(1, color="#555555", linewidth=1)
-            axes.set_xticks(sorted(set(cell["horizon"])))
-            axes.tick_params(axis="x", rotation=45)
-            axes.spines[["top", "right"]].set_visible(False)
-    above[0].set_ylabel("MSE over the target's")
-    below[0].set_ylabel("× as fast as the target, cached")
-    for axes, place in ((above[0], "upper"), (below[0], "lower")):
-        handles = axes.get_legend_handles_labels()
-        figure.legend(*handles, loc=f"outside {place} center", ncols=4, frameon=False, fontsize=9)
-    figure.savefig(file, dpi=110, format="png")
-    plt.close(figure)
-
-
 TABLES: dict[str, Callable[[pd.DataFrame], str]] = {  # heading of validation.md -> its table
     "In short: the best draft of each data set and horizon, chosen on validation": bars,
     "The longest horizon": front,
@@ -359,10 +211,10 @@ def page(table: pd.DataFrame) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args(argv)
-    table = read()
+    table = read(FOLDER)
     write_atomic(FOLDER / "validation.csv", lambda file: table.to_csv(file, index=False, float_format="%.5g"))
     write_atomic(FOLDER / "validation.md", lambda file: file.write_text(page(table)))
-    write_atomic(FOLDER / "validation.png", lambda file: draw(file, table))
+    write_atomic(FOLDER / "validation.png", lambda file: report_figure(file, table))
     print(f"-> {FOLDER / 'validation.csv'}, validation.md, validation.png")
     return 0
 

@@ -7,7 +7,6 @@ standardised data, seconds of one core's processor time.
 import argparse
 import json
 import sys
-import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from leapcast.data_provider.data_loader import Series, Windows
 from leapcast.models.errors import UserError, kept, one_line
 from leapcast.utils.io.files import write_json
 from leapcast.utils.reporting.record import SCHEMA, environment, now
-from scripts.validation.cases import CONTEXT, SEEDS, WINDOWS, Errors, batches, present
+from scripts.validation.cases import CONTEXT, SEEDS, WINDOWS, Errors, batches, present, timed
 from scripts.validation.rival_methods import HORIZON, Forecast, Rival, names, rival
 
 CHOSEN_ON = 16  # validation windows
@@ -32,9 +31,8 @@ def measure(forecast: Forecast, windows: Windows, index: Tensor, size: int, bar:
     """The errors at every horizon, and the seconds for a series."""
     errors, seconds = Errors(), 0.0
     for part, x, truth in batches(windows, index, size):
-        begun = time.process_time()
-        ahead = forecast(x, windows.first + part + windows.context)
-        seconds += time.process_time() - begun
+        ahead, spent = timed(forecast, x, windows.first + part + windows.context)
+        seconds += spent
         if not ahead.isfinite().all():
             raise UserError(f"a forecast after windows {part.tolist()} is not finite: leave this one out by --methods")
         errors.add(ahead.float(), truth)
@@ -58,9 +56,7 @@ def run(one: Rival, series: Series, bar: tqdm) -> dict:
     windows, found = Windows(series, "test", CONTEXT, HORIZON), {}
     chosen = choose(one, series) if one.options else {}
     for seed in one.seeds or (0,):
-        begun = time.process_time()
-        forecast = one.prepare(series, seed, *([chosen["option"]] if chosen else []))
-        training = time.process_time() - begun
+        forecast, training = timed(one.prepare, series, seed, *([chosen["option"]] if chosen else []))
         measured = measure(forecast, windows, windows.evenly(WINDOWS), one.batch, bar)
         seconds = {"training": training, "forecast_per_series": measured["forecast"]}
         found[str(seed)] = {"horizons": measured["horizons"], "seconds": seconds}
